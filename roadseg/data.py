@@ -1,0 +1,99 @@
+"""Road scenes as arrays, memory-mapped; the label sets and their colours."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from roadseg.recipe import InputError
+
+UNLABELLED = 255
+SPLITS = ("train", "val", "test")
+
+# The 19 training classes of Cityscapes with its official colours.
+CITYSCAPES = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+
+# The 11 CamVid classes of the SegNet split in label order, with the colours usual for them.
+CAMVID = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """One split of a data set.
+
+    Attributes
+    ----------
+    images : uint8 (N, 3, H, W), RGB
+    labels : uint8 (N, H, W), classes 0..K-1, 255 where not labelled
+    names : N image names
+    blocks : int (N,), equal for neighbouring frames of one video: what a bootstrap keeps together
+    classes : K class names
+    colours : K RGB triples of 0..255
+    digest : hex digest of the whole prepared data set
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    blocks: np.ndarray
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def load(cls, folder: Path, split: str) -> "Scenes":
+        """Open a prepared split without reading it into memory.
+
+        Raises
+        ------
+        InputError : the folder holds no prepared data set
+        """
+        folder = Path(folder)
+        if not (folder / "scenes.json").is_file():
+            raise InputError(f"{folder}: no prepared data here. Run 'make report' first.")
+        about = json.loads((folder / "scenes.json").read_text())
+        return cls(
+            images=np.load(folder / f"{split}_images.npy", mmap_mode="r"),
+            labels=np.load(folder / f"{split}_labels.npy", mmap_mode="r"),
+            names=tuple(about["splits"][split]["names"]),
+            blocks=np.array(about["splits"][split]["blocks"]),
+            classes=tuple(about["classes"]),
+            colours=tuple(map(tuple, about["colours"])),
+            digest=about["digest"],
+        )

@@ -1,0 +1,258 @@
+"""Figures from tables and arrays. Reads no files."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from roadseg.data import UNLABELLED, Scenes
+
+# Okabe & Ito 2008, distinguishable with every common kind of colour vision.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=0.9)
+plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "svg.hashsalt": "roadseg"})
+
+
+def paint(labels: np.ndarray, scenes: Scenes) -> np.ndarray:
+    """Colour labels uint8 (H, W); return RGB uint8 (H, W, 3), black where not labelled."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(scenes.colours)] = scenes.colours
+    table[UNLABELLED] = 0
+    return table[labels]
+
+
+def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Figure:
+    """Show images with their labels painted over, side by side with the plain image."""
+    rows = -(-len(chosen) // columns)
+    height, width = scenes.labels.shape[1:]
+    figure, axes = plt.subplots(
+        rows * 2, columns, figsize=(5.2 * columns, rows * 2 * 5.2 * height / width), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for place, index in enumerate(chosen):
+        row, column = 2 * (place // columns), place % columns
+        axes[row, column].imshow(scenes.images[index].transpose(1, 2, 0))
+        axes[row + 1, column].imshow(paint(scenes.labels[index], scenes))
+    figure.tight_layout(pad=0.3)
+    _class_legend(figure, scenes)
+    return figure
+
+
+def _class_legend(figure: Figure, scenes: Scenes) -> None:
+    patches = [
+        Patch(color=np.array(colour) / 255, label=name)
+        for name, colour in zip(scenes.classes, scenes.colours, strict=True)
+    ]
+    patches.append(Patch(color="black", label="not labelled"))
+    figure.legend(
+        handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=7, frameon=False,
+        fontsize=8,
+    )  # fmt: skip
+
+
+def class_shares(shares: pd.DataFrame) -> Figure:
+    """Show the share of labelled pixels (log scale); index: class, columns: splits."""
+    table = shares.rename_axis("class").reset_index().melt("class", var_name="split")
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    table = table[table["value"] > 0]
+    sns.stripplot(
+        table, x="class", y="value", hue="split", ax=axis, jitter=False, dodge=True, size=7
+    )
+    axis.set(yscale="log", xlabel="", ylabel="share of labelled pixels")
+    axis.tick_params(axis="x", rotation=50)
+    plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return figure
+
+
+def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
+    """Show training loss and val mIoU against steps, one line per arm, a thin one per seed.
+
+    `arms` maps the name to show to the arm's name in `table`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    for colour, (name, arm) in zip(_colours(len(arms)), arms.items(), strict=True):
+        own = table[table["arm"] == arm]
+        for axis, column, scale in ((left, "loss", 1), (right, "val_miou", 100)):
+            wide = own.pivot(index="step", columns="run", values=column).dropna() * scale
+            axis.plot(wide.index, wide, color=colour, alpha=0.25, linewidth=1)
+            axis.plot(wide.index, wide.mean(axis=1), color=colour, label=name, linewidth=2)
+    left.set(xlabel="step", ylabel="loss (nats per pixel)", yscale="log")
+    right.set(xlabel="step", ylabel="mIoU on val (%)")
+    right.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def _colours(n: int) -> list:
+    return PALETTE[:n] if n <= len(PALETTE) else sns.color_palette("husl", n)
+
+
+def intervals(arms: pd.DataFrame) -> Figure:
+    """Show test mIoU of each arm with its 95 % interval; columns arm, test_miou, low, high."""
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.42 * len(arms)))
+    position = np.arange(len(arms))[::-1]
+    score, low, high = (100 * arms[name] for name in ("test_miou", "low", "high"))
+    axis.errorbar(score, position, xerr=[score - low, high - score], fmt="o", capsize=4)
+    for y, x in zip(position, score, strict=True):
+        axis.annotate(f"{x:.1f}", (x, y), xytext=(0, 6), textcoords="offset points", ha="center",
+                      fontsize=8)  # fmt: skip
+    axis.set_yticks(position, arms["arm"])
+    axis.set(xlabel="mIoU on test (%), with 95 % interval", ylim=(-0.6, len(arms) - 0.2))
+    return figure
+
+
+def differences(rows: pd.DataFrame) -> Figure:
+    """Show paired differences with their intervals; columns arm, against, difference, low, high."""
+    figure, axis = plt.subplots(figsize=(7, 0.7 + 0.42 * len(rows)))
+    position = np.arange(len(rows))[::-1]
+    for y, row in zip(position, rows.itertuples(), strict=True):
+        colour = {"better": PALETTE[2], "worse": PALETTE[1]}.get(row.verdict, "grey")
+        axis.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=2)
+        axis.plot(100 * row.difference, y, "o", color=colour)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows.itertuples()])
+    axis.set(xlabel="difference in test mIoU (points), 95 % interval", ylim=(-0.6, len(rows) - 0.4))
+    return figure
+
+
+def class_iou(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
+    """Show IoU per class, classes from frequent to rare, one mark per arm.
+
+    `arms` maps the name to show to the arm's name in `classes`.
+    """
+    figure, axis = plt.subplots(figsize=(9, 3.4))
+    for colour, (name, arm) in zip(_colours(len(arms)), arms.items(), strict=True):
+        own = classes[classes["arm"] == arm].sort_values("share", ascending=False)
+        axis.plot(own["class"], 100 * own["iou"], "o", color=colour, label=name, alpha=0.85)
+    axis.set(ylabel="IoU on test (%)", ylim=(-3, 103))
+    plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def accuracy_cost(arms: pd.DataFrame) -> Figure:
+    """Show test mIoU against multiply-adds; columns arm, test_miou, low, high, gmacs."""
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for colour, row in zip(_colours(len(arms)), arms.itertuples(), strict=True):
+        y = 100 * row.test_miou
+        error = [[y - 100 * row.low], [100 * row.high - y]]
+        axis.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=colour)
+        axis.annotate(row.arm, (row.gmacs, y), xytext=(6, 5), textcoords="offset points",
+                      fontsize=8, color=colour)  # fmt: skip
+    axis.set(
+        xscale="log",
+        xlabel="multiply-adds per image (10⁹)",
+        ylabel="mIoU on test (%), 95 % interval",
+    )
+    axis.margins(x=0.18)
+    return figure
+
+
+def predictions(
+    scenes: Scenes, chosen: list[int], predicted: dict[str, np.ndarray], *, errors: bool = False
+) -> Figure:
+    """Show image, truth and predictions, one column per image.
+
+    Parameters
+    ----------
+    scenes : the split that was predicted
+    chosen : positions of the images to show
+    predicted : name -> uint8 (N, H, W)
+    errors : also show, under each prediction, its wrong pixels in the colour of the class they
+        were taken for
+    """
+    rows = [("image", None), ("truth", scenes.labels)]
+    for name, labels in predicted.items():
+        rows.append((name, labels))
+        if errors:
+            truth = scenes.labels
+            rows.append((f"{name}: errors", _errors(labels, truth, chosen)))
+    height, width = scenes.labels.shape[1:]
+    inches = 3.6
+    figure, axes = plt.subplots(
+        len(rows), len(chosen), squeeze=False,
+        figsize=(inches * len(chosen), len(rows) * (inches * height / width + 0.05)),
+    )  # fmt: skip
+    for (name, labels), axis_row in zip(rows, axes, strict=True):
+        for axis, index in zip(axis_row, chosen, strict=True):
+            picture = (
+                scenes.images[index].transpose(1, 2, 0)
+                if labels is None
+                else paint(labels[index], scenes)
+            )
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+        axis_row[0].set_ylabel(name, fontsize=8)
+    figure.tight_layout(pad=0.3)
+    _class_legend(figure, scenes)
+    return figure
+
+
+def _errors(predicted: np.ndarray, truth: np.ndarray, chosen: list[int]) -> dict[int, np.ndarray]:
+    return {
+        index: np.where(
+            (predicted[index] != truth[index]) & (truth[index] != UNLABELLED),
+            predicted[index],
+            UNLABELLED,
+        )
+        for index in chosen
+    }
+
+
+def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Figure:
+    """Show counts (K, K) as shares of each true class, in percent."""
+    occurs = counts.sum(1) > 0
+    share = 100 * counts[occurs] / counts[occurs].sum(1, keepdims=True)
+    figure, axis = plt.subplots(figsize=(8, 0.8 + 0.34 * occurs.sum()))
+    sns.heatmap(
+        share, annot=np.where(share >= 1, np.round(share).astype(int).astype(str), ""), fmt="",
+        cmap="Blues", vmin=0, vmax=100, cbar=False, annot_kws={"fontsize": 7}, ax=axis,
+        xticklabels=classes, yticklabels=[c for c, yes in zip(classes, occurs, strict=True) if yes],
+    )  # fmt: skip
+    axis.set(xlabel="taken for (% of the true class)", ylabel="truth")
+    plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
+    return figure
+
+
+def layer_costs(table: pd.DataFrame) -> Figure:
+    """Show multiply-adds and parameters of each layer that has weights, as shares in percent."""
+    own = table[table["parameters"] > 0]
+    figure, axis = plt.subplots(figsize=(8, 3))
+    place = np.arange(len(own))
+    for offset, column, name in (
+        (-0.2, "gmacs", "multiply-adds"),
+        (0.2, "parameters", "parameters"),
+    ):
+        axis.bar(place + offset, 100 * own[column] / own[column].sum(), 0.4, label=name)
+    axis.set_xticks(place, own["layer"], rotation=50, ha="right", rotation_mode="anchor")
+    axis.set(ylabel="share of the network (%)")
+    axis.legend()
+    return figure
+
+
+def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
+    """Draw on an image what one value in its middle sees, after each pooling and at the end."""
+    height, width = scenes.labels.shape[1:]
+    figure, axis = plt.subplots(figsize=(8, 8 * height / width))
+    axis.imshow(scenes.images[index].transpose(1, 2, 0))
+    shown = table[(table["kind"] == "MaxPool2d") | (table.index == table.index[-1])]
+    for colour, row in zip(_colours(len(shown)), shown.itertuples(), strict=True):
+        side = row.receptive_field
+        corner = (width / 2 - side / 2, height / 2 - side / 2)
+        axis.add_patch(
+            plt.Rectangle(
+                corner,
+                side,
+                side,
+                fill=False,
+                edgecolor=colour,
+                linewidth=2,
+                label=f"{row.layer}: {side} px",
+            )  # fmt: skip
+        )
+    axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return figure

@@ -1,0 +1,160 @@
+"""Running notebooks safely, and rendering the executed ones as one HTML report."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from roadseg.recipe import InputError, nearest
+from roadseg.study import ROOT, Plan
+
+CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks")
+
+
+def strip(source: Path, target: Path) -> None:
+    """Write a copy of a notebook without outputs, so that saving one in JupyterLab is no change."""
+    notebook = _read(source)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata = {"kernelspec": notebook.metadata.get("kernelspec", {})}
+    _write(notebook, target)
+
+
+def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False) -> None:
+    """Execute a notebook with papermill, and write it when it has come to its end.
+
+    Parameters
+    ----------
+    source : notebook with exactly one cell tagged `parameters`
+    target : written without times and random ids, so equal results give equal bytes
+    parameters : name -> value; each name must occur in the tagged cell
+    echo : whether what the notebook prints is printed here as well, line by line
+
+    Raises
+    ------
+    InputError : the notebook does not take these parameters, or a cell failed; the notebook as
+        far as it came is kept beside `target` and named
+    """
+    # papermill only warns about these three, and goes on with the notebook's own defaults.
+    notebook = _read(source)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise InputError(
+            f"{source}: has {len(tagged)} cells tagged 'parameters'; it needs exactly one."
+        )
+    import papermill
+
+    known = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in known:
+            raise InputError(f"{source}: takes no parameter {name!r}.{nearest(name, known)}")
+
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed = target.with_suffix(".failed.ipynb")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # the kernel's: a report is no place for them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            papermill.execute_notebook(
+                str(source), str(failed), parameters,
+                kernel_name="python3", cwd=str(ROOT), progress_bar=False,
+                stdout_file=sys.stdout if echo else None,
+                # newer kernels complain about a local connection in plain text
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+            )  # fmt: skip
+    except PapermillExecutionError as problem:
+        cause = (
+            problem.evalue
+            if problem.ename == "InputError"
+            else (f"{problem.ename}: {problem.evalue}")
+        )
+        raise InputError(
+            f"{source.name}, cell {problem.exec_count}: {cause}\n"
+            f"The notebook as far as it came: {failed}"
+        ) from None
+    notebook = _read(failed)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        if cell.cell_type == "code":
+            for output in cell.outputs:
+                output.get("metadata", {}).pop("execution", None)
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    _write(notebook, target)
+    failed.unlink()
+
+
+def render(plan: Plan, executed: Path, target: Path) -> None:
+    """Join a study's executed notebooks and write them as one HTML file that loads nothing.
+
+    Parameters
+    ----------
+    plan : the study; its title becomes the page's
+    executed : folder of the executed notebooks; the chapters go into `report` at its cell tagged
+        `chapters`
+    target : the HTML file
+    """
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    report = _read(executed / "report.ipynb")
+    cells = []
+    for cell in report.cells:
+        if "chapters" in cell.metadata.get("tags", []):
+            for name in CHAPTERS:
+                cells += _read(executed / f"{name}.ipynb").cells
+        else:
+            cells.append(cell)
+    hidden = {"parameters", "injected-parameters", "setup"}
+    report.cells = [cell for cell in cells if not hidden & set(cell.metadata.get("tags", []))]
+    for number, cell in enumerate(report.cells):
+        cell.id = f"cell-{number}"
+    exporter = HTMLExporter(
+        template_file=str(Path(__file__).with_name("report.html.j2")), exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )  # fmt: skip
+    resources = {
+        "title": plan.title,
+        "sections": list(_headings(report.cells)),
+        "pygments": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
+    }
+    html, _ = exporter.from_notebook_node(report, resources)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    partial.write_text(html)
+    partial.replace(target)
+
+
+def _headings(cells: list[NotebookNode]):
+    """Yield (level, text, anchor) of each heading in the Markdown cells, as nbconvert names it."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith(("# ", "## ")):
+                    marks, _, text = line.partition(" ")
+                    yield len(marks), text.strip(), text.strip().replace(" ", "-")
+
+
+def _read(file: Path) -> NotebookNode:
+    try:
+        return nbformat.read(file, as_version=4)
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such notebook.") from None
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as problem:
+        raise InputError(f"{file}: not a notebook ({problem}).") from None
+
+
+def _write(notebook: NotebookNode, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    nbformat.write(notebook, partial)
+    partial.replace(target)

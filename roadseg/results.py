@@ -1,0 +1,227 @@
+"""From the records of the runs to the tables that the report reads."""
+
+import dataclasses
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from roadseg import cost, metrics
+from roadseg.metrics import Confusion, Interval
+from roadseg.models import build
+from roadseg.recipe import InputError
+from roadseg.study import Plan
+from roadseg.train import Record, default_device, device_name, precision_on
+
+TABLES = ("runs", "arms", "classes", "comparisons", "networks", "curves")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of one study.
+
+    Attributes
+    ----------
+    runs : one row per run: arm, seed, every knob, scores, cost in seconds, device, versions
+    arms : one row per study and arm: mIoU on test over seeds with its 95 % interval, on val, and
+        the name its runs are trained under (`trained_as`), which the tables below and `runs` use
+    classes : one row per trained arm and class: mean IoU on test over seeds, share of test pixels
+    comparisons : one row per pair of arms of a study: paired difference with interval
+    networks : one row per network: parameters, multiply-adds, latency
+    curves : one row per run and epoch
+    """
+
+    runs: pd.DataFrame
+    arms: pd.DataFrame
+    classes: pd.DataFrame
+    comparisons: pd.DataFrame
+    networks: pd.DataFrame
+    curves: pd.DataFrame
+
+    @classmethod
+    def read(cls, plan: Plan) -> "Results":
+        """Read a study's tables; the InputError of a missing one says how to make it."""
+        for name in TABLES:
+            if not (plan.results / f"{name}.csv").is_file():
+                raise InputError(
+                    f"results/{plan.name}/{name}.csv: no results yet. Run 'make report' first."
+                )
+        return cls(*(pd.read_csv(plan.results / f"{name}.csv") for name in TABLES))
+
+    def difference(self, study: str, arm: str, against: str) -> pd.Series:
+        """Return the row that compares `arm` with `against`, in that direction."""
+        table = self.comparisons
+        table = table[table["study"] == study].set_index(["arm", "against"], drop=False)
+        if (arm, against) in table.index:
+            return table.loc[(arm, against)]
+        if (against, arm) not in table.index:
+            raise InputError(f"study {study} does not compare {arm} with {against}.")
+        row = table.loc[(against, arm)].copy()
+        opposite = {"better": "worse", "worse": "better"}
+        row["arm"], row["against"] = arm, against
+        row["difference"], row["low"], row["high"] = -row["difference"], -row["high"], -row["low"]
+        row["verdict"] = opposite.get(row["verdict"], row["verdict"])
+        return row
+
+    def of(self, study: str) -> pd.DataFrame:
+        """Return the rows of `arms` that belong to a study, in its order."""
+        return self.arms[self.arms["study"] == study]
+
+
+def collect(plan: Plan) -> Results:
+    """Compute all tables from the records of the planned runs."""
+    records = {run: Record.read(plan.build / "runs" / run) for run in plan.runs}
+    scenes = json.loads((plan.prepared / "scenes.json").read_text())
+    blocks = np.array(scenes["splits"]["test"]["blocks"])
+    names = scenes["classes"]
+    tests = {
+        arm: np.stack([records[f"{arm}-s{seed}"].counts["test"] for seed in plan.seeds])
+        for arm in plan.arms
+    }
+    rows = {arm: _arm_row(plan, arm, records, tests[arm], blocks) for arm in plan.arms}
+    return Results(
+        runs=pd.DataFrame([_run_row(plan, run, record) for run, record in records.items()]),
+        arms=pd.DataFrame(
+            [
+                {"study": study.name, "arm": arm, **rows[plan.arm(recipe)]}
+                for study in plan.studies.values()
+                for arm, recipe in study.arms.items()
+            ]
+        ),
+        classes=pd.concat(
+            [_class_rows(arm, tests[arm], names) for arm in plan.arms], ignore_index=True
+        ),
+        comparisons=pd.DataFrame(
+            [
+                _comparison(study.name, arm, against, metrics.interval(a, blocks, minus=b))
+                for study in plan.studies.values()
+                for (against, b), (arm, a) in itertools.combinations(
+                    ((name, tests[plan.arm(recipe)]) for name, recipe in study.arms.items()), 2
+                )
+            ]
+        ),
+        networks=_costs(plan, tuple(scenes["size"]), len(names)),
+        curves=pd.concat(
+            [record.curve.assign(run=run, arm=run.rpartition("-s")[0])
+             for run, record in records.items()],
+            ignore_index=True,
+        ),
+    )  # fmt: skip
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write the tables as CSV, and the headline of each arm as `metrics.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TABLES:
+        getattr(results, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    headline = {
+        row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
+        for row in results.arms.itertuples()
+    }
+    (folder / "metrics.json").write_text(json.dumps(headline, indent=1) + "\n")
+
+
+def _run_row(plan: Plan, run: str, record: Record) -> dict:
+    val, test = (Confusion(record.counts[split].sum(0)) for split in ("val", "test"))
+    return {
+        "run": run,
+        "arm": run.rpartition("-s")[0],
+        **dataclasses.asdict(record.recipe),
+        "val_miou": val.miou,
+        "test_miou": test.miou,
+        "test_course_miou": test.course_miou,
+        "test_accuracy": test.accuracy,
+        **record.about,
+    }
+
+
+def _arm_row(plan: Plan, arm: str, records: dict, test: np.ndarray, blocks: np.ndarray) -> dict:
+    score = metrics.interval(test, blocks)
+    per_seed = metrics.miou(test.sum(1))
+    own = [records[f"{arm}-s{seed}"] for seed in plan.seeds]
+    return {
+        "trained_as": arm,
+        "network": own[0].recipe.network,
+        "test_miou": score.estimate,
+        "low": score.low,
+        "high": score.high,
+        "seeds": score.seeds,
+        "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
+        "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in own]),
+        "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
+        "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
+        "train_seconds": np.mean([r.about["seconds"] for r in own]),
+    }
+
+
+def _class_rows(arm: str, test: np.ndarray, names: list[str]) -> pd.DataFrame:
+    counts = test.sum(1)
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "class": names,
+            "iou": metrics.iou(counts).mean(0),
+            "share": counts[0].sum(1) / counts[0].sum(),
+        }
+    )
+
+
+def _comparison(study: str, arm: str, against: str, difference: Interval) -> dict:
+    return {
+        "study": study,
+        "arm": arm,
+        "against": against,
+        "difference": difference.estimate,
+        "low": difference.low,
+        "high": difference.high,
+        "seeds": difference.seeds,
+        "verdict": verdict(difference),
+    }
+
+
+def verdict(difference: Interval) -> str:
+    """Return 'better', 'worse', or 'no difference seen' if the interval includes zero."""
+    if not difference.excludes_zero:
+        return "no difference seen"
+    return "better" if difference.estimate > 0 else "worse"
+
+
+def sentence(row: pd.Series) -> str:
+    """Return a comparison in words, in points of mIoU (%)."""
+    size, low, high = 100 * row["difference"], 100 * row["low"], 100 * row["high"]
+    seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}, {seeds}"
+    if row["verdict"] == "no difference seen":
+        return (
+            f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
+            f"{size:+.1f} points of mIoU ({interval})."
+        )
+    return (
+        f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "
+        f"{'more' if size > 0 else 'less'} than **{row['against']}** ({interval})."
+    )
+
+
+def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
+    """Return each network's cost at the study's image size, on the device at hand."""
+    device = default_device()
+    precision = precision_on(device)
+    rows = []
+    for name in dict.fromkeys(recipe.network for recipe in plan.arms.values()):
+        network = build(name, classes)
+        rows.append(
+            {
+                "network": name,
+                "parameters": cost.parameters(network),
+                "gmacs": cost.multiply_adds(network, size),
+                **cost.latency(network, size, device=device, bf16=precision == "bf16"),
+                "height": size[0],
+                "width": size[1],
+                "device": device_name(device),
+                "precision": precision,
+            }
+        )
+    return pd.DataFrame(rows)
