@@ -10,6 +10,7 @@ ranges that the classes share, so that no class can be told by its colour alone.
 
 import math
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,11 +46,23 @@ SKINS = [(214, 170, 140), (176, 128, 98), (110, 76, 58)]
 SIGNS = [(190, 36, 36), (34, 70, 160), (226, 222, 214), (222, 180, 40), (40, 104, 70)]
 RUBBER, CHROME = (26, 26, 28), (120, 120, 122)
 
-# Side views of cars from the rear bumper on: (share of the length, share of the height).
+# Side views from the rear bumper on: (share of the length, share of the height).
 HATCHBACK = [(0, 0.2), (0, 0.62), (0.09, 0.97), (0.45, 1), (0.68, 0.66), (0.96, 0.55), (1, 0.2)]
 SALOON = [(0, 0.2), (0, 0.66), (0.15, 0.7), (0.29, 0.97), (0.5, 1), (0.69, 0.66), (0.97, 0.55),
           (1, 0.2)]
 ESTATE = [(0, 0.2), (0, 0.60), (0.04, 0.98), (0.5, 1), (0.72, 0.64), (0.97, 0.54), (1, 0.2)]
+LORRY = [(0, 0.17), (0, 1), (0.76, 1), (0.76, 0.78), (0.97, 0.76), (1, 0.15)]
+BOX = [(0, 0.11), (0, 1), (1, 1), (1, 0.11)]
+# Of each kind: the side views, the least and the most (length, width, height) in metres, and where
+# along its length the axles are.
+VEHICLES = {
+    CAR: ([HATCHBACK, SALOON, ESTATE], (3.7, 1.7, 1.4), (4.8, 1.85, 1.75), (0.18, 0.81)),
+    TRUCK: ([LORRY], (6, 2.4, 2.7), (10, 2.5, 3.7), (0.15, 0.85)),
+    BUS: ([BOX], (9, 2.5, 2.9), (12, 2.55, 3.2), (0.22, 0.78)),
+    TRAIN: ([BOX], (22, 2.4, 3.3), (30, 2.5, 3.5), ()),
+}
+BICYCLE_FRAME = [(-0.5, 0.36), (0.05, 0.3), (0.45, 0.85), (0.4, 0.92), (0, 0.42), (-0.2, 0.9)]
+MOTORCYCLE_BODY = [(-0.8, 0.75), (-0.3, 0.4), (0.4, 0.35), (0.6, 0.9), (0.3, 1.05), (-0.2, 0.85)]
 
 
 def scene(
@@ -78,12 +91,11 @@ def scene(
     canvas = Canvas(np.random.default_rng([seed, index]), size)
     paint_sky(canvas)
     things = lay_out(canvas)
-    canvas.drop_shadows()
     for _, draw in sorted(things, key=lambda thing: -thing[0]):
         draw()
     if canvas.rng.random() < 0.25:
         paint_bonnet(canvas)
-    return expose(canvas), np.array(canvas.labels)[1::SAMPLES, 1::SAMPLES]
+    return expose(canvas), np.asarray(canvas.labels)[1::SAMPLES, 1::SAMPLES].copy()
 
 
 class Canvas:
@@ -97,6 +109,7 @@ class Canvas:
         self.horizon = height * rng.uniform(0.40, 0.50)
         self.eye = rng.uniform(1.4, 1.8)
         self.offset = 0.0  # of the camera from the centre line; the street decides it
+        self.haze = (200, 200, 200)  # the sky decides it
         self.bend = rng.normal(0, 0.0014)
         self.rise = rng.uniform(-0.00013, 0.00016)
         azimuth = rng.uniform(0, 2 * math.pi)
@@ -122,23 +135,24 @@ class Canvas:
         facing_sun = max(0.0, lateral * self.sun[0] + ahead * self.sun[1])
         return 0.78 + 0.2 * up + self.sunshine * (0.3 * facing_sun - 0.06 + 0.1 * up)
 
-    def fill(self, points: list, label: int | None, colour: tuple | None) -> None:
-        """Fill the polygon of (lateral, height, ahead) points; None leaves a picture as it is."""
-        outline = [self.project(*point) for point in points]
-        depth = None if label is None else sum(max(p[2], NEAR) for p in points) / len(points)
-        for pen, value in zip(self.pens, (colour, label, depth), strict=False):
+    def stamp(self, shape: str, outline: list, label, colour, depth: float) -> None:
+        """Fill an outline in pixels on the three pictures; None leaves a picture as it is."""
+        values = colour, label, None if label is None else depth
+        for pen, value in zip(self.pens, values, strict=False):
             if value is not None:
-                pen.polygon(outline, fill=value)
+                getattr(pen, shape)(outline, fill=value)
+
+    def fill(self, points: list, label: int | None, colour: tuple | None) -> None:
+        """Fill the polygon of (lateral, height, ahead) points."""
+        depth = sum(max(point[2], NEAR) for point in points) / len(points)
+        self.stamp("polygon", [self.project(*point) for point in points], label, colour, depth)
 
     def ball(self, point: tuple, across: float, up: float, label: int | None, colour: tuple):
         """Fill the ellipse of these half axes, in metres, around a point."""
         column, row = self.project(*point)
         scale = self.focal / max(point[2], NEAR)
         box = [column - across * scale, row - up * scale, column + across * scale, row + up * scale]
-        depth = None if label is None else point[2]
-        for pen, value in zip(self.pens, (colour, label, depth), strict=False):
-            if value is not None:
-                pen.ellipse(box, fill=value)
+        self.stamp("ellipse", box, label, colour, point[2])
 
     def cast(self, corners: list, height: float) -> None:
         """Let a thing on these (lateral, ahead) corners throw its shadow on the ground."""
@@ -150,11 +164,6 @@ class Canvas:
         for shape in [moved, *sweeps] if self.sunshine > 0.15 else []:
             outline = [self.project(s, 0, z) for s, z in shape]
             self.pens[3].polygon(outline, fill=int(60 + 90 * self.sunshine))
-
-    def drop_shadows(self) -> None:
-        """Darken the ground drawn so far where a shadow was cast."""
-        soft = self.shadows.filter(ImageFilter.GaussianBlur(self.colours.height / 250))
-        self.colours.paste((14, 17, 28), mask=soft)
 
 
 # Colours and shapes ------------------------------------------------------------------------------
@@ -215,9 +224,12 @@ def shrink(points: list, share: float) -> list:
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> np.ndarray:
-    """Smooth noise, float32, with this many cells down and across."""
-    seeds = Image.fromarray(rng.normal(0, 1.3, (cells, cells)).astype(np.float32))
-    return np.asarray(seeds.resize(shape[::-1], Image.Resampling.BICUBIC))
+    """Smooth noise, float32, with this many cells down and across; opposite edges meet."""
+    seeds = np.pad(rng.normal(0, 1.3, (cells, cells)).astype(np.float32), 2, "wrap")
+    inner = 2, 2, cells + 2, cells + 2
+    return np.asarray(
+        Image.fromarray(seeds).resize(shape[::-1], Image.Resampling.BICUBIC, inner)
+    )
 
 
 # The street: what there is, where, and how often -------------------------------------------------
@@ -243,12 +255,15 @@ def lay_out(canvas: Canvas) -> list:
         add_frontage(canvas, add, street, side)
         add_furniture(canvas, add, street, side)
     add_traffic(canvas, add, street, sides)
+    # Shadows lie on the bare ground only; all are known now, and nothing else is drawn yet.
+    soft = canvas.shadows.filter(ImageFilter.GaussianBlur(canvas.colours.height / 200))
+    canvas.colours.paste((14, 17, 28), mask=soft)
     return things
 
 
 def choose_side(rng, street, sign) -> SimpleNamespace:
     """The kind of one side of the street, and where its strips begin, in metres from the centre."""
-    kind = ("city", "suburb", "country")[rng.choice(3, p=(0.34, 0.36, 0.30))]
+    kind = ("city", "suburb", "country")[rng.choice(3, p=(0.33, 0.35, 0.32))]
     side = SimpleNamespace(sign=sign, kind=kind)
     side.parking = rng.random() < {"city": 0.6, "suburb": 0.5, "country": 0.12}[kind]
     side.kerb = street.half + (2.3 if side.parking else rng.uniform(0.1, 0.5))
@@ -269,13 +284,16 @@ def paint_ground(canvas, street, sides) -> None:
         sign, city = side.sign, side.kind == "city"
         yard = shade(slabs, 0.92) if city else pick(rng, GROUNDS)
         canvas.fill(flat(0, sign * 150, NEAR, FAR), SIDEWALK if city else TERRAIN, yard)
-        verge = flat(sign * side.kerb, sign * side.walk, NEAR, FAR)
-        canvas.fill(verge, TERRAIN, pick(rng, GROUNDS))
-        walk = flat(sign * side.walk, sign * side.end, NEAR, FAR)
-        canvas.fill(walk, SIDEWALK, shade(slabs, 1))
-        for z in np.arange(3, 30, rng.uniform(0.8, 2)) if side.end > side.walk else ():
-            joint = flat(sign * side.walk, sign * side.end, z, z + 0.05)
-            canvas.fill(joint, None, shade(slabs, 0.85))
+        # A strip without width would still leave a dotted line.
+        if side.walk > side.kerb:
+            verge = flat(sign * side.kerb, sign * side.walk, NEAR, FAR)
+            canvas.fill(verge, TERRAIN, pick(rng, GROUNDS))
+        if side.end > side.walk:
+            walk = flat(sign * side.walk, sign * side.end, NEAR, FAR)
+            canvas.fill(walk, SIDEWALK, shade(slabs, 1))
+            for z in np.arange(3, 30, rng.uniform(0.8, 2)):
+                joint = flat(sign * side.walk, sign * side.end, z, z + 0.05)
+                canvas.fill(joint, None, shade(slabs, 0.85))
     if opening < FAR:
         canvas.fill(flat(-150, 150, opening - 2, closing + 2), SIDEWALK, shade(slabs, 1))
         canvas.fill(flat(-150, 150, opening, closing), ROAD, shade(tar, 1.02))
@@ -356,7 +374,7 @@ def add_frontage(canvas, add, street, side) -> None:
             if rng.random() < 0.3:
                 barrier = choose_barrier(rng, green)
             edges = np.linspace(max(z, 1), end, 2 + int((end - z) / 2.5)).tolist()
-            for a, b in zip(edges[:-1], edges[1:], strict=True) if barrier else ():
+            for a, b in pairwise(edges) if barrier else ():
                 kind, top, colour = barrier
                 add(b, draw_barrier, upright((front, b), (front, a), 0, top), kind, colour)
                 canvas.cast([(front, a), (front, b)], top)
@@ -381,7 +399,7 @@ def choose_barrier(rng, green) -> tuple | None:
 def add_tree(canvas, add, s, z, size, green) -> None:
     """A tree of about this height and colour, with its shadow."""
     add(z, draw_tree, s, z, size, pick(canvas.rng, [green], 7))
-    canvas.cast([(s + x, z + y) for x, y in ring(size * 0.3)], size * 0.7)
+    canvas.cast([(s + x, z + y) for x, y in ring(size * 0.3, 16)], size * 0.7)
 
 
 def add_furniture(canvas, add, street, side) -> None:
@@ -389,9 +407,9 @@ def add_furniture(canvas, add, street, side) -> None:
     rng, sign, kerb = canvas.rng, side.sign, side.kerb
     metal = pick(rng, METALS)
 
-    def put(chance_or_count, farthest):
+    def put(count, farthest):
         """Places beside the road, denser nearby, none in the mouth of the side street."""
-        for _ in range(rng.poisson(chance_or_count)):
+        for _ in range(rng.poisson(count)):
             z = 6.5 + farthest * rng.random() ** 1.2
             if not street.opening - 1 < z < street.closing + 1:
                 yield sign * rng.uniform(kerb + 0.4, max(side.end - 0.2, kerb + 0.8)), z
@@ -431,8 +449,8 @@ def add_traffic(canvas, add, street, sides) -> None:
 
     def drive(s, z, heading, kind=None):
         """Place a vehicle whose rear (or front, if oncoming) is at z; return its length."""
-        kind = (CAR, TRUCK, BUS)[rng.choice(3, p=(0.88, 0.07, 0.05))] if kind is None else kind
-        length, width, height = size = vehicle_size(rng, kind)
+        kind = (CAR, TRUCK, BUS)[rng.choice(3, p=(0.85, 0.085, 0.065))] if kind is None else kind
+        length, width, height = size = rng.uniform(*VEHICLES[kind][1:3]).tolist()
         z += length if heading == math.pi else 0
         sine, cosine = math.sin(heading), math.cos(heading)
         corners = [
@@ -471,15 +489,6 @@ def add_traffic(canvas, add, street, sides) -> None:
             canvas.cast([(s - 0.25, z), (s + 0.25, z)], 1.6)
 
 
-def vehicle_size(rng, kind) -> tuple[float, float, float]:
-    """Length, width and height of a vehicle in metres."""
-    low, high = {
-        CAR: ((3.7, 1.7, 1.4), (4.8, 1.85, 1.75)), TRUCK: ((6, 2.4, 2.7), (10, 2.5, 3.7)),
-        BUS: ((9, 2.5, 2.9), (12, 2.55, 3.2)), TRAIN: ((22, 2.4, 3.3), (30, 2.5, 3.5)),
-    }[kind]  # fmt: skip
-    return tuple(rng.uniform(low, high).tolist())
-
-
 # The things: how each one looks ------------------------------------------------------------------
 
 
@@ -501,12 +510,11 @@ def paint_bonnet(canvas: Canvas) -> None:
     """The own car's bonnet, with the sky in it: in the picture, but not labelled."""
     width, height = canvas.colours.size
     paint = pick(canvas.rng, PAINTS)
-    rise = height * canvas.rng.uniform(0.05, 0.11)
+    rise = height * canvas.rng.uniform(0.04, 0.10)
     for level in np.linspace(0, 1, 6):
         box = [-0.1 * width, height - rise * (1 - 0.8 * level), 1.1 * width, height + 3 * rise]
-        values = mix(mix(paint, canvas.haze, 0.45), paint, level), UNLABELLED, NEAR
-        for pen, value in zip(canvas.pens, values, strict=False):
-            pen.ellipse(box, fill=value)
+        colour = mix(mix(paint, canvas.haze, 0.45), paint, level)
+        canvas.stamp("ellipse", box, UNLABELLED, colour, NEAR)
 
 
 def draw_house(canvas, sign, front, z0, z1, height) -> None:
@@ -598,16 +606,9 @@ def draw_barrier(canvas, piece, kind, colour) -> None:
             canvas.fill(within(piece, 0, 1, low, high), None, shade(lit, 0.9))
 
 
-def draw_post(canvas, s, z, low, high, thick, metal) -> None:
-    """A pole with a lit and a dark half."""
-    post = facing(s, z, thick / 2, low, high)
-    canvas.fill(post, POLE, metal)
-    canvas.fill(within(post, 0.5, 1, 0, 1), None, shade(metal, 0.7 if canvas.sun[0] < 0 else 1.15))
-
-
 def draw_lamp(canvas, s, z, sign, tall, metal) -> None:
     """A street lamp: a pole with an arm over the road."""
-    draw_post(canvas, s, z, 0, tall, 0.17, metal)
+    canvas.fill(facing(s, z, 0.09, 0, tall), POLE, metal)
     canvas.fill(facing(s - sign * 0.8, z, 0.8, tall - 0.12, tall), POLE, metal)
     canvas.fill(facing(s - sign * 1.5, z, 0.4, tall - 0.15, tall + 0.1), POLE, shade(metal, 1.3))
 
@@ -615,14 +616,13 @@ def draw_lamp(canvas, s, z, sign, tall, metal) -> None:
 def draw_traffic_light(canvas, s, z, sign, metal) -> None:
     """A signal on a post, sometimes with one more on an arm over the road."""
     rng, heads = canvas.rng, [(s, 2.4)]
-    draw_post(canvas, s, z, 0, 3.4, 0.15, metal)
     if rng.random() < 0.5:
-        draw_post(canvas, s, z, 3, 6, 0.15, metal)
         canvas.fill(facing(s - sign * 2, z, 2, 5.8, 5.95), POLE, metal)
         heads.append((s - sign * 3.7, 5))
+    canvas.fill(facing(s, z, 0.08, 0, 2.4 if len(heads) == 1 else 5.95), POLE, metal)
     case, lit = shade((34, 38, 36), rng.uniform(0.7, 1.5)), rng.integers(3)
     for where, low in heads:
-        canvas.fill(facing(where, z, 0.2, low, low + 1.05), TRAFFIC_LIGHT, case)
+        canvas.fill(facing(where, z, 0.22, low, low + 1.05), TRAFFIC_LIGHT, case)
         for i, colour in enumerate([(60, 230, 130), (250, 190, 50), (250, 60, 44)]):
             lens = shade(colour, 1 if i == lit else 0.2)
             canvas.ball((where, low + 0.2 + 0.32 * i, z), 0.13, 0.13, None, lens)
@@ -632,7 +632,7 @@ def draw_sign(canvas, s, z, metal) -> None:
     """A disc, triangle, diamond or board on its post, at times seen from behind."""
     rng = canvas.rng
     high, radius, wide = rng.uniform(2.1, 2.7), rng.uniform(0.32, 0.48), rng.uniform(1, 1.8)
-    draw_post(canvas, s, z, 0, high, 0.09, metal)
+    canvas.fill(facing(s, z, 0.045, 0, high), POLE, metal)
     outer, inner = pick(rng, SIGNS, 8), (228, 226, 220)
     if rng.random() < 0.2:
         outer = inner = (130, 132, 134)
@@ -676,131 +676,99 @@ def draw_cycle(canvas, s, z, heading, label, ridden) -> None:
     heavy, paint = label == MOTORCYCLE, pick(canvas.rng, PAINTS)
     sine, cosine = math.sin(heading), math.cos(heading)
 
-    def part(outline, across, colour):
-        """A flat part in the plane of the wheels, doubled at both sides to give it a width."""
-        for c in (across, -across):
-            points = [(s + a * sine + c * cosine, up, z + a * cosine - c * sine)
-                      for a, up in outline]
-            canvas.fill(points, label, colour)
+    def plate(points, colour):
+        """Fill a polygon of (along, across, up) points."""
+        placed = [(s + a * sine + c * cosine, up, z + a * cosine - c * sine) for a, c, up in points]
+        canvas.fill(placed, label, colour)
 
     def bar(along, half_width, low, high, colour):
-        start, end = ((s + along * sine + c * cosine, z + along * cosine - c * sine)
-                      for c in (-half_width, half_width))
-        canvas.fill(upright(start, end, low, high), label, colour)
+        """Fill a rectangle across the cycle, which gives it a width when seen from its end."""
+        plate([(along, *corner[:2]) for corner in facing(0, 0, half_width, low, high)], colour)
 
     thick, radius, reach = (0.16, 0.31, 0.62) if heavy else (0.045, 0.34, 0.52)
     for along in (reach, -reach):
-        rim = [(along + a, radius + up) for a, up in ring(radius, 12)]
-        part(rim, 0, RUBBER)
-        if not heavy:
-            part(shrink(rim, 0.75), 0, CHROME)
+        for share, colour in ((1, RUBBER), (0.5 if heavy else 0.75, CHROME)):
+            plate([(along + a, 0, radius + up) for a, up in ring(radius * share)], colour)
         bar(along, thick, 0, 2 * radius, RUBBER)
-    if heavy:
-        hull = [(-0.8, 0.75), (-0.3, 0.4), (0.4, 0.35), (0.6, 0.9), (0.3, 1.05), (-0.2, 0.85)]
-    else:
-        hull = [(-0.5, 0.36), (0.05, 0.3), (0.45, 0.85), (0.4, 0.92), (0.0, 0.42), (-0.2, 0.9)]
-    part(hull, 0.2 if heavy else 0.05, paint)
-    bar(-0.3, 0.2 if heavy else 0.05, 0.35, 0.95, shade(paint, 0.8))
-    bar(0.4, 0.33, 0.98, 1.06, (50, 50, 52))
+    for across in (1.2 * thick, -1.2 * thick):
+        outline = MOTORCYCLE_BODY if heavy else BICYCLE_FRAME
+        plate([(a, across, up) for a, up in outline], paint)
+    bar(-0.3, 1.2 * thick, 0.35, 0.95, shade(paint, 0.8))
+    bar(0.4, 0.33, 0.98, 1.06, RUBBER)
     if ridden:
         draw_figure(canvas, s, z, 1.45, RIDER, 0.3)
 
 
 def draw_vehicle(canvas, s, z, heading, kind, size) -> None:
-    """A car, truck, bus or tram: side views pulled to their width and painted face by face.
+    """A car, truck, bus or tram: a side view pulled to its width and painted face by face.
 
     (s, z) is the middle of the rear end, which lies away from the camera when heading is pi.
     """
     rng, (length, width, height) = canvas.rng, size
+    views, _, _, axles = VEHICLES[kind]
+    profile = views[rng.integers(len(views))]
     sine, cosine = math.sin(heading), math.cos(heading)
-    paint, glass = pick(rng, PAINTS), mix((26, 30, 34), canvas.haze, rng.uniform(0.05, 0.35))
-    if kind in (BUS, TRAIN) and rng.random() < 0.6:
-        paint = pick(rng, SIGNS)
+    paint, cover = pick(rng, PAINTS if kind == CAR else PAINTS + SIGNS), pick(rng, PAINTS)
+    glass = mix((26, 30, 34), canvas.haze, rng.uniform(0.05, 0.35))
 
     def place(along, across, up):
-        if kind == CAR:
-            across *= 1 - 0.5 * max(0.0, up / height - 0.6)  # cars are narrower at the roof
-        return s + along * sine + across * cosine, up, z + along * cosine - across * sine
+        """The point at these shares of the length, half width and height."""
+        across *= width / 2 * (1 - (0.5 * max(0.0, up - 0.6) if kind == CAR else 0))
+        along *= length
+        return s + along * sine + across * cosine, up * height, z + along * cosine - across * sine
 
     def distance(face):
         points = face[0][0]
         lateral, _, ahead = (sum(axis) / len(points) for axis in zip(*points, strict=True))
         return math.hypot(lateral - canvas.offset + canvas.bend * ahead**2 / 2, ahead)
 
-    def body(profile, colour):
-        """Faces, each a list of (points, colour): first its outline, then what is on it."""
-        faces, half, base = [], width / 2, profile[0][1]
-        for (a0, u0), (a1, u1) in zip(profile[:-1], profile[1:], strict=True):
-            tilt = math.hypot(a1 - a0, u1 - u0)
-            back, up = (u0 - u1) / tilt, (a1 - a0) / tilt
-            light = canvas.light(back * sine, up, back * cosine)
-            low, high = sorted([(u0, a0), (u1, a1)])
-            quad = [(low[1], -half, low[0]), (low[1], half, low[0]),
-                    (high[1], half, high[0]), (high[1], -half, high[0])]  # fmt: skip
-            quad = [place(*corner) for corner in quad]
-            faces.append([(quad, shade(colour, light))])
-            if low[0] == base:
-                lens = (200, 24, 24) if u0 == base else (240, 240, 225)
-                level = (0.6, 0.84) if kind == CAR else (0.1, 0.16)
-                details = [((0.01, 0.99, 0, 0.12), (44, 44, 46)), ((0.36, 0.64, 0.15, 0.3), CHROME),
-                           ((0.03, 0.2, *level), lens), ((0.8, 0.97, *level), lens)]  # fmt: skip
-                if kind in (BUS, TRAIN) or (kind == TRUCK and lens[1] > 200):
-                    details.append(((0.07, 0.93, 0.45, 0.9), glass))
-            elif kind == CAR and high[0] > 0.9 * height and low[0] < 0.8 * height:
-                details = [((0.07, 0.93, 0.07, 0.93), shade(glass, 0.9 + 0.2 * up))]
-            else:
-                details = []
-            faces[-1] += [(within(quad, *share), tone) for share, tone in details]
-        for side in (-1, 1):
-            light = canvas.light(side * cosine, 0, -side * sine)
-            outline = [place(a, side * half, u) for a, u in profile]
-            faces.append([(outline, shade(colour, light))] + flank(profile, side, light))
-        return sorted(faces, key=distance, reverse=True)
+    def end_face(start, stop):
+        """One edge of the side view pulled across, with what is on it."""
+        run, rise = (stop[0] - start[0]) * length, (stop[1] - start[1]) * height
+        up, back = run / math.hypot(run, rise), -rise / math.hypot(run, rise)
+        light = canvas.light(back * sine, up, back * cosine)
+        low, high = sorted([start, stop], key=lambda corner: corner[1])
+        quad = [place(a, c, u) for (a, u), c in ((low, -1), (low, 1), (high, 1), (high, -1))]
+        rear, details = start[0] == 0, []
+        face = [(quad, shade(cover if kind == TRUCK and start[0] < 0.76 else paint, light))]
+        if low[1] <= 0.2:
+            lens = (200, 24, 24) if rear else (240, 240, 225)
+            level = (0.6, 0.84) if kind == CAR else (0.1, 0.16)
+            details = [((0.01, 0.99, 0, 0.12), RUBBER), ((0.36, 0.64, 0.15, 0.3), CHROME)]
+            details += [((0.03, 0.2, *level), lens), ((0.8, 0.97, *level), lens)]
+            if kind in (BUS, TRAIN) or (kind == TRUCK and not rear):
+                details.append(((0.07, 0.93, 0.45, 0.9), glass))
+        elif kind == CAR and high[1] > 0.9 and low[1] < 0.8:
+            details = [((0.07, 0.93, 0.07, 0.93), shade(glass, 0.9 + 0.2 * up))]
+        return face + [(within(quad, *share), colour) for share, colour in details]
 
-    def flank(profile, side, light):
-        """Windows and wheels of one side."""
-        first, last, parts = profile[0][0], profile[-1][0], []
+    def side_face(side):
+        """The side view with its windows and wheels."""
+        light = canvas.light(side * cosine, 0, -side * sine)
+        panes, count = [], round(length / 1.7)
         if kind == CAR:
-            cabin = [(a, max(u, 0.66 * height)) for a, u in profile if 0.59 < u / height]
-            panes = [shrink([(a, u) for a, u in cabin if a < 0.8 * length], 0.82)]
-            middle = sum(a for a, _ in panes[0]) / len(panes[0])
-            post = [(middle, 0.6), (middle + 0.09, 0.6), (middle + 0.05, 1), (middle - 0.04, 1)]
+            cabin = [(a, max(u, 0.66)) for a, u in profile if u > 0.59 and a < 0.8]
+            panes = [(shrink(cabin, 0.82), shade(glass, light))]
+        elif kind == TRUCK:
+            panes = [(LORRY[3:] + [(0.76, 0.15)], shade(paint, light))]
         else:
-            count = max(1, round((last - first) / 1.7)) if kind != TRUCK or first > 0 else 0
-            edges = [first + (last - first) * i / count for i in range(count + 1)] if count else []
-            low, high = 0.47 * height, 0.8 * min(height, profile[1][1])
-            panes = [[(a + 0.1, low), (b - 0.1, low), (b - 0.1, high), (a + 0.1, high)]
-                     for a, b in zip(edges[:-1], edges[1:], strict=True)]  # fmt: skip
-        for pane in panes:
-            points = [place(a, side * width / 2 * 1.01, u) for a, u in pane]
-            parts.append((points, shade(glass, 0.85 + 0.3 * light)))
-        if kind == CAR:
-            points = [place(a, side * width / 2, u * height) for a, u in post]
-            parts.append((points, shade(paint, light)))
+            spans = [((i + 0.06) / count, (i + 0.94) / count) for i in range(count)]
+            panes = [([(a, 0.47), (b, 0.47), (b, 0.8), (a, 0.8)], glass) for a, b in spans]
         radius = 0.32 if kind == CAR else 0.48
-        for axle in {CAR: (0.18, 0.81), TRUCK: (0.5,), BUS: (0.22, 0.78), TRAIN: ()}[kind]:
-            for scale, tone in ((1, RUBBER), (0.55, CHROME)):
-                rim = [(first + (last - first) * axle + a, radius + u) for a, u in ring(radius)]
-                wheel = [place(a, side * width / 2, u) for a, u in shrink(rim, scale)]
-                parts.append((wheel, tone))
-        return parts
+        for axle in axles:
+            for share, colour in ((1, RUBBER), (0.55, CHROME)):
+                rim = ring(radius * share)
+                rim = [(axle + a / length, (radius + up) / height) for a, up in rim]
+                panes.append((rim, colour))
+        parts = [(profile, shade(cover if kind == TRUCK else paint, light)), *panes]
+        return [([place(a, side, u) for a, u in outline], colour) for outline, colour in parts]
 
-    if kind == CAR:
-        shape = (HATCHBACK, SALOON, ESTATE)[rng.integers(3)]
-        bodies = [body([(a * length, u * height) for a, u in shape], paint)]
-    elif kind == TRUCK:
-        cab, hold, cover = length - 1.9, length - 2.1, pick(rng, PAINTS)
-        front = [(cab, 0.5), (cab, 2.5), (length - 0.2, 2.5), (length, 0.5)]
-        bodies = [body([(0, 0.5), (0, height), (hold, height), (hold, 0.5)], cover),
-                  body(front, paint)]  # fmt: skip
-        bodies.sort(key=lambda faces: distance(faces[-1]), reverse=True)
-    else:
-        bodies = [body([(0, 0.35), (0, height), (length, height), (length, 0.35)], paint)]
-    for along in (0.85 * length, 0.1 * length) if kind != TRAIN else ():
-        for c0, c1 in ((-0.48, -0.3), (0.3, 0.48)):
-            ends = [(along, c * width, u) for c, u in ((c0, 0), (c1, 0), (c1, 0.6), (c0, 0.6))]
-            canvas.fill([place(*end) for end in ends], kind, RUBBER)
-    for face in (face for faces in bodies for face in faces):
+    for axle in sorted(axles, reverse=cosine > 0):
+        for side in (-1, 1):
+            tyre = [(0.95, 0), (0.6, 0), (0.6, 0.22), (0.95, 0.22)]
+            canvas.fill([place(axle, side * c, u) for c, u in tyre], kind, RUBBER)
+    faces = [end_face(*edge) for edge in pairwise(profile)] + [side_face(-1), side_face(1)]
+    for face in sorted(faces, key=distance, reverse=True):
         for points, colour in face:
             canvas.fill(points, kind, colour)
 
@@ -824,7 +792,11 @@ def expose(canvas: Canvas) -> np.ndarray:
     texture = np.ones_like(depth)
     for column, (texels, octaves) in enumerate([(20.0, (256, 128, 48)), (6.0, (64, 32, 12))]):
         pattern = sum(0.6 * noise(rng, (TEXTURE_SIDE, TEXTURE_SIDE), cells) for cells in octaves)
-        down, across = ((axis * texels).astype(int) & (TEXTURE_SIDE - 1) for axis in (y, x))
+        # The jitter lets neighbouring texels run into each other close to the camera.
+        jitter = rng.random(depth.shape, np.float32)
+        down, across = (
+            (axis * texels + jitter).astype(int) & (TEXTURE_SIDE - 1) for axis in (y, x)
+        )
         # Texels far below the size of a pixel would only be noise.
         texture += table[labels, column] * pattern[down, across] * np.minimum(1, 25 / depth)
     haze = (1 - np.exp(-depth / rng.uniform(120, 700))) * (labels != SKY)
