@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -13,6 +14,13 @@ from roadseg.data import UNLABELLED, Scenes
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=0.9)
 plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "svg.hashsalt": "roadseg"})
+
+
+def _subplots(*arguments, **settings):
+    """As plt.subplots, but closed: a notebook shows the returned figure once, not twice."""
+    figure, axes = plt.subplots(*arguments, **settings)
+    plt.close(figure)
+    return figure, axes
 
 
 def paint(labels: np.ndarray, scenes: Scenes) -> np.ndarray:
@@ -27,7 +35,7 @@ def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Figure:
     """Show images with their labels painted over, side by side with the plain image."""
     rows = -(-len(chosen) // columns)
     height, width = scenes.labels.shape[1:]
-    figure, axes = plt.subplots(
+    figure, axes = _subplots(
         rows * 2, columns, figsize=(5.2 * columns, rows * 2 * 5.2 * height / width), squeeze=False
     )
     for axis in axes.flat:
@@ -56,7 +64,7 @@ def _class_legend(figure: Figure, scenes: Scenes) -> None:
 def class_shares(shares: pd.DataFrame) -> Figure:
     """Show the share of labelled pixels (log scale); index: class, columns: splits."""
     table = shares.rename_axis("class").reset_index().melt("class", var_name="split")
-    figure, axis = plt.subplots(figsize=(8, 3.2))
+    figure, axis = _subplots(figsize=(8, 3.2))
     table = table[table["value"] > 0]
     sns.stripplot(
         table, x="class", y="value", hue="split", ax=axis, jitter=False, dodge=True, size=7
@@ -72,7 +80,7 @@ def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
 
     `arms` maps the name to show to the arm's name in `table`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    figure, (left, right) = _subplots(1, 2, figsize=(10, 3.4))
     for colour, (name, arm) in zip(_colours(len(arms)), arms.items(), strict=True):
         own = table[table["arm"] == arm]
         for axis, column, scale in ((left, "loss", 1), (right, "val_miou", 100)):
@@ -92,7 +100,7 @@ def _colours(n: int) -> list:
 
 def intervals(arms: pd.DataFrame) -> Figure:
     """Show test mIoU of each arm with its 95 % interval; columns arm, test_miou, low, high."""
-    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.42 * len(arms)))
+    figure, axis = _subplots(figsize=(7, 0.6 + 0.42 * len(arms)))
     position = np.arange(len(arms))[::-1]
     score, low, high = (100 * arms[name] for name in ("test_miou", "low", "high"))
     axis.errorbar(score, position, xerr=[score - low, high - score], fmt="o", capsize=4)
@@ -104,16 +112,16 @@ def intervals(arms: pd.DataFrame) -> Figure:
     return figure
 
 
-def differences(rows: pd.DataFrame) -> Figure:
-    """Show paired differences with their intervals; columns arm, against, difference, low, high."""
-    figure, axis = plt.subplots(figsize=(7, 0.7 + 0.42 * len(rows)))
+def differences(rows: list[pd.Series]) -> Figure:
+    """Show paired differences with their intervals: rows of `Results.comparisons`."""
+    figure, axis = _subplots(figsize=(7, 0.7 + 0.42 * len(rows)))
     position = np.arange(len(rows))[::-1]
-    for y, row in zip(position, rows.itertuples(), strict=True):
+    for y, row in zip(position, rows, strict=True):
         colour = {"better": PALETTE[2], "worse": PALETTE[1]}.get(row.verdict, "grey")
         axis.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=2)
         axis.plot(100 * row.difference, y, "o", color=colour)
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows.itertuples()])
+    axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows])
     axis.set(xlabel="difference in test mIoU (points), 95 % interval", ylim=(-0.6, len(rows) - 0.4))
     return figure
 
@@ -123,7 +131,7 @@ def class_iou(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
 
     `arms` maps the name to show to the arm's name in `classes`.
     """
-    figure, axis = plt.subplots(figsize=(9, 3.4))
+    figure, axis = _subplots(figsize=(9, 3.4))
     for colour, (name, arm) in zip(_colours(len(arms)), arms.items(), strict=True):
         own = classes[classes["arm"] == arm].sort_values("share", ascending=False)
         axis.plot(own["class"], 100 * own["iou"], "o", color=colour, label=name, alpha=0.85)
@@ -135,7 +143,7 @@ def class_iou(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
 
 def accuracy_cost(arms: pd.DataFrame) -> Figure:
     """Show test mIoU against multiply-adds; columns arm, test_miou, low, high, gmacs."""
-    figure, axis = plt.subplots(figsize=(7, 4))
+    figure, axis = _subplots(figsize=(7, 4))
     for colour, row in zip(_colours(len(arms)), arms.itertuples(), strict=True):
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
@@ -172,7 +180,7 @@ def predictions(
             rows.append((f"{name}: errors", _errors(labels, truth, chosen)))
     height, width = scenes.labels.shape[1:]
     inches = 3.6
-    figure, axes = plt.subplots(
+    figure, axes = _subplots(
         len(rows), len(chosen), squeeze=False,
         figsize=(inches * len(chosen), len(rows) * (inches * height / width + 0.05)),
     )  # fmt: skip
@@ -206,7 +214,7 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Figure:
     """Show counts (K, K) as shares of each true class, in percent."""
     occurs = counts.sum(1) > 0
     share = 100 * counts[occurs] / counts[occurs].sum(1, keepdims=True)
-    figure, axis = plt.subplots(figsize=(8, 0.8 + 0.34 * occurs.sum()))
+    figure, axis = _subplots(figsize=(8, 0.8 + 0.34 * occurs.sum()))
     sns.heatmap(
         share, annot=np.where(share >= 1, np.round(share).astype(int).astype(str), ""), fmt="",
         cmap="Blues", vmin=0, vmax=100, cbar=False, annot_kws={"fontsize": 7}, ax=axis,
@@ -220,7 +228,7 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Figure:
 def layer_costs(table: pd.DataFrame) -> Figure:
     """Show multiply-adds and parameters of each layer that has weights, as shares in percent."""
     own = table[table["parameters"] > 0]
-    figure, axis = plt.subplots(figsize=(8, 3))
+    figure, axis = _subplots(figsize=(8, 3))
     place = np.arange(len(own))
     for offset, column, name in (
         (-0.2, "gmacs", "multiply-adds"),
@@ -236,7 +244,7 @@ def layer_costs(table: pd.DataFrame) -> Figure:
 def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
     """Draw on an image what one value in its middle sees, after each pooling and at the end."""
     height, width = scenes.labels.shape[1:]
-    figure, axis = plt.subplots(figsize=(8, 8 * height / width))
+    figure, axis = _subplots(figsize=(8, 8 * height / width))
     axis.imshow(scenes.images[index].transpose(1, 2, 0))
     shown = table[(table["kind"] == "MaxPool2d") | (table.index == table.index[-1])]
     for colour, row in zip(_colours(len(shown)), shown.itertuples(), strict=True):
@@ -256,3 +264,11 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
     axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
+
+
+def table(frame: pd.DataFrame, decimals: dict[str, int] | None = None) -> HTML:
+    """Return a table for the report, with so many decimals in the columns that `decimals` names."""
+    shown = frame.copy()
+    for column, places in (decimals or {}).items():
+        shown[column] = shown[column].map(lambda value, places=places: f"{value:.{places}f}")
+    return HTML(shown.to_html(index=False, border=0, na_rep=""))

@@ -13,7 +13,7 @@ from roadseg import cost, metrics
 from roadseg.metrics import Confusion, Interval
 from roadseg.models import build
 from roadseg.recipe import InputError
-from roadseg.study import Plan
+from roadseg.study import ROOT, Plan
 from roadseg.train import Record, default_device, device_name, precision_on
 
 TABLES = ("runs", "arms", "classes", "comparisons", "networks", "curves")
@@ -122,6 +122,11 @@ def write(results: Results, folder: Path) -> None:
         for row in results.arms.itertuples()
     }
     (folder / "metrics.json").write_text(json.dumps(headline, indent=1) + "\n")
+
+
+def reference() -> pd.DataFrame:
+    """Return what the course study reports: mIoU (0..1) and multiply-adds (10^9)."""
+    return pd.read_csv(ROOT / "data" / "reference.csv")
 
 
 def _run_row(plan: Plan, run: str, record: Record) -> dict:

@@ -27,29 +27,73 @@ TEXTURE_SIDE = 256  # a power of two: texture repeats by masking its coordinates
 
 # Strength of fine and of coarse texture; the others get the first row.
 ROUGHNESS = {
-    None: (0.03, 0.03), ROAD: (0.08, 0.07), SIDEWALK: (0.09, 0.07), BUILDING: (0.06, 0.07),
-    WALL: (0.12, 0.09), VEGETATION: (0.26, 0.16), TERRAIN: (0.20, 0.16), SKY: (0.0, 0.0),
+    None: (0.03, 0.03),
+    ROAD: (0.08, 0.07),
+    SIDEWALK: (0.09, 0.07),
+    BUILDING: (0.06, 0.07),
+    WALL: (0.12, 0.09),
+    VEGETATION: (0.26, 0.16),
+    TERRAIN: (0.20, 0.16),
+    SKY: (0.0, 0.0),
 }
-FACADES = [(196, 178, 150), (150, 92, 74), (206, 200, 188), (172, 160, 140), (128, 118, 108),
-           (214, 190, 132), (186, 132, 108), (140, 146, 150), (224, 220, 212), (108, 82, 70)]
+FACADES = [
+    (196, 178, 150),
+    (150, 92, 74),
+    (206, 200, 188),
+    (172, 160, 140),
+    (128, 118, 108),
+    (214, 190, 132),
+    (186, 132, 108),
+    (140, 146, 150),
+    (224, 220, 212),
+    (108, 82, 70),
+]
 TILES = [(128, 66, 50), (92, 84, 80), (70, 70, 76), (116, 88, 70)]
 STONES = [(150, 144, 134), (138, 96, 80), (176, 172, 164), (112, 110, 104), (110, 80, 54)]
 GREENS = [(74, 100, 46), (58, 84, 44), (96, 112, 52), (84, 96, 60), (120, 116, 54), (50, 70, 40)]
 GROUNDS = [(104, 122, 62), (128, 124, 76), (86, 108, 58), (140, 122, 92), (116, 128, 80)]
 METALS = [(96, 100, 100), (140, 144, 146), (70, 84, 74), (104, 84, 64)]
-PAINTS = [(225, 225, 225), (40, 42, 46), (150, 154, 158), (92, 96, 102), (130, 28, 30),
-          (36, 58, 108), (188, 190, 192), (60, 64, 70), (44, 76, 62), (190, 178, 150),
-          (24, 26, 30), (204, 206, 208)]
-CLOTHES = [(44, 46, 60), (120, 40, 44), (180, 176, 168), (54, 70, 104), (90, 84, 70), (30, 30, 32),
-           (160, 120, 60), (70, 96, 76), (206, 200, 60)]
+PAINTS = [
+    (225, 225, 225),
+    (40, 42, 46),
+    (150, 154, 158),
+    (92, 96, 102),
+    (130, 28, 30),
+    (36, 58, 108),
+    (188, 190, 192),
+    (60, 64, 70),
+    (44, 76, 62),
+    (190, 178, 150),
+    (24, 26, 30),
+    (204, 206, 208),
+]
+CLOTHES = [
+    (44, 46, 60),
+    (120, 40, 44),
+    (180, 176, 168),
+    (54, 70, 104),
+    (90, 84, 70),
+    (30, 30, 32),
+    (160, 120, 60),
+    (70, 96, 76),
+    (206, 200, 60),
+]
 SKINS = [(214, 170, 140), (176, 128, 98), (110, 76, 58)]
 SIGNS = [(190, 36, 36), (34, 70, 160), (226, 222, 214), (222, 180, 40), (40, 104, 70)]
 RUBBER, CHROME = (26, 26, 28), (120, 120, 122)
 
 # Side views from the rear bumper on: (share of the length, share of the height).
 HATCHBACK = [(0, 0.2), (0, 0.62), (0.09, 0.97), (0.45, 1), (0.68, 0.66), (0.96, 0.55), (1, 0.2)]
-SALOON = [(0, 0.2), (0, 0.66), (0.15, 0.7), (0.29, 0.97), (0.5, 1), (0.69, 0.66), (0.97, 0.55),
-          (1, 0.2)]
+SALOON = [
+    (0, 0.2),
+    (0, 0.66),
+    (0.15, 0.7),
+    (0.29, 0.97),
+    (0.5, 1),
+    (0.69, 0.66),
+    (0.97, 0.55),
+    (1, 0.2),
+]
 ESTATE = [(0, 0.2), (0, 0.60), (0.04, 0.98), (0.5, 1), (0.72, 0.64), (0.97, 0.54), (1, 0.2)]
 LORRY = [(0, 0.17), (0, 1), (0.76, 1), (0.76, 0.78), (0.97, 0.76), (1, 0.15)]
 BOX = [(0, 0.11), (0, 1), (1, 1), (1, 0.11)]
@@ -158,9 +202,7 @@ class Canvas:
         """Let a thing on these (lateral, ahead) corners throw its shadow on the ground."""
         reach = height * self.shadow_per_metre
         moved = [(s - reach * self.sun[0], z - reach * self.sun[1]) for s, z in corners]
-        sweeps = [
-            [corners[i - 1], corners[i], moved[i], moved[i - 1]] for i in range(len(corners))
-        ]
+        sweeps = [[corners[i - 1], corners[i], moved[i], moved[i - 1]] for i in range(len(corners))]
         for shape in [moved, *sweeps] if self.sunshine > 0.15 else []:
             outline = [self.project(s, 0, z) for s, z in shape]
             self.pens[3].polygon(outline, fill=int(60 + 90 * self.sunshine))
@@ -227,9 +269,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> np.nd
     """Smooth noise, float32, with this many cells down and across; opposite edges meet."""
     seeds = np.pad(rng.normal(0, 1.3, (cells, cells)).astype(np.float32), 2, "wrap")
     inner = 2, 2, cells + 2, cells + 2
-    return np.asarray(
-        Image.fromarray(seeds).resize(shape[::-1], Image.Resampling.BICUBIC, inner)
-    )
+    return np.asarray(Image.fromarray(seeds).resize(shape[::-1], Image.Resampling.BICUBIC, inner))
 
 
 # The street: what there is, where, and how often -------------------------------------------------

@@ -1,0 +1,43 @@
+# Every target does its own set-up: an environment in .venv, once, used again after.
+PYTHON ?= python3
+STUDY ?= synthetic
+STUDY_DIR := $(if $(filter synthetic,$(STUDY)),.,studies/$(STUDY))
+BIN := .venv/bin
+READY := .venv/ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report test lab bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY)  ## make the environment in .venv
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "roadseg needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+report: $(READY)  ## train what is not trained yet and render the report (STUDY=synthetic)
+	@test -f $(STUDY_DIR)/params.yaml || \
+		{ echo "STUDY=$(STUDY): no studies/$(STUDY)/params.yaml; known: synthetic $(notdir $(wildcard studies/*))"; exit 2; }
+	$(BIN)/dvc repro $(STUDY_DIR)/dvc.yaml
+	@echo "The report: $(CURDIR)/reports/$(STUDY)/report.html"
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/report.ipynb
+
+bench: $(READY)  ## time training steps and single images of each network of the study
+	$(BIN)/python benchmarks/steps.py
+
+clean:  ## remove everything that can be made again, the environment included
+	rm -rf .venv build work data/prepared .dvc/cache .dvc/tmp *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
