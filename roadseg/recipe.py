@@ -14,8 +14,8 @@ class InputError(ValueError):
 def nearest(name: str, known) -> str:
     """Return ' Did you mean ...?' and the known names, for the end of an error message."""
     known = sorted(map(str, known))
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(known) if len(known) <= 30 else f"{', '.join(known[:30])}, ..."
     return f"{hint} Known: {listed}."
 

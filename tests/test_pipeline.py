@@ -1,0 +1,298 @@
+"""The whole way at smoke size, in a clone: settings, pipeline, notebooks, report."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from roadseg import notebook
+from roadseg.recipe import InputError
+from roadseg.study import ROOT
+
+SMOKE = {
+    "size: [64, 192]": "size: [48, 96]",
+    "train: 120, val: 30, test: 50": "train: 6, val: 2, test: 4",
+    "seeds: [0, 1, 2]": "seeds: [0]",
+    "steps: 600": "steps: 4",
+    "batch_size: 4": "batch_size: 2",
+    "warmup_steps: 30": "warmup_steps: 1",
+    "baseline:0.25": "baseline:0.05",
+    "      fcn-16s: fcn16s:tu-resnet10t\n": "",
+    "      baseline-unpool: baseline-unpool:0.25\n": "",
+}
+RUNS = {"baseline-s0", "fcn-32s-s0", "fcn-8s-s0", "with-augmentation-s0", "with-adamw-poly-s0"}
+
+
+def call(clone: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run `python -m ...` in the clone."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("ROADSEG_CAMVID", None)
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=clone, capture_output=True, text=True,
+        env={**environment, **variables},
+    )  # fmt: skip
+
+
+def ran(result: subprocess.CompletedProcess) -> set[str]:
+    """The stages that DVC ran."""
+    return set(re.findall(r"Running stage '(?:\S*:)?([^']+)'", result.stdout))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A clone of the working tree, with a smoke-size embedded study."""
+    folder = tmp_path_factory.mktemp("clone") / "roadseg"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "reports/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    text = (folder / "params.yaml").read_text()
+    for old, new in SMOKE.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "params.yaml").write_text(re.sub(r" +#.*", "", text))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reproduced(clone) -> Path:
+    """The clone after plan and `dvc repro`."""
+    stale = call(clone, "dvc", "repro")
+    assert stale.returncode != 0
+    assert "plan.yaml is not what params.yaml asks for. Run: python -m roadseg plan" in stale.stderr
+    assert not (clone / "data/prepared").exists()
+    planned = call(clone, "roadseg", "plan")
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.startswith("plan.yaml: 5 runs for 2 studies and 1 seeds (1 shared).")
+    result = call(clone, "dvc", "repro")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {f"train@{run}" for run in RUNS} <= ran(result)
+    assert re.search(r"epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout)
+    return clone
+
+
+def test_the_tables_hold_every_run(reproduced):
+    runs = pd.read_csv(reproduced / "results/synthetic/runs.csv")
+    assert set(runs.run) == RUNS
+    assert runs.test_miou.between(0, 1).all() and (runs.seconds > 0).all()
+    comparisons = pd.read_csv(reproduced / "results/synthetic/comparisons.csv")
+    assert len(comparisons) == 3 + 3  # all pairs of three networks, and of three rungs
+    networks = pd.read_csv(reproduced / "results/synthetic/networks.csv")
+    assert set(networks.network) == set(runs.network)
+    headline = json.loads((reproduced / "results/synthetic/metrics.json").read_text())
+    assert headline["baseline"]["test_miou"] == pytest.approx(
+        runs.set_index("run").test_miou["baseline-s0"], abs=1e-4
+    )
+
+
+def test_the_report_is_whole_and_loads_nothing(reproduced):
+    html = (reproduced / "reports/synthetic/report.html").read_text()
+    for part in (
+        "In short", "Background", "The data", "The baseline network", "Where it is an FCN",
+        "Why FCN does better", "Training tricks", "Networks and their cost", "Limits", "Provenance",
+    ):  # fmt: skip
+        assert re.search(f"<h[12][^>]*>[^<]*{part}", html), part
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
+    assert "<script" not in html and "@import" not in html and "url(" not in html
+    assert "Traceback" not in html and "Warning" not in html
+    assert html.count("data:image/png") > 15
+    runs = pd.read_csv(reproduced / "results/synthetic/runs.csv")
+    for fact in (runs.data_digest[0], runs.device[0], runs.torch[0], runs.digest[0]):
+        assert str(fact) in html
+    anchors = re.findall(r'<a class="level\d" href="#([^"]+)"', html)
+    assert len(anchors) > 15 and all(f'id="{anchor}"' in html for anchor in anchors)
+
+
+def test_a_second_repro_does_nothing(reproduced):
+    result = call(reproduced, "dvc", "repro")
+    assert result.returncode == 0 and ran(result) == set()
+    assert "Data and pipelines are up to date." in result.stdout
+
+
+def test_what_git_must_not_see_is_ignored(reproduced):
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "-uall"], cwd=reproduced, capture_output=True, text=True
+    ).stdout
+    for name in ("build/", "data/prepared/", ".venv"):
+        assert name not in status
+    assert "results/synthetic/runs.csv" in status and "reports/synthetic/report.html" in status
+
+
+def test_a_saved_notebook_and_a_changed_figure_train_nothing(reproduced):
+    file = reproduced / "notebooks/train.ipynb"
+    before = file.read_bytes()
+    saved = nbformat.read(file, as_version=4)
+    saved.cells[1].outputs = [nbformat.v4.new_output("stream", text="left behind")]
+    saved.cells[1].execution_count = 7
+    nbformat.write(saved, file)
+    result = call(reproduced, "dvc", "repro")
+    assert ran(result) == {"notebook@train"}, result.stderr
+    file.write_bytes(before)
+
+    figures = reproduced / "roadseg/figures.py"
+    text = figures.read_text()
+    figures.write_text(text.replace('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'))
+    assert figures.read_text() != text
+    result = call(reproduced, "dvc", "repro", "--dry")
+    assert "chapter@2_baseline" in ran(result)
+    assert not any(name.startswith(("train@", "prepare", "results")) for name in ran(result))
+    figures.write_text(text)
+
+
+def test_a_changed_trick_trains_only_the_runs_that_contain_it(reproduced):
+    params = reproduced / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("weight_decay: 0.01", "weight_decay: 0.02"))
+    assert call(reproduced, "roadseg", "plan").returncode == 0
+    result = call(reproduced, "dvc", "repro", "train")
+    assert {s for s in ran(result) if s.startswith("train@")} == {"train@with-adamw-poly-s0"}
+    params.write_text(text)
+    assert call(reproduced, "roadseg", "plan").returncode == 0
+    result = call(reproduced, "dvc", "repro", "train")  # back: restored, not trained again
+    assert "lr 4.00e-03" not in result.stdout and result.returncode == 0
+
+
+@pytest.mark.parametrize("name", [*notebook.CHAPTERS, "report"])
+def test_chapters_run_on_their_defaults(reproduced, name, tmp_path):
+    """As in JupyterLab: nothing injected, from the notebooks' own folder."""
+    code = (
+        "import nbformat, nbclient, sys; n = nbformat.read(sys.argv[1], 4);"
+        "nbclient.NotebookClient(n, kernel_name='python3',"
+        " resources={'metadata': {'path': 'notebooks'}}).execute()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(reproduced)}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, f"notebooks/{name}.ipynb"], cwd=reproduced,
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path):
+    before = (reproduced / "build/synthetic/runs/baseline-s0/record.json").read_bytes()
+    code = (
+        "from pathlib import Path; from roadseg.notebook import execute;"
+        "execute(Path('notebooks/train.ipynb'), Path('build/by-hand.ipynb'), {})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=reproduced, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert (reproduced / "build/by-hand/record.json").is_file()
+    assert (reproduced / "build/synthetic/runs/baseline-s0/record.json").read_bytes() == before
+
+
+def snapshot(folder: Path) -> dict[Path, float]:
+    skipped = (".git", ".dvc", "__pycache__")
+    return {
+        p: p.stat().st_mtime for p in folder.rglob("*")
+        if p.is_file() and not any(part in skipped for part in p.parts)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds: [0]", "sedes: [0]", "params.yaml: sedes: no such setting. Did you mean 'seeds'?"),
+        ("fcn8s:tu-resnet10t", "fcn8:tu-resnet10t", "params.yaml: arm fcn-8s: network "
+         "'fcn8:tu-resnet10t': unknown. Did you mean 'fcn8s:ENCODER'?"),
+        ("source: synthetic", "source: sintetic", "params.yaml: data: source: 'sintetic' is "
+         "unknown. Did you mean 'synthetic'?"),
+        ("flip: 0.5", "filp: 0.5", "params.yaml: tricks: augmentation: filp: no such knob. Did you "
+         "mean 'flip'?"),
+    ],
+)  # fmt: skip
+def test_bad_settings_end_with_one_sentence_and_status_2(clone, old, new, message):
+    params = clone / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace(old, new))
+    before = snapshot(clone)
+    for command in ("plan", "check"):
+        result = call(clone, "roadseg", command, "params.yaml")
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"roadseg: {message}") and result.stderr.count("\n") == 1
+    params.write_text(text)
+    after = snapshot(clone)
+    assert {p: t for p, t in after.items() if p != params} == {
+        p: t for p, t in before.items() if p != params
+    }
+
+
+def test_a_wrong_folder_ends_with_one_sentence_and_status_2(clone):
+    params = clone / "params.yaml"
+    text = params.read_text()
+    params.write_text(
+        text.replace("source: synthetic", "source: camvid").replace(
+            "path: roadseg/synthetic.py", "path: data/raw/nowhere"
+        )
+    )
+    plan = (clone / "plan.yaml").read_bytes()
+    assert call(clone, "roadseg", "plan").returncode == 0
+    result = call(clone, "roadseg", "check", "params.yaml")
+    assert result.returncode == 2 and result.stderr.startswith(
+        "roadseg: data/raw/nowhere: no such folder. Put the camvid data there"
+    )
+    (clone / "data/raw/nowhere").mkdir(parents=True)
+    result = call(clone, "roadseg", "prepare", "params.yaml")
+    assert result.returncode == 2 and "data/raw/nowhere/train: no such folder." in result.stderr
+    shutil.rmtree(clone / "data/raw")
+    params.write_text(text)
+    (clone / "plan.yaml").write_bytes(plan)
+
+
+def write_notebook(file: Path, *cells: str) -> None:
+    made = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(text) for text in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "p", "language": "python"}},
+    )
+    made.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(made, file)
+
+
+def test_the_runner_refuses_what_papermill_lets_pass(tmp_path):
+    source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
+    write_notebook(source, "steps = 1", "print(steps)")
+    with pytest.raises(InputError, match="takes no parameter 'stesp'. Did you mean 'steps'?"):
+        notebook.execute(source, target, {"stesp": 2})
+    untagged = nbformat.read(source, as_version=4)
+    untagged.cells[0].metadata["tags"] = []
+    nbformat.write(untagged, source)
+    with pytest.raises(InputError, match="has 0 cells tagged 'parameters'; it needs exactly one."):
+        notebook.execute(source, target, {"steps": 2})
+    with pytest.raises(InputError, match="no such notebook"):
+        notebook.execute(tmp_path / "b.ipynb", target, {})
+    assert not target.parent.exists()
+
+
+def test_the_runner_names_the_failing_cell_and_gives_equal_bytes(tmp_path):
+    source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
+    write_notebook(source, "steps = 1", "print(10 // steps)")
+    notebook.execute(source, target, {"steps": 2})
+    first = target.read_bytes()
+    assert b'"5\\n"' in first
+    notebook.execute(source, target, {"steps": 2})
+    assert target.read_bytes() == first
+    with pytest.raises(InputError) as caught:
+        notebook.execute(source, target, {"steps": 0})
+    assert "a.ipynb, cell 3: ZeroDivisionError" in str(caught.value)
+    assert str(tmp_path / "out/a.failed.ipynb") in str(caught.value)
+    assert target.read_bytes() == first  # the last good one is kept
+
+
+def test_unknown_commands_and_runs(clone):
+    assert call(clone, "roadseg", "trian").returncode == 2
+    result = call(clone, "roadseg", "run", "params.yaml", "baseline-s9")
+    assert result.returncode == 2 and "'baseline-s9' is no run of plan.yaml" in result.stderr

@@ -1,0 +1,197 @@
+"""The project holds together: versions, layers, wiring, pipeline, notebooks."""
+
+import ast
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+from ruamel.yaml import YAML
+
+from roadseg import study
+from roadseg.notebook import CHAPTERS
+from roadseg.recipe import Recipe
+from roadseg.study import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
+LAYERS = [
+    {"recipe", "synthetic"},
+    {"data"},
+    {"sources", "augment", "losses", "metrics", "models", "cost", "study", "figures"},
+    {"train"},
+    {"results", "notebook"},
+    {"__main__"},
+]
+
+
+def imports(module: str) -> set[str]:
+    tree = ast.parse((ROOT / f"roadseg/{module}.py").read_text())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "roadseg":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("roadseg."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_imports_point_one_way():
+    files = {p.stem for p in (ROOT / "roadseg").glob("*.py")} - {"__init__"}
+    assert files == set.union(*LAYERS)
+    # within the middle layer, `sources` may draw scenes and nothing else may import a neighbour
+    for depth, layer in enumerate(LAYERS):
+        below = set().union(*LAYERS[:depth])
+        for module in layer:
+            assert imports(module) <= below, module
+
+
+def test_every_knob_is_wired():
+    """Each knob of Recipe is read in train.py; one that is not would silently do nothing."""
+    tree = ast.parse((ROOT / "roadseg/train.py").read_text())
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "recipe"
+    }
+    assert {knob.name for knob in dataclasses.fields(Recipe)} <= read
+
+
+def pipeline(folder: Path) -> dict:
+    return YAML(typ="safe").load((folder / "dvc.yaml").read_text())["stages"]
+
+
+def test_training_depends_on_what_train_imports():
+    closure, queue = set(), ["train"]
+    while queue:
+        module = queue.pop()
+        if module not in closure:
+            closure.add(module)
+            queue += imports(module)
+    deps = pipeline(ROOT)["train"]["do"]["deps"]
+    assert {d for d in deps if d.startswith("roadseg/")} == {f"roadseg/{m}.py" for m in closure}
+
+
+def test_training_stages_cache_all_they_make():
+    """One uncached output would switch DVC's run cache off for the stage."""
+    outs = pipeline(ROOT)["train"]["do"]["outs"]
+    assert all(isinstance(out, str) for out in outs)
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda p: p.name)
+def test_each_study_has_the_same_pipeline_and_a_current_plan(folder):
+    assert (folder / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+    plan = study.load((folder / "params.yaml").relative_to(ROOT))
+    assert (folder / "plan.yaml").read_text() == plan.text()
+    assert ROOT / plan.params == folder / "params.yaml"
+    assert ROOT / plan.plan == folder / "plan.yaml"
+
+
+def test_the_pipeline_runs_every_notebook_there_is():
+    names = {p.stem for p in NOTEBOOKS}
+    assert set(pipeline(ROOT)["notebook"]["foreach"]) == names
+    assert set(pipeline(ROOT)["chapter"]["foreach"]) == names - {"train"}
+    assert {*CHAPTERS, "report", "train"} == names
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_thin_and_carry_no_outputs(file):
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
+    assert tagged == code[:1]
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in code:
+        source = re.sub(r"^%.*$", "", cell.source, flags=re.M)
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.While)
+
+
+PROSE_NUMBERS = re.compile(
+    r"FCN-\d+s|\b1×1|\b3×3|(19|20)\d\d|arXiv \d+\.\d+|375 × 1242|\d_\w+|\d+ % interval|95 %"
+)
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_number_is_typed_in_prose(file):
+    """Names, years, kernel sizes and citations aside, prose holds no digit."""
+    for cell in nbformat.read(file, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            rest = PROSE_NUMBERS.sub("", cell.source)
+            assert not re.search(r"\d", rest), rest
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, Requirement]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    found = {}
+    for line in lines:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": "3.11",
+           "python_full_version": "3.11.9", "sys_platform": "linux"}):  # fmt: skip
+            found[normal(requirement.name)] = requirement
+    return found
+
+
+def test_the_lock_satisfies_pyproject_and_conda_installs_the_lock():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = locked()
+    for line in project["dependencies"] + project["optional-dependencies"]["test"]:
+        wanted = Requirement(line)
+        (pin,) = lock[normal(wanted.name)].specifier
+        assert pin.operator == "==" and wanted.specifier.contains(pin.version), line
+    conda = YAML(typ="safe").load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert {"pip": ["-r requirements.txt", "-e ."]} in conda
+    assert "python=3.11" in conda and project["requires-python"] == ">=3.11"
+
+
+def test_the_lock_is_complete_and_names_no_index():
+    """What is installed here and needed by the project is in the lock, at that version."""
+    from importlib.metadata import distribution, version
+
+    text = (ROOT / "requirements.txt").read_text()
+    assert "://" not in text and "index" not in text
+    lock, queue, seen = locked(), ["roadseg"], set()
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name != "roadseg":
+            (pin,) = lock[name].specifier
+            assert pin.version == version(name), name
+        for line in distribution(name).requires or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                queue.append(normal(needed.name))
+
+
+def test_nothing_large_is_in_git():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    for name in filter(None, files.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            assert os.path.getsize(ROOT / name) < 5_000_000, name
+
+
+def test_code_style():
+    ruff = [sys.executable, "-m", "ruff"]
+    checked = subprocess.run([*ruff, "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    shown = subprocess.run([*ruff, "format", "--diff", "roadseg"], cwd=ROOT, capture_output=True,
+                           text=True)  # fmt: skip
+    assert shown.returncode == 0, shown.stdout
