@@ -87,7 +87,7 @@ def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
             wide = own.pivot(index="step", columns="run", values=column).dropna() * scale
             axis.plot(wide.index, wide, color=colour, alpha=0.25, linewidth=1)
             axis.plot(wide.index, wide.mean(axis=1), color=colour, label=name, linewidth=2)
-    left.set(xlabel="step", ylabel="loss (nats per pixel)", yscale="log")
+    left.set(xlabel="step", ylabel="loss (nats per pixel)", ylim=(0, None))
     right.set(xlabel="step", ylabel="mIoU on val (%)")
     right.legend(fontsize=8)
     figure.tight_layout()
@@ -155,6 +155,8 @@ def accuracy_cost(arms: pd.DataFrame) -> Figure:
         xlabel="multiply-adds per image (10⁹)",
         ylabel="mIoU on test (%), 95 % interval",
     )
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
     axis.margins(x=0.18)
     return figure
 

@@ -66,9 +66,22 @@ class Results:
         row["verdict"] = opposite.get(row["verdict"], row["verdict"])
         return row
 
+    def best_of_each_network(self) -> pd.DataFrame:
+        """Return each network's arm that scored best on val, with its cost, cheapest first."""
+        best = self.arms.loc[self.arms.groupby("network")["val_miou"].idxmax()]
+        return best.merge(self.networks, on="network").sort_values("gmacs", ignore_index=True)
+
     def of(self, study: str) -> pd.DataFrame:
         """Return the rows of `arms` that belong to a study, in its order."""
         return self.arms[self.arms["study"] == study]
+
+
+def late_gain(curves: pd.DataFrame, arm: str) -> float:
+    """Return how much the mean val mIoU changed over the last quarter of training, in points."""
+    own = curves[(curves["arm"] == arm) & curves["val_miou"].notna()]
+    scores = own.groupby("step")["val_miou"].mean()
+    before = scores[scores.index <= 0.75 * scores.index[-1]]
+    return 100 * float(scores.iloc[-1] - (before.iloc[-1] if len(before) else scores.iloc[0]))
 
 
 def collect(plan: Plan) -> Results:
@@ -198,11 +211,12 @@ def sentence(row: pd.Series) -> str:
     """Return a comparison in words, in points of mIoU (%)."""
     size, low, high = 100 * row["difference"], 100 * row["low"], 100 * row["high"]
     seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}, {seeds}"
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}, {seeds}".replace("-", "−")
     if row["verdict"] == "no difference seen":
         return (
             f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
-            f"{size:+.1f} points of mIoU ({interval})."
+            f"{size:+.1f}".replace("-", "−")
+            + f" points of mIoU ({interval})."
         )
     return (
         f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "

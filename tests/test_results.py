@@ -33,7 +33,7 @@ def test_sentences_say_what_the_interval_says():
     assert "3.1 points of mIoU less than" in results.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
     assert results.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
         "Between **b** and **a** no difference was seen: +1.1 points of mIoU "
-        "(95 % interval -1.0 to +3.2, 1 seed)."
+        "(95 % interval −1.0 to +3.2, 1 seed)."
     )
 
 
