@@ -48,14 +48,15 @@ def main() -> None:
                 torch.cuda.synchronize()
             times[name].append(1000 * (time.perf_counter() - started))
     rows = []
-    for name, network in networks.items():
+    timed = cost.latencies(networks, size, device=device, bf16=bf16)
+    for name in networks:
         median, high = np.percentile(times[name][2:], [50, 95])
         rows.append(
             {
                 "network": name,
                 "step_ms": median,
                 "step_ms_p95": high,
-                **cost.latency(network, size, device=device, bf16=bf16),
+                **timed[name],
             }
         )
     print(

@@ -35,8 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     add(execute, "notebook")
     add(report)
     options = vars(parser.parse_args(arguments))
+    function, params = options.pop("function"), options.pop("params")
+    del options["command"]
     try:
-        options.pop("function")(load(options.pop("params")), *list(options.values())[1:])
+        function(load(params), **options)
     except InputError as problem:
         print(f"roadseg: {problem}", file=sys.stderr)
         return 2
@@ -59,7 +61,7 @@ def plan(study: Plan) -> None:
 
 def check(study: Plan) -> None:
     """Check settings, plan and data folder; the pipeline's first stage."""
-    from roadseg.sources import link_source
+    from roadseg.sources import find_source
 
     _check_settings(study)
     try:
@@ -71,9 +73,12 @@ def check(study: Plan) -> None:
             f"{study.plan} is not what {study.params} asks for. Run: "
             f"python -m roadseg plan {study.params}"
         )
-    link_source(study.data, ROOT)
+    find_source(study.data, ROOT)
     study.build.mkdir(parents=True, exist_ok=True)
-    (study.build / "checked.json").write_text(json.dumps(study.data) + "\n")
+    # Replaced, not written into: DVC keeps the old one as a link into its cache.
+    partial = study.build / "checked.partial"
+    partial.write_text(json.dumps(study.data) + "\n")
+    partial.replace(study.build / "checked.json")
 
 
 def prepare(study: Plan) -> None:
@@ -138,17 +143,26 @@ def report(study: Plan) -> None:
 
 def _check_settings(study: Plan) -> None:
     """Raise InputError for networks and data sources that nothing provides."""
-    from roadseg.models import check_name
+    import torch
+
+    from roadseg.models import build
     from roadseg.recipe import nearest
     from roadseg.sources import SOURCES
 
-    for arm, recipe in study.arms.items():
+    for network in {recipe.network: None for recipe in study.arms.values()}:
+        arm = next(name for name, recipe in study.arms.items() if recipe.network == network)
         try:
-            check_name(recipe.network)
+            with torch.device("meta"):  # builds everything but the weights' memory
+                build(network, 2)
         except InputError as problem:
             raise InputError(f"{study.params}: arm {arm}: {problem}") from None
-    kind = study.data["source"]
-    if kind not in SOURCES:
+        except Exception as problem:  # a library's own, of any kind: a combination it cannot build
+            raise InputError(
+                f"{study.params}: arm {arm}: network {network!r} cannot be built ({problem}); "
+                "choose another architecture or encoder."
+            ) from None
+    if study.data["source"] not in SOURCES:
+        kind = study.data["source"]
         raise InputError(
             f"{study.params}: data: source: {kind!r} is unknown.{nearest(kind, SOURCES)}"
         )

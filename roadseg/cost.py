@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 COUNTED = (nn.Conv2d, nn.ConvTranspose2d)
-POOLS = (nn.MaxPool2d,)
+POOLS = (nn.MaxPool2d, nn.MaxUnpool2d)
 
 
 def parameters(network: nn.Module) -> int:
@@ -28,7 +28,7 @@ def multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     Source
     ------
     torch's own counter, which counts two operations per multiply-add; halved here. The course
-    study counted with fvcore, which adds normalisation and interpolation: about 1 % more.
+    study counted with fvcore, which adds normalisation and interpolation.
     """
     device = next(network.parameters()).device
     network.eval()
@@ -52,7 +52,8 @@ def layer_table(network: nn.Module, size: tuple[int, int]) -> pd.DataFrame:
     Source
     ------
     Dumoulin & Visin 2016 for the arithmetic. A transposed convolution of kernel k and stride s
-    reads ceil(k / s) neighbouring inputs.
+    reads ceil(k / s) neighbouring inputs. Max-unpooling reads one, and where it was: the path
+    through the pooling positions is left out.
     """
     rows, hooks = [], []
     device = next(network.parameters()).device
@@ -101,6 +102,8 @@ def receptive_fields(table: pd.DataFrame) -> list[int]:
         if row.kind == "ConvTranspose2d":
             field += (-(-row.kernel // row.stride) - 1) * jump
             jump /= row.stride
+        elif row.kind == "MaxUnpool2d":
+            jump /= row.stride
         else:
             field += (row.kernel - 1) * jump
             jump *= row.stride
@@ -113,35 +116,46 @@ def _first(value) -> int:
 
 
 @torch.no_grad()
-def latency(
-    network: nn.Module,
+def latencies(
+    networks: dict[str, nn.Module],
     size: tuple[int, int],
     *,
     device: torch.device,
     bf16: bool,
     repeats: int = 20,
-) -> dict[str, float]:
+) -> dict[str, dict[str, float]]:
     """Time one image at a time, in milliseconds: the median and the 95th percentile.
+
+    The networks take turns, so that a machine that slows down slows all of them.
 
     Parameters
     ----------
-    network : moved to `device`, channels last
+    networks : moved to `device`, channels last
     size : (height, width)
-    device : where it runs
+    device : where they run
     bf16 : whether under bf16 autocast
-    repeats : timed passes, after five that are not
+    repeats : timed passes of each network, after five that are not
+
+    Returns
+    -------
+    name -> {"latency_ms": median, "latency_ms_p95": 95th percentile}
     """
-    network = network.to(device, memory_format=torch.channels_last).eval()
+    for network in networks.values():
+        network.to(device, memory_format=torch.channels_last).eval()
     image = torch.zeros(1, 3, *size, device=device).to(memory_format=torch.channels_last)
-    times = []
+    times = {name: [] for name in networks}
     for _ in range(5 + repeats):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            network(image)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(1000 * (time.perf_counter() - started))
-    median, high = np.percentile(times[5:], [50, 95])
-    return {"latency_ms": float(median), "latency_ms_p95": float(high)}
+        for name, network in networks.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            started = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                network(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times[name].append(1000 * (time.perf_counter() - started))
+    percentiles = {name: np.percentile(taken[5:], [50, 95]) for name, taken in times.items()}
+    return {
+        name: {"latency_ms": float(median), "latency_ms_p95": float(high)}
+        for name, (median, high) in percentiles.items()
+    }

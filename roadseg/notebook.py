@@ -55,6 +55,7 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
         if name not in known:
             raise InputError(f"{source}: takes no parameter {name!r}.{nearest(name, known)}")
 
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
@@ -80,6 +81,11 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
         raise InputError(
             f"{source.name}, cell {problem.exec_count}: {cause}\n"
             f"The notebook as far as it came: {failed}"
+        ) from None
+    except DeadKernelError:
+        raise InputError(
+            f"{source.name}: its kernel died, most often for want of memory (lower batch_size or "
+            f"data: size) or in a library's crash.\nThe notebook as far as it came: {failed}"
         ) from None
     notebook = _read(failed)
     for number, cell in enumerate(notebook.cells):

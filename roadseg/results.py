@@ -76,12 +76,17 @@ class Results:
         return self.arms[self.arms["study"] == study]
 
 
-def late_gain(curves: pd.DataFrame, arm: str) -> float:
-    """Return how much the mean val mIoU changed over the last quarter of training, in points."""
+def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:
+    """Return how much the mean val mIoU changed late in training, in points, and in how many steps.
+
+    Late is from the last score taken in the first three quarters of the training, or from the
+    first score if there is none.
+    """
     own = curves[(curves["arm"] == arm) & curves["val_miou"].notna()]
     scores = own.groupby("step")["val_miou"].mean()
     before = scores[scores.index <= 0.75 * scores.index[-1]]
-    return 100 * float(scores.iloc[-1] - (before.iloc[-1] if len(before) else scores.iloc[0]))
+    start = before.index[-1] if len(before) else scores.index[0]
+    return 100 * float(scores.iloc[-1] - scores[start]), int(scores.index[-1] - start)
 
 
 def collect(plan: Plan) -> Results:
@@ -171,7 +176,7 @@ def _arm_row(plan: Plan, arm: str, records: dict, test: np.ndarray, blocks: np.n
         "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in own]),
         "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
         "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
-        "train_seconds": np.mean([r.about["seconds"] for r in own]),
+        "train_seconds": np.median([r.about["seconds"] for r in own]),
     }
 
 
@@ -209,14 +214,16 @@ def verdict(difference: Interval) -> str:
 
 def sentence(row: pd.Series) -> str:
     """Return a comparison in words, in points of mIoU (%)."""
-    size, low, high = 100 * row["difference"], 100 * row["low"], 100 * row["high"]
+    size = 100 * row["difference"]
+    change, low, high = (
+        f"{100 * row[column]:+.1f}".replace("-", "−") for column in ("difference", "low", "high")
+    )
     seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}, {seeds}".replace("-", "−")
+    interval = f"95 % interval {low} to {high}, {seeds}"
     if row["verdict"] == "no difference seen":
         return (
             f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
-            f"{size:+.1f}".replace("-", "−")
-            + f" points of mIoU ({interval})."
+            f"{change} points of mIoU ({interval})."
         )
     return (
         f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "
@@ -228,19 +235,22 @@ def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return each network's cost at the study's image size, on the device at hand."""
     device = default_device()
     precision = precision_on(device)
-    rows = []
-    for name in dict.fromkeys(recipe.network for recipe in plan.arms.values()):
-        network = build(name, classes)
-        rows.append(
-            {
-                "network": name,
-                "parameters": cost.parameters(network),
-                "gmacs": cost.multiply_adds(network, size),
-                **cost.latency(network, size, device=device, bf16=precision == "bf16"),
-                "height": size[0],
-                "width": size[1],
-                "device": device_name(device),
-                "precision": precision,
-            }
-        )
-    return pd.DataFrame(rows)
+    names = dict.fromkeys(recipe.network for recipe in plan.arms.values())
+    networks = {name: build(name, classes) for name in names}
+    counted = {
+        name: {
+            "parameters": cost.parameters(network),
+            "gmacs": cost.multiply_adds(network, size),
+        }
+        for name, network in networks.items()
+    }
+    timed = cost.latencies(networks, size, device=device, bf16=precision == "bf16")
+    where = {
+        "height": size[0],
+        "width": size[1],
+        "device": device_name(device),
+        "precision": precision,
+    }
+    return pd.DataFrame(
+        [{"network": name, **counted[name], **timed[name], **where} for name in networks]
+    )

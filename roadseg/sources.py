@@ -127,42 +127,51 @@ def folder_variable(source: str) -> str:
     return f"ROADSEG_{source.upper()}"
 
 
-def link_source(settings: dict, root: Path) -> Path | None:
-    """Make the folder named by `data: path` exist, and return it; None if the source needs none.
+def find_source(settings: dict, root: Path) -> Source:
+    """Open the data set that a study's `data` block names; nothing is read but its listing.
 
-    If the environment variable of the source is set, the path becomes a link to the folder it
-    names. The pipeline therefore sees one path on every machine, and its content's digest.
+    If the environment variable of the source is set, `path` becomes a link to the folder it names,
+    once that has been found to hold such a data set. The pipeline therefore sees one path on every
+    machine, and the digest of what it holds.
+
+    Parameters
+    ----------
+    settings : the `data` block of a study's params.yaml
+    root : what a relative `path` is relative to
 
     Raises
     ------
-    InputError : no folder, or something else stands where the link belongs
+    InputError : no such source, no folder, files missing, or something else stands where the link
+        belongs
     """
     kind = settings["source"]
     if kind not in SOURCES:
         raise InputError(f"data: source: {kind!r} is unknown.{nearest(kind, SOURCES)}")
     if kind == "synthetic":
-        return None
+        return SOURCES[kind](**settings)
     path = root / settings["path"]
     variable = folder_variable(kind)
-    if variable in os.environ:
-        target = Path(os.environ[variable]).expanduser().resolve()
-        if not target.is_dir():
-            raise InputError(f"{variable}: {target} is no folder; let it name the data set's.")
-        if path.resolve() != target:
-            if path.exists() and not path.is_symlink():
-                raise InputError(
-                    f"{variable}: {path} exists already and is no link; move it away, or unset "
-                    "the variable to use it."
-                )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            path.symlink_to(target)
-    if not path.is_dir():
-        raise InputError(
-            f"{settings['path']}: no such folder. Put the {kind} data there, change "
-            f"data: path in params.yaml, or let the environment variable {variable} name a folder."
-        )
-    return path
+    if variable not in os.environ:
+        if not path.is_dir():
+            raise InputError(
+                f"{settings['path']}: no such folder. Put the {kind} data there, change data: path "
+                f"in params.yaml, or let the environment variable {variable} name a folder."
+            )
+        return SOURCES[kind](**{**settings, "path": path})
+    target = Path(os.environ[variable]).expanduser().resolve()
+    if not target.is_dir():
+        raise InputError(f"{variable}: {target} is no folder; let it name the data set's.")
+    source = SOURCES[kind](**{**settings, "path": target})
+    if path.resolve() != target:
+        if path.exists() and not path.is_symlink():
+            raise InputError(
+                f"{variable}: {path} exists already and is no link; move it away, or unset the "
+                "variable to use it."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+    return source
 
 
 def prepare(settings: dict, root: Path, target: Path) -> dict:
@@ -182,8 +191,7 @@ def prepare(settings: dict, root: Path, target: Path) -> dict:
     ------
     InputError : anything wrong with the source's files
     """
-    path = link_source(settings, root)
-    source = SOURCES[settings["source"]](**{**settings, "path": path})
+    source = find_source(settings, root)
     height, width = settings["size"]
     work = target.with_name(target.name + ".partial")
     shutil.rmtree(work, ignore_errors=True)

@@ -7,6 +7,7 @@ difference from the defaults. Runs that several studies ask for are trained once
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,10 +28,11 @@ STUDY_SETTINGS = {"question": str, "networks": dict, "ladder": list, "start": st
 
 @dataclass(frozen=True)
 class Trick:
-    """A named change to a recipe: the knobs it sets, and where the idea comes from."""
+    """A named change to a recipe: the knobs it sets, the idea in words, and where it comes from."""
 
     name: str
     knobs: dict
+    idea: str
     source: str
 
     def __call__(self, recipe: Recipe) -> Recipe:
@@ -74,6 +76,11 @@ class Plan:
     seeds: tuple[int, ...]
     tricks: dict[str, Trick]
     studies: dict[str, Study]
+
+    @property
+    def baseline(self) -> str:
+        """Name of the first arm whose network is the baseline; the chapters start from it."""
+        return next(a for a, recipe in self.arms.items() if recipe.network.startswith("baseline"))
 
     @property
     def arms(self) -> dict[str, Recipe]:
@@ -129,10 +136,7 @@ class Plan:
 
 def _scalar(value) -> str:
     # '0.0003', never '3e-4': YAML 1.1 readers take the latter for a string.
-    if isinstance(value, float):
-        text = f"{value:.12f}".rstrip("0")
-        return text + "0" if text.endswith(".") else text
-    return str(value)
+    return np.format_float_positional(value, trim="0") if isinstance(value, float) else str(value)
 
 
 def read_yaml(file: Path) -> dict:
@@ -209,15 +213,18 @@ def _parse(settings: dict) -> Plan:
     tricks = {}
     for name, trick in settings["tricks"].items():
         _check_name("tricks", name)
-        _check_keys(f"tricks: {name}: ", trick, {"knobs": dict, "source": str}, required={"knobs"})
+        known = {"knobs": dict, "idea": str, "source": str}
+        _check_keys(f"tricks: {name}: ", trick, known, required={"knobs"})
         if not trick["knobs"]:
             raise InputError(f"tricks: {name}: sets no knob; a trick must change something.")
-        tricks[name] = Trick(name, trick["knobs"], trick.get("source", ""))
+        tricks[name] = Trick(name, trick["knobs"], trick.get("idea", ""), trick.get("source", ""))
     if not settings["studies"]:
         raise InputError("studies: none is listed; name at least one.")
-    studies = {
-        name: _study(name, study, base, tricks) for name, study in settings["studies"].items()
-    }
+    studies, known = {}, {}
+    for name, study in settings["studies"].items():
+        studies[name] = _study(name, study, base, tricks, known)
+        known |= studies[name].arms
+    _check_chapters(studies)
     return _checked(
         Plan(
             settings["study"],
@@ -232,23 +239,32 @@ def _parse(settings: dict) -> Plan:
     )
 
 
-def _study(name: str, settings: dict, base: Recipe, tricks: dict[str, Trick]) -> Study:
+def _study(
+    name: str, settings: dict, base: Recipe, tricks: dict[str, Trick], known: dict[str, Recipe]
+) -> Study:
     _check_name("studies", name)
     where = f"studies: {name}: "
     _check_keys(where, settings, STUDY_SETTINGS, required={"question"})
     if ("networks" in settings) == ("ladder" in settings):
         raise InputError(f"{where}give either networks: or ladder:.")
 
+    unused = "tricks" if "ladder" in settings else "start"
+    if unused in settings:
+        raise InputError(f"{where}{unused}: has no effect here; leave it out.")
+
     def trick(name: str) -> Trick:
-        if name not in tricks:
+        if not isinstance(name, str) or name not in tricks:
             raise InputError(f"{where}{name!r} is no trick.{nearest(name, tricks)}")
         return tricks[name]
 
     if "ladder" in settings:
         if "start" not in settings:
-            raise InputError(f"{where}start: missing; name the first rung's arm, as in baseline.")
-        rungs = {settings["start"]: base}
-        recipe, setters = base, {}
+            raise InputError(
+                f"{where}start: missing; name the first rung: an arm of an earlier study, or a new "
+                "name for the base recipe."
+            )
+        recipe = known.get(settings["start"], base)
+        rungs, setters = {settings["start"]: recipe}, {}
         for rung in settings["ladder"]:
             for knob in trick(rung).knobs:
                 if knob in setters:
@@ -269,6 +285,8 @@ def _study(name: str, settings: dict, base: Recipe, tricks: dict[str, Trick]) ->
             arms[arm] = recipe
         if len(set(arms.values())) < len(arms):
             raise InputError(f"{where}networks: two arms are the same network; drop one.")
+    if len(arms) < 2:
+        raise InputError(f"{where}has {len(arms)} arm; a comparison needs two or more.")
     for arm in arms:
         _check_name(where + "arm", arm)
     return Study(name, settings["question"], arms, "ladder" in settings)
@@ -286,9 +304,24 @@ def _checked(plan: Plan) -> Plan:
                 )
                 raise InputError(
                     f"studies: {study.name}: arm {name} is another recipe in {other} "
-                    f"({', '.join(sorted({knob for knob, _ in differing}))} differ); rename one."
+                    f"({', '.join(sorted({knob for knob, _ in differing}))} differ); rename one. "
+                    "A rung is named after its trick: list the trick again under another name."
                 )
     return plan
+
+
+def _check_chapters(studies: dict[str, Study]) -> None:
+    """Raise InputError unless the studies have what every chapter of the report reads."""
+    lists = [study.arms.values() for study in studies.values() if not study.ladder]
+    if not any({recipe.network[:3] for recipe in recipes} >= {"bas", "fcn"} for recipes in lists):
+        raise InputError(
+            "studies: the report compares the baseline with FCN; give one study whose networks "
+            "include a baseline and an FCN, such as baseline:0.25 and fcn8s:resnet18."
+        )
+    if not any(study.ladder for study in studies.values()):
+        raise InputError(
+            "studies: the report needs a ladder; give one study with ladder: and start:."
+        )
 
 
 def _check_keys(where: str, settings, known: dict[str, type], required: set[str]) -> None:

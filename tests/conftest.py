@@ -32,10 +32,8 @@ def scenes(prepared) -> dict[str, Scenes]:
 
 @pytest.fixture
 def camvid() -> Path:
-    """The real CamVid files: $ROADSEG_CAMVID, data/raw/camvid or ../shared/data/camvid."""
-    places = [os.environ.get("ROADSEG_CAMVID"), ROOT / "data/raw/camvid"]
-    places.append(ROOT.parent / "shared/data/camvid")
-    for place in places:
+    """The real CamVid files: $ROADSEG_CAMVID or data/raw/camvid."""
+    for place in (os.environ.get("ROADSEG_CAMVID"), ROOT / "data/raw/camvid"):
         if place and Path(place, "train").is_dir():
             return Path(place)
     pytest.skip("no CamVid files at hand")

@@ -54,8 +54,14 @@ def test_receptive_field_of_the_baseline_against_its_gradient():
     assert 76 <= seen <= 80
 
 
-def test_latency_is_positive_and_ordered():
-    timed = cost.latency(
-        build("baseline:0.05", 2), (64, 64), device=torch.device("cpu"), bf16=False, repeats=5
-    )
-    assert 0 < timed["latency_ms"] <= timed["latency_ms_p95"]
+def test_receptive_field_of_the_unpooling_decoder_by_hand():
+    """3x3 convolutions at each of four scales add two pixels of that scale to the scores' 80."""
+    table = cost.layer_table(build("baseline-unpool:0.05", 2), (96, 96))
+    assert table.receptive_field.iloc[-1] == 80 + 2 * 8 + 2 * 4 + 2 * 2 + 2 * 1
+
+
+def test_latencies_are_positive_and_ordered():
+    networks = {name: build(name, 2) for name in ("baseline:0.05", "baseline:0.5")}
+    timed = cost.latencies(networks, (96, 96), device=torch.device("cpu"), bf16=False, repeats=5)
+    assert all(0 < t["latency_ms"] <= t["latency_ms_p95"] for t in timed.values())
+    assert timed["baseline:0.05"]["latency_ms"] < timed["baseline:0.5"]["latency_ms"]

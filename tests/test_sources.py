@@ -126,18 +126,24 @@ def test_an_old_set_survives_a_failed_preparation(small_camvid, tmp_path):
 def test_the_environment_variable_names_the_folder(small_camvid, tmp_path, monkeypatch):
     settings = {**SETTINGS, "path": "raw/camvid"}
     monkeypatch.setenv("ROADSEG_CAMVID", str(small_camvid))
-    assert sources.link_source(settings, tmp_path).resolve() == small_camvid
+    assert len(sources.find_source(settings, tmp_path).pairs["test"]) == 6
+    assert (tmp_path / "raw/camvid").resolve() == small_camvid
     monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="ROADSEG_CAMVID: .*nowhere is no folder"):
-        sources.link_source(settings, tmp_path)
-    monkeypatch.delenv("ROADSEG_CAMVID")
-    assert (sources.link_source(settings, tmp_path) / "train").is_dir()
+        sources.find_source(settings, tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "empty"))
+    with pytest.raises(InputError, match="empty/train: no such folder"):
+        sources.find_source(settings, tmp_path)
+    monkeypatch.delenv("ROADSEG_CAMVID")  # the link stays as it was
+    assert len(sources.find_source(settings, tmp_path).pairs["train"]) == 6
 
 
 def test_the_variable_never_replaces_real_data(small_camvid, tmp_path, monkeypatch):
-    monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path))
+    shutil.copytree(small_camvid, tmp_path / "other")
+    monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "other"))
     with pytest.raises(InputError, match="exists already and is no link"):
-        sources.link_source(SETTINGS, tmp_path)
+        sources.find_source(SETTINGS, tmp_path)
     assert (small_camvid / "train").is_dir()
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from ruamel.yaml import YAML
 
@@ -71,6 +73,20 @@ def test_the_plan_s_text_reads_back_as_its_runs(tmp_path):
     assert "lr: 0.00001\n" in tiny.text()  # never 1e-05, which YAML 1.1 reads as text
 
 
+def test_a_ladder_may_start_from_an_arm_of_an_earlier_study(tmp_path):
+    plan = load(tmp_path, TEXT.replace("start: fcn-8s", "start: baseline"))
+    arms = plan.studies["ladder"].arms
+    assert all(recipe.network == "baseline" for recipe in arms.values())
+    assert plan.baseline == "baseline" and len(plan.arms) == 5
+
+
+@pytest.mark.parametrize("lr", ["0.00012345678901234", "1e-13", "3", "0.1"])
+def test_the_plan_keeps_every_digit(tmp_path, lr):
+    plan = load(tmp_path, TEXT.replace("steps: 10", f"steps: 10, lr: {lr}"))
+    read = YAML(typ="safe").load(plan.text())["runs"]
+    assert read == plan.runs and not re.search(r"\de-\d", plan.text())
+
+
 def test_yaml_1_2_numbers(tmp_path):
     plan = load(tmp_path, TEXT.replace("steps: 10", "steps: 10, lr: 1e-3"))
     assert next(iter(plan.arms.values())).lr == 0.001
@@ -99,8 +115,18 @@ def test_yaml_1_2_numbers(tmp_path):
         ("[flip, adamw, poly]", "[flop, adamw]", "studies: ladder: 'flop' is no trick."
          " Did you mean 'flip'?"),
         ("    start: fcn-8s\n", "", "studies: ladder: start: missing"),
-        ("start: fcn-8s", "start: baseline", "studies: ladder: arm baseline is another recipe in"
-         " heads (network differ); rename one."),
+        ("    ladder: [flip, adamw, poly]", "    ladder: [flip]\n  more:\n    question: And?\n"
+         "    start: baseline\n    ladder: [flip]", "studies: more: arm with-flip is another recipe in"
+         " ladder (network differ); rename one. A rung is named after its trick"),
+        ("[flip, adamw, poly]", "[]", "studies: ladder: has 1 arm; a comparison needs two or more."),
+        ("[flip, adamw, poly]", "[{flip: 1}]", "studies: ladder: {'flip': 1} is no trick."),
+        ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "studies: ladder: tricks: has no"
+         " effect here; leave it out."),
+        ("    networks: {", "    start: a\n    networks: {", "studies: heads: start: has no effect"),
+        ("baseline: baseline", "unet: 'smp:unet:resnet18'", "studies: the report compares the baseline"
+         " with FCN; give one study"),
+        ("    start: fcn-8s\n    ladder: [flip, adamw, poly]", "    networks: {a: baseline, b:"
+         " 'smp:unet:resnet18'}", "studies: the report needs a ladder"),
         ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "studies: heads: arm: 'fcn.8s' cannot name a file"),
         ("    networks: {", "    ladder: [flip]\n    networks: {", "studies: heads: give either"),
         ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "studies: heads: networks: two arms are"),
