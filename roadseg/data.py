@@ -1,6 +1,7 @@
 """Road scenes as arrays, memory-mapped; the label sets and their colours."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Scenes:
     images : uint8 (N, 3, H, W), RGB
     labels : uint8 (N, H, W), classes 0..K-1, 255 where not labelled
     names : N image names
-    blocks : int (N,), equal for neighbouring frames of one video: what a bootstrap keeps together
+    sequences : N names of the video that each image belongs to
     classes : K class names
     colours : K RGB triples of 0..255
     digest : hex digest of the whole prepared data set
@@ -68,7 +69,7 @@ class Scenes:
     images: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
-    blocks: np.ndarray
+    sequences: tuple[str, ...]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     digest: str
@@ -92,8 +93,27 @@ class Scenes:
             images=np.load(folder / f"{split}_images.npy", mmap_mode="r"),
             labels=np.load(folder / f"{split}_labels.npy", mmap_mode="r"),
             names=tuple(about["splits"][split]["names"]),
-            blocks=np.array(about["splits"][split]["blocks"]),
+            sequences=tuple(about["splits"][split]["sequences"]),
             classes=tuple(about["classes"]),
             colours=tuple(map(tuple, about["colours"])),
             digest=about["digest"],
         )
+
+
+def blocks(sequences: Sequence[str], length: int) -> np.ndarray:
+    """Number the runs of up to `length` consecutive images of one sequence: int (N,).
+
+    Neighbouring video frames are nearly one image, so a bootstrap must keep them together.
+
+    >>> blocks(["a", "a", "a", "b"], 2).tolist()
+    [0, 0, 1, 2]
+    """
+    numbers, filled = [], length
+    for last, sequence in zip([None, *sequences], sequences, strict=False):
+        if sequence != last or filled == length:
+            numbers.append(numbers[-1] + 1 if numbers else 0)
+            filled = 0
+        else:
+            numbers.append(numbers[-1])
+        filled += 1
+    return np.array(numbers)

@@ -117,7 +117,8 @@ def interval(
     mean over seeds is estimated from the seeds' own scores (s^2 / n), that of the images by a
     bootstrap that draws blocks of images, the same for every seed and both arms. They add, and
     the interval is Student's t with the degrees of freedom of Welch and Satterthwaite. With one
-    seed the seed's part is unknown, and the interval covers the images alone.
+    seed the seed's part is unknown, and the interval covers the images alone; with one seed and
+    one block it is endless.
 
     Parameters
     ----------
@@ -135,6 +136,9 @@ def interval(
     Satterthwaite 1946 for the degrees of freedom; Davison & Hinkley 1997, section 3.2, for
     drawing groups.
     """
+    if len(counts) == 1 and len(np.unique(blocks)) == 1:  # nothing varies: nothing is known
+        estimate = miou(counts.sum(1))[0] - (0 if minus is None else miou(minus.sum(1))[0])
+        return Interval(float(estimate), -np.inf, np.inf, 1)
     arms = [counts] if minus is None else [counts, minus]
     per_seed = [miou(arm.sum(1)) for arm in arms]
     scores = per_seed[0] if minus is None else per_seed[0] - per_seed[1]

@@ -7,6 +7,7 @@ the same way: it normalises, pads to the body's stride, and returns logits of th
 import difflib
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.encoders import get_encoder
@@ -255,8 +256,10 @@ def check_name(name: str) -> None:
             + nearest(rest[0], smp.MODEL_ARCHITECTURES_MAPPING)
         )
     encoder = rest[-1]
-    if encoder not in smp.encoders.encoders and not encoder.startswith("tu-"):
+    known = smp.encoders.encoders
+    if encoder.startswith("tu-"):  # any of timm's networks
+        known = [f"tu-{model}" for model in timm.list_models()]
+    if encoder not in known:
         raise InputError(
-            f"network {name!r}: unknown encoder {encoder!r}."
-            + nearest(encoder, smp.encoders.encoders)
+            f"network {name!r}: unknown encoder {encoder!r}." + nearest(encoder, known)
         )

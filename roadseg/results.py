@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from roadseg import cost, metrics
+from roadseg import cost, data, metrics
 from roadseg.metrics import Confusion, Interval
 from roadseg.models import build
 from roadseg.recipe import InputError
@@ -93,7 +93,7 @@ def collect(plan: Plan) -> Results:
     """Compute all tables from the records of the planned runs."""
     records = {run: Record.read(plan.build / "runs" / run) for run in plan.runs}
     scenes = json.loads((plan.prepared / "scenes.json").read_text())
-    blocks = np.array(scenes["splits"]["test"]["blocks"])
+    blocks = data.blocks(scenes["splits"]["test"]["sequences"], plan.data["block"])
     names = scenes["classes"]
     tests = {
         arm: np.stack([records[f"{arm}-s{seed}"].counts["test"] for seed in plan.seeds])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,7 +185,7 @@ def prepare(settings: dict, root: Path, target: Path) -> dict:
 
     Returns
     -------
-    The content of `scenes.json`: classes, colours, digest, and names and blocks of each split
+    The content of `scenes.json`: classes, colours, digest, and names and sequences of each split
 
     Raises
     ------
@@ -217,7 +217,7 @@ def prepare(settings: dict, root: Path, target: Path) -> dict:
             "splits": {
                 split: {
                     "names": [name for name, _ in source.pairs[split]],
-                    "blocks": list(_blocks(source.pairs[split], settings.get("block", 1))),
+                    "sequences": [sequence for _, sequence in source.pairs[split]],
                 }
                 for split in SPLITS
             },
@@ -233,13 +233,3 @@ def prepare(settings: dict, root: Path, target: Path) -> dict:
 
 def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-
-
-def _blocks(pairs: list[tuple[str, str]], length: int) -> Iterator[int]:
-    """Number the runs of up to `length` consecutive images of one sequence."""
-    block, filled, last = -1, length, None
-    for _, sequence in pairs:
-        if sequence != last or filled == length:
-            block, filled, last = block + 1, 0, sequence
-        filled += 1
-        yield block

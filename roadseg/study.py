@@ -179,13 +179,13 @@ def _parse(settings: dict) -> Plan:
     _check_keys("", settings, SETTINGS, required=set(SETTINGS))
     _check_name("study", settings["study"])
     data = settings["data"]
-    _check_keys("data: ", data, DATA_SETTINGS, required={"source", "path", "size"})
+    _check_keys("data: ", data, DATA_SETTINGS, required={"source", "path", "size", "block"})
     size = data["size"]
     if len(size) != 2 or not all(type(n) is int and 32 <= n <= 8192 for n in size):
         raise InputError(
             f"data: size: {size!r} is not allowed; give [height, width], each 32 to 8192 pixels."
         )
-    if data.get("block", 1) < 1:
+    if data["block"] < 1:
         raise InputError(f"data: block: {data['block']} is not allowed; give 1 frame or more.")
     if data["source"] == "synthetic":
         counts = data.get("counts", {})

@@ -109,6 +109,13 @@ def test_interval_covers_the_truth():
     assert detected / trials > 0.9
 
 
+def test_interval_where_nothing_varies_is_endless():
+    rng = np.random.default_rng(2)
+    a, b = _simulated(rng, 1, 8, 0.5), _simulated(rng, 1, 8, 0.9)
+    found = interval(b, np.zeros(8), minus=a)
+    assert found.estimate > 0.2 and not found.excludes_zero and found.low == -np.inf
+
+
 def test_interval_with_one_seed_covers_the_images_alone():
     rng = np.random.default_rng(2)
     found = interval(_simulated(rng, 1, 30, 0.7), np.arange(30))

@@ -71,7 +71,7 @@ def plan(tmp_path, monkeypatch):
     """A plan of three arms and two seeds, with records whose scores are known."""
     (tmp_path / "params.yaml").write_text(
         """{study: fake, title: t, root: ., params: params.yaml, plan: plan.yaml, seeds: [3, 4],
-        data: {source: synthetic, path: p, size: [64, 64], seed: 0,
+        data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
                counts: {train: 1, val: 1, test: 4}},
         base: {network: "fcn8s:tu-resnet10t", steps: 2}, tricks: {f: {knobs: {flip: 0.5}}},
         studies: {heads: {question: q, networks: {baseline: "baseline:0.05",
@@ -81,7 +81,7 @@ def plan(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "ROOT", tmp_path)
     plan = study.load("params.yaml")
     plan.prepared.mkdir(parents=True)
-    splits = {"test": {"names": list("abcd"), "blocks": [0, 1, 2, 3]}}
+    splits = {"test": {"names": list("abcd"), "sequences": list("abcd")}}
     (plan.prepared / "scenes.json").write_text(
         json.dumps({"size": [64, 64], "classes": ["x", "y"], "splits": splits})
     )

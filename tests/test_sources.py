@@ -7,7 +7,7 @@ from conftest import SMALL
 from PIL import Image
 
 from roadseg import sources, synthetic
-from roadseg.data import CAMVID, CITYSCAPES, Scenes
+from roadseg.data import CAMVID, CITYSCAPES, Scenes, blocks
 from roadseg.recipe import InputError
 from roadseg.study import ROOT
 
@@ -57,7 +57,9 @@ def test_camvid_layout(small_camvid, tmp_path):
     image = np.array(Image.open(small_camvid / "train/seqB_002.png"))
     np.testing.assert_array_equal(scenes.images[0], image.transpose(2, 0, 1))
     # three frames of each sequence in blocks of two: never across a sequence
-    assert about["splits"]["train"]["blocks"] == [0, 0, 1, 2, 2, 3]
+    assert about["splits"]["train"]["sequences"] == ["seqB"] * 3 + ["seqA"] * 3
+    assert blocks(scenes.sequences, 2).tolist() == [0, 0, 1, 2, 2, 3]
+    assert blocks(scenes.sequences, 1).tolist() == [0, 1, 2, 3, 4, 5]
     assert scenes.classes == tuple(CAMVID)
 
 

@@ -12,7 +12,7 @@ title: A tiny study
 root: .
 params: params.yaml
 plan: plan.yaml
-data: {source: synthetic, path: roadseg/synthetic.py, size: [64, 96], seed: 0,
+data: {source: synthetic, path: roadseg/synthetic.py, size: [64, 96], block: 1, seed: 0,
        counts: {train: 4, val: 2, test: 2}}
 seeds: [0, 1]
 base: {network: "fcn8s:resnet18", steps: 10}
