@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from roadseg import sources
 from roadseg.data import Scenes
@@ -14,8 +16,25 @@ SMALL = {
     "path": "roadseg/synthetic.py",
     "size": [48, 96],
     "seed": 3,
+    "block": 1,
     "counts": {"train": 6, "val": 2, "test": 4},
 }
+
+
+def make_camvid(folder: Path) -> Path:
+    """Write a folder in CamVid's layout: two sequences, lists whose folder does not exist."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        (folder / split).mkdir(parents=True)
+        (folder / f"{split}annot").mkdir()
+        names = [f"seq{s}_{frame:03d}.png" for s in "AB" for frame in range(3)]
+        for name in names:
+            Image.fromarray(rng.integers(0, 256, (36, 48, 3), np.uint8)).save(folder / split / name)
+            labels = rng.integers(0, 12, (36, 48), np.uint8)
+            Image.fromarray(labels).save(folder / f"{split}annot" / name)
+        lines = [f"/Gone/{split}/{n} /Gone/{split}annot/{n}" for n in reversed(names)]
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from conftest import SMALL, make_camvid
 from PIL import Image
 
 from roadseg import sources, synthetic
@@ -32,20 +32,7 @@ def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared
 
 @pytest.fixture
 def small_camvid(tmp_path):
-    """A folder in CamVid's layout: two sequences, lists whose folder does not exist."""
-    folder = tmp_path / "camvid"
-    rng = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        (folder / split).mkdir(parents=True)
-        (folder / f"{split}annot").mkdir()
-        names = [f"seq{s}_{frame:03d}.png" for s in "AB" for frame in range(3)]
-        for name in names:
-            Image.fromarray(rng.integers(0, 256, (36, 48, 3), np.uint8)).save(folder / split / name)
-            labels = rng.integers(0, 12, (36, 48), np.uint8)
-            Image.fromarray(labels).save(folder / f"{split}annot" / name)
-        lines = [f"/Gone/{split}/{n} /Gone/{split}annot/{n}" for n in reversed(names)]
-        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
-    return folder
+    return make_camvid(tmp_path / "camvid")
 
 
 def test_camvid_layout(small_camvid, tmp_path):
