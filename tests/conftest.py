@@ -1,6 +1,10 @@
-"""What several test files share: a small prepared data set, and real CamVid files if present."""
+"""What several test files share: small data sets, real CamVid files if present, a clone."""
 
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +60,53 @@ def camvid() -> Path:
         if place and Path(place, "train").is_dir():
             return Path(place)
     pytest.skip("no CamVid files at hand")
+
+
+EMBEDDED_SMOKE = {
+    "size: [64, 192]": "size: [48, 96]",
+    "train: 120, val: 30, test: 50": "train: 6, val: 2, test: 4",
+    "seeds: [0, 1, 2]": "seeds: [0]",
+    "steps: 600": "steps: 4",
+    "batch_size: 4": "batch_size: 2",
+    "warmup_steps: 30": "warmup_steps: 1",
+    "baseline:0.25": "baseline:0.05",
+    "      fcn-16s: fcn16s:tu-resnet10t\n": "",
+    "      baseline-unpool: baseline-unpool:0.25\n": "",
+}
+
+
+def call(clone: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run `python -m ...` in the clone."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("ROADSEG_CAMVID", None)
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=clone, capture_output=True, text=True,
+        env={**environment, **variables},
+    )  # fmt: skip
+
+
+def ran(result: subprocess.CompletedProcess) -> set[str]:
+    """The stages that DVC ran."""
+    return set(re.findall(r"Running stage '(?:[^':]*:)?([^':]+)'", result.stdout))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A clone of the working tree, with a smoke-size embedded study."""
+    folder = tmp_path_factory.mktemp("clone") / "roadseg"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "reports/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    text = (folder / "params.yaml").read_text()
+    for old, new in EMBEDDED_SMOKE.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "params.yaml").write_text(re.sub(r" +#.*", "", text))
+    return folder
