@@ -42,7 +42,7 @@ def test_make_report_of_another_study_with_a_folder_from_the_environment(clone, 
     right = make(make_camvid(tmp_path / "camvid"))
     assert right.returncode == 0, right.stdout + right.stderr
     report = clone / "reports/camvid/report.html"
-    assert right.stdout.rstrip().endswith(f"The report: {report}")
+    assert f"The report: {report}\n" in right.stdout
     html = report.read_text()
     top = html[: html.index("In short</h1>") if "In short</h1>" in html else 20_000]
     assert "3 runs of 3 steps, batch\n2, on 6 training images of\n36 × 48" in top
