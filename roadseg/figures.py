@@ -157,6 +157,7 @@ def accuracy_cost(arms: pd.DataFrame) -> Figure:
     )
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("{x:g}")
+    axis.tick_params(axis="x", which="both", pad=4, labelsize=9)
     axis.margins(x=0.18)
     return figure
 
