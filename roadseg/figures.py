@@ -7,6 +7,7 @@ import seaborn as sns
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator
 
 from roadseg.data import UNLABELLED, Scenes
 
@@ -44,7 +45,7 @@ def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Figure:
         row, column = 2 * (place // columns), place % columns
         axes[row, column].imshow(scenes.images[index].transpose(1, 2, 0))
         axes[row + 1, column].imshow(paint(scenes.labels[index], scenes))
-    figure.tight_layout(pad=0.3)
+    figure.tight_layout(pad=0.3, w_pad=1.2)
     _class_legend(figure, scenes)
     return figure
 
@@ -89,8 +90,8 @@ def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
             axis.plot(wide.index, wide.mean(axis=1), color=colour, label=name, linewidth=2)
     left.set(xlabel="step", ylabel="loss (nats per pixel)", ylim=(0, None))
     right.set(xlabel="step", ylabel="mIoU on val (%)")
-    right.legend(fontsize=8)
     figure.tight_layout()
+    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -152,12 +153,12 @@ def accuracy_cost(arms: pd.DataFrame) -> Figure:
                       fontsize=8, color=colour)  # fmt: skip
     axis.set(
         xscale="log",
-        xlabel="multiply-adds per image (10⁹)",
+        xlabel="multiply-adds per image (10⁹, log scale)",
         ylabel="mIoU on test (%), 95 % interval",
     )
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}")
-    axis.tick_params(axis="x", which="both", pad=4, labelsize=9)
+    axis.xaxis.set_minor_formatter("")
     axis.margins(x=0.18)
     return figure
 
@@ -250,7 +251,10 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
     figure, axis = _subplots(figsize=(8, 8 * height / width))
     axis.imshow(scenes.images[index].transpose(1, 2, 0))
     shown = table[(table["kind"] == "MaxPool2d") | (table.index == table.index[-1])]
-    for colour, row in zip(_colours(len(shown)), shown.itertuples(), strict=True):
+    for number, (colour, row) in enumerate(
+        zip(_colours(len(shown)), shown.itertuples(), strict=True), start=1
+    ):
+        after = f"pooling {number}" if row.kind == "MaxPool2d" else "the last layer"
         side = row.receptive_field
         corner = (width / 2 - side / 2, height / 2 - side / 2)
         axis.add_patch(
@@ -261,7 +265,7 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
                 fill=False,
                 edgecolor=colour,
                 linewidth=2,
-                label=f"{row.layer}: {side} px",
+                label=f"after {after}: {side} px",
             )  # fmt: skip
         )
     axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])

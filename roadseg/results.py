@@ -212,13 +212,20 @@ def verdict(difference: Interval) -> str:
     return "better" if difference.estimate > 0 else "worse"
 
 
+def points(difference: float) -> str:
+    """Return a difference of mIoU (0..1) in points, signed, with decimals until it is not zero."""
+    text = next(
+        (t for t in (f"{100 * difference:+.{n}f}" for n in (1, 2, 3)) if float(t)),
+        f"{100 * difference:+.1f}",
+    )
+    return text.replace("-", "−")
+
+
 def sentence(row: pd.Series) -> str:
     """Return a comparison in words, in points of mIoU (%)."""
     size = 100 * row["difference"]
-    change, low, high = (
-        f"{100 * row[column]:+.1f}".replace("-", "−") for column in ("difference", "low", "high")
-    )
-    seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+    change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
+    seeds = f"{row['seeds']} seeds" if row["seeds"] > 1 else "over test images alone, 1 seed"
     interval = f"95 % interval {low} to {high}, {seeds}"
     if row["verdict"] == "no difference seen":
         return (

@@ -160,7 +160,10 @@ def find_source(settings: dict, root: Path) -> Source:
         return SOURCES[kind](**{**settings, "path": path})
     target = Path(os.environ[variable]).expanduser().resolve()
     if not target.is_dir():
-        raise InputError(f"{variable}: {target} is no folder; let it name the data set's.")
+        raise InputError(
+            f"{variable}: {target} does not exist or is no folder; set it to the folder of the "
+            f"{kind} data."
+        )
     source = SOURCES[kind](**{**settings, "path": target})
     if path.resolve() != target:
         if path.exists() and not path.is_symlink():

@@ -18,7 +18,7 @@ NAME = "letters, digits and single dashes, as in fcn-8s"
 
 SETTINGS = {
     "study": str, "title": str, "root": str, "params": str, "plan": str, "data": dict,
-    "seeds": list, "base": dict, "tricks": dict, "studies": dict,
+    "seeds": list, "remarks": list, "base": dict, "tricks": dict, "studies": dict,
 }  # fmt: skip
 DATA_SETTINGS = {
     "source": str, "path": str, "size": list, "block": int, "seed": int, "counts": dict,
@@ -73,6 +73,7 @@ class Plan:
     params: str
     plan: str
     data: dict
+    remarks: tuple[str, ...]
     seeds: tuple[int, ...]
     tricks: dict[str, Trick]
     studies: dict[str, Study]
@@ -154,7 +155,10 @@ def read_yaml(file: Path) -> dict:
         mark = getattr(problem, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         what = getattr(problem, "problem", None) or str(problem).splitlines()[0]
-        raise InputError(f"{file}:{line} not valid YAML ({what}).") from None
+        raise InputError(
+            f"{file}:{line} not valid YAML ({what}). Look here and one line above: "
+            "indent with spaces, not tabs, and put a space after each colon."
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: must hold 'key: value' lines, holds {type(content).__name__}.")
     return content
@@ -232,6 +236,7 @@ def _parse(settings: dict) -> Plan:
             settings["params"],
             settings["plan"],
             data,
+            tuple(map(str, settings["remarks"])),
             tuple(seeds),
             tricks,
             studies,
@@ -260,10 +265,14 @@ def _study(
     if "ladder" in settings:
         if "start" not in settings:
             raise InputError(
-                f"{where}start: missing; name the first rung: an arm of an earlier study, or a new "
-                "name for the base recipe."
+                f"{where}start: missing; name the first rung, an arm of an earlier study."
             )
-        recipe = known.get(settings["start"], base)
+        if settings["start"] not in known:
+            raise InputError(
+                f"{where}start: {settings['start']!r} is no arm of an earlier study."
+                + nearest(settings["start"], known)
+            )
+        recipe = known[settings["start"]]
         rungs, setters = {settings["start"]: recipe}, {}
         for rung in settings["ladder"]:
             for knob in trick(rung).knobs:

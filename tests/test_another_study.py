@@ -37,7 +37,7 @@ def test_make_report_of_another_study_with_a_folder_from_the_environment(clone, 
 
     wrong = make(tmp_path / "nowhere")
     assert wrong.returncode != 0
-    assert f"ROADSEG_CAMVID: {tmp_path}/nowhere is no folder" in wrong.stderr
+    assert f"ROADSEG_CAMVID: {tmp_path}/nowhere does not exist or is no folder" in wrong.stderr
     assert not (clone / "data/raw").exists() and not (clone / "data/prepared/camvid").exists()
     right = make(make_camvid(tmp_path / "camvid"))
     assert right.returncode == 0, right.stdout + right.stderr

@@ -25,6 +25,11 @@ def row(difference, low, high, seeds=3):
     }  # fmt: skip
 
 
+def test_a_bound_near_zero_keeps_its_sign():
+    assert "interval +0.05 to +6.2" in results.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "interval −0.004 to" in results.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+
+
 def tables(rows):
     empty = pd.DataFrame()
     return results.Results(empty, empty, empty, pd.DataFrame(rows), empty, empty)
@@ -37,7 +42,7 @@ def test_sentences_say_what_the_interval_says():
     assert "3.1 points of mIoU less than" in results.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
     assert results.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
         "Between **b-2** and **a-1** no difference was seen: +1.1 points of mIoU "
-        "(95 % interval −1.0 to +3.2, 1 seed)."
+        "(95 % interval −1.0 to +3.2, over test images alone, 1 seed)."
     )
 
 
@@ -71,6 +76,7 @@ def plan(tmp_path, monkeypatch):
     """A plan of three arms and two seeds, with records whose scores are known."""
     (tmp_path / "params.yaml").write_text(
         """{study: fake, title: t, root: ., params: params.yaml, plan: plan.yaml, seeds: [3, 4],
+        remarks: [],
         data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
                counts: {train: 1, val: 1, test: 4}},
         base: {network: "fcn8s:tu-resnet10t", steps: 2}, tricks: {f: {knobs: {flip: 0.5}}},

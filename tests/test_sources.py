@@ -118,7 +118,9 @@ def test_the_environment_variable_names_the_folder(small_camvid, tmp_path, monke
     assert len(sources.find_source(settings, tmp_path).pairs["test"]) == 6
     assert (tmp_path / "raw/camvid").resolve() == small_camvid
     monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="ROADSEG_CAMVID: .*nowhere is no folder"):
+    with pytest.raises(
+        InputError, match="ROADSEG_CAMVID: .*nowhere does not exist or is no folder"
+    ):
         sources.find_source(settings, tmp_path)
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "empty"))

@@ -15,6 +15,7 @@ plan: plan.yaml
 data: {source: synthetic, path: roadseg/synthetic.py, size: [64, 96], block: 1, seed: 0,
        counts: {train: 4, val: 2, test: 2}}
 seeds: [0, 1]
+remarks: []
 base: {network: "fcn8s:resnet18", steps: 10}
 tricks:
   flip: {knobs: {flip: 0.5}, source: someone}
@@ -59,9 +60,10 @@ def test_equal_recipes_train_once(tmp_path):
 
 
 def test_equal_recipes_may_have_two_names(tmp_path):
-    plan = load(tmp_path, TEXT.replace("start: fcn-8s", "start: plain"))
-    assert "plain" not in plan.arms
-    assert plan.arm(plan.studies["ladder"].arms["plain"]) == "fcn-8s"
+    more = '  again:\n    question: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
+    plan = load(tmp_path, TEXT + more)
+    assert "plain" not in plan.arms and "unet" in plan.arms
+    assert plan.arm(plan.studies["again"].arms["plain"]) == "fcn-8s"
 
 
 def test_the_plan_s_text_reads_back_as_its_runs(tmp_path):
@@ -115,6 +117,8 @@ def test_yaml_1_2_numbers(tmp_path):
         ("[flip, adamw, poly]", "[flop, adamw]", "studies: ladder: 'flop' is no trick."
          " Did you mean 'flip'?"),
         ("    start: fcn-8s\n", "", "studies: ladder: start: missing"),
+        ("start: fcn-8s", "start: fcn8s", "studies: ladder: start: 'fcn8s' is no arm of an earlier"
+         " study. Did you mean 'fcn-8s'?"),
         ("    ladder: [flip, adamw, poly]", "    ladder: [flip]\n  more:\n    question: And?\n"
          "    start: baseline\n    ladder: [flip]", "studies: more: arm with-flip is another recipe in"
          " ladder (network differ); rename one. A rung is named after its trick"),
@@ -130,6 +134,7 @@ def test_yaml_1_2_numbers(tmp_path):
         ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "studies: heads: arm: 'fcn.8s' cannot name a file"),
         ("    networks: {", "    ladder: [flip]\n    networks: {", "studies: heads: give either"),
         ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "studies: heads: networks: two arms are"),
+        ("remarks: []", "remarks: none", "remarks: 'none' is not allowed; give a list."),
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "9: not valid YAML"),
         ("seeds: [0, 1]", "\tseeds: [0, 1]", "8: not valid YAML"),
     ],
