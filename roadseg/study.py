@@ -80,8 +80,14 @@ class Plan:
 
     @property
     def baseline(self) -> str:
-        """Name of the first arm whose network is the baseline; the chapters start from it."""
-        return next(a for a, recipe in self.arms.items() if recipe.network.startswith("baseline"))
+        """Name of the baseline's arm in the study that compares it with FCN."""
+        arms = self.fcn.arms.items()
+        return next(arm for arm, recipe in arms if recipe.network.startswith("baseline"))
+
+    @property
+    def fcn(self) -> Study:
+        """The first study that compares the baseline with FCN."""
+        return next(study for study in self.studies.values() if _compares_fcn(study))
 
     @property
     def arms(self) -> dict[str, Recipe]:
@@ -308,9 +314,7 @@ def _checked(plan: Plan) -> Plan:
         for name, recipe in study.arms.items():
             other, known = seen.setdefault(name, (study.name, recipe))
             if known != recipe:
-                differing = sorted(
-                    set(known.differences().items()) ^ set(recipe.differences().items())
-                )
+                differing = set(known.differences().items()) ^ set(recipe.differences().items())
                 raise InputError(
                     f"studies: {study.name}: arm {name} is another recipe in {other} "
                     f"({', '.join(sorted({knob for knob, _ in differing}))} differ); rename one. "
@@ -319,10 +323,16 @@ def _checked(plan: Plan) -> Plan:
     return plan
 
 
+def _compares_fcn(study: Study) -> bool:
+    names = [recipe.network for recipe in study.arms.values()]
+    return not study.ladder and all(
+        any(name.startswith(kind) for name in names) for kind in ("baseline", "fcn")
+    )
+
+
 def _check_chapters(studies: dict[str, Study]) -> None:
     """Raise InputError unless the studies have what every chapter of the report reads."""
-    lists = [study.arms.values() for study in studies.values() if not study.ladder]
-    if not any({recipe.network[:3] for recipe in recipes} >= {"bas", "fcn"} for recipes in lists):
+    if not any(map(_compares_fcn, studies.values())):
         raise InputError(
             "studies: the report compares the baseline with FCN; give one study whose networks "
             "include a baseline and an FCN, such as baseline:0.25 and fcn8s:resnet18."

@@ -49,6 +49,16 @@ def test_a_ladder_adds_one_trick_at_each_rung(tmp_path):
         assert recipe.differences() == settings
 
 
+def test_the_baseline_is_the_one_beside_fcn(tmp_path):
+    first = '  sizes:\n    question: q\n    networks: {wide: baseline, narrow: "baseline:0.5"}\n'
+    text = TEXT.replace("studies:\n", "studies:\n" + first).replace(
+        "{baseline: baseline,", "{small: 'baseline:0.25',"
+    )
+    plan = load(tmp_path, text)
+    assert next(iter(plan.arms)) == "wide"
+    assert (plan.fcn.name, plan.baseline) == ("heads", "small")
+
+
 def test_equal_recipes_train_once(tmp_path):
     plan = load(tmp_path)
     assert list(plan.runs) == [
