@@ -1,4 +1,4 @@
-"""The command line: what the stages of dvc.yaml call, and `plan`, which people call.
+"""The command line: what people call (fetch, check, start, plan), and the stages of dvc.yaml.
 
 Bad input ends with one message and exit status 2.
 """
@@ -6,9 +6,18 @@ Bad input ends with one message and exit status 2.
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from roadseg.recipe import InputError
 from roadseg.study import ROOT, Plan, load, read_yaml
+
+HELP = {
+    "params": "the study's params.yaml",
+    "path": "a folder of images and labels, or a study's params.yaml",
+    "folder": "a folder of images and labels",
+    "run": "a run of plan.yaml",
+    "notebook": "its name, such as 1_data",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,29 +25,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m roadseg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(function, *positional: str):
+    def add(function, *positional: str, **options: dict):
         """Add a command named after a function; its help is the docstring's first line."""
         about = function.__doc__.splitlines()[0]
         command = commands.add_parser(function.__name__, help=about, description=about)
-        default = {"nargs": "?", "default": "params.yaml"} if function is plan else {}
-        command.add_argument("params", help="the study's params.yaml", **default)
         for name in positional:
-            command.add_argument(name)
+            default = {"nargs": "?", "default": "params.yaml"} if function is plan else {}
+            command.add_argument(name, help=HELP.get(name), **default)
+        for name, settings in options.items():
+            command.add_argument(f"--{name}", **settings)
         command.set_defaults(function=function)
 
-    add(plan)
-    add(check)
-    add(prepare)
-    add(strip, "notebook")
-    add(run, "name")
-    add(results)
-    add(execute, "notebook")
-    add(report)
+    add(fetch, "name", url={"help": "a mirror to load it from"})
+    add(check, "path", settings={"action": "store_true", "help": "settings and file names only"})
+    add(start, "name", "folder")
+    add(plan, "params")
+    add(prepare, "params")
+    add(strip, "params", "notebook")
+    add(run, "params", "run")
+    add(results, "params")
+    add(execute, "params", "notebook")
+    add(report, "params")
     options = vars(parser.parse_args(arguments))
-    function, params = options.pop("function"), options.pop("params")
+    function = options.pop("function")
     del options["command"]
     try:
-        function(load(params), **options)
+        if "params" in options:
+            options["study"] = load(options.pop("params"))
+        function(**options)
     except InputError as problem:
         print(f"roadseg: {problem}", file=sys.stderr)
         return 2
@@ -59,33 +73,65 @@ def plan(study: Plan) -> None:
     )
 
 
-def check(study: Plan) -> None:
-    """Check settings, plan and data folder; the pipeline's first stage."""
-    from roadseg.sources import find_source
+def fetch(name: str, url: str | None) -> None:
+    """Download a public data set into data/raw: camvid or kitti."""
+    from roadseg.fetch import fetch
 
-    _check_settings(study)
-    try:
-        planned = read_yaml(ROOT / study.plan).get("runs")
-    except InputError:
-        planned = None
-    if planned != study.runs:
-        raise InputError(
-            f"{study.plan} is not what {study.params} asks for. Run: "
-            f"python -m roadseg plan {study.params}"
-        )
-    find_source(study.data, ROOT)
-    study.build.mkdir(parents=True, exist_ok=True)
-    # Replaced, not written into: DVC keeps the old one as a link into its cache.
-    partial = study.build / "checked.partial"
-    partial.write_text(json.dumps(study.data) + "\n")
-    partial.replace(study.build / "checked.json")
+    fetch(name, ROOT / "data/raw", url=url)
+
+
+def check(path: str, settings: bool) -> None:
+    """Check a folder of images and labels, or a study's params.yaml and its data."""
+    from roadseg.folder import DESCRIPTION
+    from roadseg.layout import BadData
+    from roadseg.prepare import inspect
+    from roadseg.sources import find_source, open_folder
+
+    path = Path(path)
+    if path.suffix in (".yaml", ".yml") and path.name != DESCRIPTION:
+        study = load(path)
+        _check_settings(study)
+        try:
+            planned = read_yaml(ROOT / study.plan).get("runs")
+        except InputError:
+            planned = None
+        if planned != study.runs:
+            raise InputError(
+                f"{study.plan} is not what {study.params} asks for. Run: "
+                f"python -m roadseg plan {study.params}"
+            )
+        source = find_source(study.data, ROOT)
+        if settings:
+            if source.findings:
+                raise BadData(source.root, source.findings)
+            study.build.mkdir(parents=True, exist_ok=True)
+            # Replaced, not written into: DVC keeps the old one as a link into its cache.
+            partial = study.build / "checked.partial"
+            partial.write_text(json.dumps(study.data) + "\n")
+            partial.replace(study.build / "checked.json")
+            return
+    else:
+        source = open_folder(path.parent if path.name == DESCRIPTION else path)
+    print(f"{path}: no problem found.\n{inspect(source)}")
+
+
+def start(name: str, folder: str) -> None:
+    """Make a new study from a folder of images and labels: studies/NAME."""
+    from roadseg.start import start
+
+    target, summary = start(name, Path(folder))
+    print(
+        f"{summary}\n{target.relative_to(ROOT)}: made. Change its params.yaml as you like, then: "
+        f"make report STUDY={name}"
+    )
 
 
 def prepare(study: Plan) -> None:
-    """Write the data set as arrays into data/prepared."""
-    from roadseg import sources
+    """Check all files of a study's data set and write it as arrays into data/prepared."""
+    from roadseg.prepare import prepare
+    from roadseg.sources import find_source
 
-    about = sources.prepare(study.data, ROOT, study.prepared)
+    about = prepare(study.data, find_source(study.data, ROOT), study.prepared)
     counts = ", ".join(f"{len(s['names'])} {name}" for name, s in about["splits"].items())
     print(f"{study.prepared.relative_to(ROOT)}: {counts}, digest {about['digest'][:12]}")
 
@@ -97,21 +143,21 @@ def strip(study: Plan, notebook: str) -> None:
     strip(ROOT / f"notebooks/{notebook}.ipynb", study.build / f"notebooks/{notebook}.ipynb")
 
 
-def run(study: Plan, name: str) -> None:
+def run(study: Plan, run: str) -> None:
     """Train one run of the plan, in notebooks/train.ipynb."""
     from roadseg.notebook import execute
 
-    if name not in study.runs:
-        raise InputError(f"{name!r} is no run of {study.plan}: {', '.join(study.runs)}.")
-    out = study.build / "runs" / name
+    if run not in study.runs:
+        raise InputError(f"{run!r} is no run of {study.plan}: {', '.join(study.runs)}.")
+    out = study.build / "runs" / run
     execute(
         study.build / "notebooks/train.ipynb",
-        study.build / f"executed/train/{name}.ipynb",
-        {"params": study.params, "run": name, "out": str(out.relative_to(ROOT))},
+        study.build / f"executed/train/{run}.ipynb",
+        {"params": study.params, "run": run, "out": str(out.relative_to(ROOT))},
         echo=True,
     )
     if not (out / "record.json").is_file():
-        raise InputError(f"{name}: train.ipynb came to its end without writing {out}.")
+        raise InputError(f"{run}: train.ipynb came to its end without writing {out}.")
 
 
 def results(study: Plan) -> None:

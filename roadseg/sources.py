@@ -1,130 +1,269 @@
-"""Where scenes come from: reading each kind of data set, and preparing it once as arrays."""
+"""The kinds of data set: which image goes with which label image, in which split, and what the
+label values mean. Reads listings and no pixels; `prepare.py` reads those.
+"""
 
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from roadseg import synthetic
-from roadseg.data import CAMVID, CITYSCAPES, SPLITS, UNLABELLED
+from roadseg.data import CAMVID, CITYSCAPES, SPLITS
+from roadseg.folder import DESCRIPTION, SMALLEST, folder_source
+from roadseg.layout import (
+    Coding,
+    Item,
+    Source,
+    check_orphans,
+    check_pairs,
+    colours_coding,
+    find_items,
+    ids_coding,
+    read_list,
+)
 from roadseg.recipe import InputError, nearest
 
 CAMVID_VOID = 11
 
+# The 32 colours of the original CamVid labels by the 11 classes that the SegNet copy has of them;
+# Void is not labelled.
+CAMVID_GROUPS = {
+    "sky": [(128, 128, 128)],
+    "building": [
+        (128, 0, 0),
+        (192, 0, 128),  # archway
+        (0, 128, 64),  # bridge
+        (64, 0, 64),  # tunnel
+        (64, 192, 0),  # wall
+    ],
+    "pole": [(192, 192, 128), (0, 0, 64)],  # column or pole, traffic cone
+    "road": [(128, 64, 128), (128, 0, 192), (192, 0, 64)],  # road, markings driven on and not
+    "pavement": [(0, 0, 192), (64, 192, 128), (128, 128, 192)],  # and parking block, road shoulder
+    "tree": [(128, 128, 0), (192, 192, 0)],  # and other vegetation
+    "sign symbol": [(192, 128, 128), (128, 128, 64), (0, 64, 64)],  # sign, text, traffic light
+    "fence": [(64, 64, 128)],
+    "car": [
+        (64, 0, 128),
+        (64, 128, 192),  # SUV or pickup
+        (192, 128, 192),  # truck or bus
+        (192, 64, 128),  # train
+        (128, 64, 64),  # other moving thing
+    ],
+    "pedestrian": [
+        (64, 64, 0),
+        (192, 128, 64),  # child
+        (64, 0, 192),  # cart, luggage, pram
+        (64, 128, 64),  # animal
+    ],
+    "bicyclist": [(0, 128, 192), (192, 0, 192)],  # and motorcycle or scooter
+}
 
-@dataclass(frozen=True)
-class Source:
-    """A data set before it is prepared: what the splits hold, and how to read one image.
-
-    `pairs[split]` lists (name, sequence) and `read(split, index)` returns an RGB image
-    uint8 (H, W, 3) and labels uint8 (H, W) with 255 where not labelled.
-    """
-
-    palette: dict[str, tuple[int, int, int]]
-    pairs: dict[str, list[tuple[str, str]]]
-    read: Callable
+# Cityscapes ids of the 19 classes in the order of `data.CITYSCAPES`; the other ids up to 33 (ego
+# vehicle, static, parking, bridge, caravan, ...) are not trained on, and 255 is how some tools
+# write the licence plates' id -1.
+CITYSCAPES_IDS = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
 
 
 def synthetic_source(*, size: list[int], seed: int, counts: dict[str, int], **_) -> Source:
     """Scenes drawn by `roadseg.synthetic`: image i of the set depends on (seed, i) alone."""
-    first = dict(zip(SPLITS, np.cumsum([0, *(counts[split] for split in SPLITS)]), strict=False))
-    pairs = {
-        split: [(f"scene_{first[split] + i:05d}", f"{first[split] + i}") for i in range(n)]
-        for split, n in counts.items()
-    }
+    splits, first = {}, 0
+    for split in SPLITS:
+        numbers = range(first, first + counts[split])
+        splits[split] = [Item(f"scene_{i:05d}", f"{i}") for i in numbers]
+        first += counts[split]
 
-    def read(split, index):
-        return synthetic.scene(seed, int(first[split]) + index, tuple(size))
+    def draw(item: Item) -> tuple[np.ndarray, np.ndarray]:
+        return synthetic.scene(seed, int(item.sequence), tuple(size))
 
-    return Source(CITYSCAPES, pairs, read)
+    return Source(Path(), CITYSCAPES, splits, draw=draw)
 
 
-def camvid_source(*, size: list[int], path: Path, **_) -> Source:
-    """CamVid in the SegNet layout: `<split>/NAME.png` and `<split>annot/NAME.png`.
+def camvid_source(*, path: Path, **_) -> Source:
+    """CamVid: the SegNet copy (11 classes as ids), or the original (32 classes as colours).
 
-    Lists `<split>.txt`, where present, give the order; of their paths only the file names count,
-    since every copy of this data set carries lists whose folder does not exist.
+    SegNet copy: `<split>/NAME.png` and `<split>annot/NAME.png`. Lists `<split>.txt`, where present,
+    give the order; of their paths only the file names count, since every copy of this data set
+    carries lists whose folder does not exist.
+
+    Original: `701_StillsRaw_full/NAME.png` and `LabeledApproved_full/NAME_L.png`; its 32 classes
+    are merged by `CAMVID_GROUPS`. It came without a split; what the SegNet lists say follows a
+    rule, which is applied: test is all of Seq05VD and frames from 8550 on of 0001TP, val is frames
+    7959 to 8159 of 0016E5, all else is train.
 
     Raises
     ------
-    InputError : a folder or a file is missing, or an image has no label image
+    InputError : the folder has neither layout
     """
-    path = Path(path)
-    pairs = {}
+    if (path / "LabeledApproved_full").is_dir():
+        _need_folders(path, ["701_StillsRaw_full"], "camvid", "The original CamVid")
+        items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "_L.png")
+        findings = check_pairs(path, items)
+        findings += check_orphans(path, items, "LabeledApproved_full", "_L.png")
+        splits = {split: [] for split in SPLITS}
+        for item in items:
+            item = replace(item, sequence=item.name.split("_")[0])
+            splits[segnet_split(item.name)].append(item)
+        coding = colours_coding(
+            list(CAMVID_GROUPS.values()), [(0, 0, 0)],
+            "restore the original file: a label image must never be smoothed or saved as JPEG",
+        )  # fmt: skip
+        return Source(path, CAMVID, splits, coding, findings=tuple(findings))
+    need = [split + end for split in SPLITS for end in ("", "annot")]
+    _need_folders(path, need, "camvid", "The SegNet copy of CamVid")
+    splits, findings = {}, []
     for split in SPLITS:
-        images, annotations = path / split, path / f"{split}annot"
-        for folder in (images, annotations):
-            if not folder.is_dir():
-                raise InputError(
-                    f"{folder}: no such folder. CamVid in the SegNet layout has train, trainannot, "
-                    "val, valannot, test and testannot; name its folder in params.yaml "
-                    f"(data: path) or in the environment variable {folder_variable('camvid')}."
-                )
         listing = path / f"{split}.txt"
         if listing.is_file():
-            lines = [line.split() for line in listing.read_text().splitlines() if line.strip()]
-            names = [Path(words[0]).name for words in lines]
+            names = [Path(name).stem for name in read_list(listing)]
         else:
-            names = sorted(file.name for file in images.glob("*.png"))
-        if not names:
-            raise InputError(f"{images}: holds no PNG image; it needs the {split} images.")
-        for name in names:
-            for folder in (images, annotations):
-                if not (folder / name).is_file():
-                    raise InputError(
-                        f"{folder / name}: missing, though its pair is listed; each image needs a "
-                        f"label image of the same name in {annotations}."
-                    )
-        pairs[split] = [(Path(name).stem, name.split("_")[0]) for name in names]
+            names = [item.name for item in find_items(path, split, f"{split}annot", ".png", ".png")]
+        splits[split] = [
+            Item(name, name.split("_")[0], path / split / f"{name}.png",
+                 path / f"{split}annot" / f"{name}.png")
+            for name in names
+        ]  # fmt: skip
+        findings += check_pairs(path, splits[split])
+        if not listing.is_file():
+            findings += check_orphans(path, splits[split], f"{split}annot", ".png")
+    coding = ids_coding(
+        [[i] for i in range(len(CAMVID))], [CAMVID_VOID],
+        "restore the file, or set source: folder and describe your own ids",
+    )  # fmt: skip
+    return Source(path, CAMVID, splits, coding, findings=tuple(findings))
 
-    def read(split, index):
-        name = pairs[split][index][0] + ".png"
-        image = _open(path / split / name).convert("RGB")
-        annotation = _open(path / f"{split}annot" / name)
-        if annotation.size != image.size:
+
+def segnet_split(name: str) -> str:
+    """Return the split that the SegNet lists put a CamVid image in, by its name."""
+    sequence, frame = name.split("_")[0], int(re.sub(r"\D", "", name.split("_")[-1]) or 0)
+    if sequence == "Seq05VD" or (sequence == "0001TP" and frame >= 8550):
+        return "test"
+    return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 else "train"
+
+
+def kitti_source(*, path: Path, **_) -> Source:
+    """KITTI semantics: `training/image_2/NAME.png` and `training/semantic/NAME.png`.
+
+    Label values are Cityscapes ids, of which 19 are classes. The images under `testing` have no
+    public labels, and the split of the course study is not public, so ours is a rule: the file
+    names in order form stretches of ten, since neighbours often come from one drive. Of every eight
+    stretches the second is val, the fourth and the eighth are test: of 200 images 150 are there to
+    train (120) and to choose with (30), 50 are test.
+
+    Raises
+    ------
+    InputError : no such folders
+    """
+    images, labels = "training/image_2", "training/semantic"
+    _need_folders(path, [images, labels], "kitti", "KITTI's data_semantics.zip")
+    items = find_items(path, images, labels, ".png", ".png")
+    findings = check_pairs(path, items) + check_orphans(path, items, labels, ".png")
+    splits = {split: [] for split in SPLITS}
+    for index, item in enumerate(items):
+        stretch = index // 10
+        split = "test" if stretch % 4 == 3 else "val" if stretch % 8 == 1 else "train"
+        splits[split].append(replace(item, sequence=f"stretch {stretch + 1}"))
+    return Source(path, CITYSCAPES, splits, _cityscapes_coding(), findings=tuple(findings))
+
+
+def cityscapes_source(*, path: Path, **_) -> Source:
+    """Cityscapes: `leftImg8bit/<split>/CITY/*_leftImg8bit.png`, `gtFine/.../*_gtFine_labelIds.png`.
+
+    The labels of its own test set are not public. Here test is its val set, and val is every sixth
+    of its training cities in alphabetical order (the last one if there are fewer than six), so that
+    choosing does not touch the images that are reported. A city counts as a sequence.
+
+    Raises
+    ------
+    InputError : no such folders
+    """
+    need = [f"{kind}/{split}" for kind in ("leftImg8bit", "gtFine") for split in ("train", "val")]
+    _need_folders(path, need, "cityscapes", "Cityscapes")
+    found, findings = {}, []
+    for split in ("train", "val"):
+        images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
+        ending = "_gtFine_labelIds.png"
+        found[split] = find_items(path, images, labels, "_leftImg8bit.png", ending)
+        findings += check_pairs(path, found[split])
+        findings += check_orphans(path, found[split], labels, ending)
+    cities = sorted({item.name.split("/")[0] for item in found["train"]})
+    held = cities[5::6] or cities[-1:]
+    splits = {split: [] for split in SPLITS}
+    for official, items in found.items():
+        for item in items:
+            city, name = item.name.split("/")[0], item.name.split("/")[-1]
+            split = "test" if official == "val" else "val" if city in held else "train"
+            splits[split].append(replace(item, name=name, sequence=city))
+    notes = (f"val is the training cities {', '.join(held)}; test is Cityscapes' own val.",)
+    return Source(path, CITYSCAPES, splits, _cityscapes_coding(), None, tuple(findings), notes)
+
+
+def _cityscapes_coding() -> Coding:
+    ignored = [value for value in [*range(34), 255] if value not in CITYSCAPES_IDS]
+    return ids_coding(
+        [[i] for i in CITYSCAPES_IDS], ignored,
+        "use the files with ids (labelIds, semantic), not colours, train ids or instances",
+    )  # fmt: skip
+
+
+def _need_folders(path: Path, names: list[str], kind: str, what: str) -> None:
+    for name in names:
+        if not (path / name).is_dir():
             raise InputError(
-                f"{path / f'{split}annot' / name}: {annotation.size} pixels, its image has "
-                f"{image.size}; both must be equal."
+                f"{path / name}: no such folder. {what} has {', '.join(names)}; name the folder "
+                f"above them in params.yaml (data: path) or in the environment variable "
+                f"{folder_variable(kind)}."
             )
-        labels = np.array(annotation)
-        if labels.ndim != 2 or labels.max() > CAMVID_VOID:
-            raise InputError(
-                f"{path / f'{split}annot' / name}: label value {labels.max()}, allowed are 0 to 10 "
-                "and 11 for unlabelled, in an 8-bit image of one channel."
-            )
-        labels[labels == CAMVID_VOID] = UNLABELLED
-        height, width = size
-        return (
-            np.array(image.resize((width, height), Image.Resampling.BOX)),
-            np.array(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)),
-        )
-
-    return Source(CAMVID, pairs, read)
 
 
-def _open(file: Path) -> Image.Image:
-    try:
-        image = Image.open(file)
-        image.load()
-    except Exception as problem:
-        raise InputError(
-            f"{file}: cannot be read as an image ({problem}); replace the file."
-        ) from None
-    return image
+SOURCES = {
+    "synthetic": synthetic_source,
+    "camvid": camvid_source,
+    "kitti": kitti_source,
+    "cityscapes": cityscapes_source,
+    "folder": folder_source,
+}
 
 
-SOURCES = {"synthetic": synthetic_source, "camvid": camvid_source}
+def recognise(folder: Path) -> str:
+    """Return the kind of data set that lies in a folder, by what it holds.
+
+    Raises
+    ------
+    InputError : it is no folder, or holds none of the known layouts
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder.")
+    signs = {
+        "folder": [DESCRIPTION],
+        "camvid": ["trainannot", "LabeledApproved_full"],
+        "kitti": ["training/image_2"],
+        "cityscapes": ["leftImg8bit"],
+    }
+    for kind, names in signs.items():
+        if any((folder / name).exists() for name in names):
+            return kind
+    raise InputError(
+        f"{folder}: is neither CamVid, KITTI nor Cityscapes, and has no {DESCRIPTION}. For your "
+        f"own images, write one; a smallest is:\n{SMALLEST}"
+    )
 
 
-def folder_variable(source: str) -> str:
-    """Return the environment variable that names a source's folder on this machine."""
-    return f"ROADSEG_{source.upper()}"
+def open_folder(folder: Path) -> Source:
+    """Return the data set that lies in a folder, of the kind that its layout shows.
+
+    Raises
+    ------
+    InputError : no known layout, or files missing
+    """
+    return SOURCES[recognise(folder)](path=Path(folder))
+
+
+def folder_variable(kind: str) -> str:
+    """Return the environment variable that names a data set's folder on this machine."""
+    return f"ROADSEG_{kind.upper()}"
 
 
 def find_source(settings: dict, root: Path) -> Source:
@@ -175,64 +314,3 @@ def find_source(settings: dict, root: Path) -> Source:
         path.unlink(missing_ok=True)
         path.symlink_to(target)
     return source
-
-
-def prepare(settings: dict, root: Path, target: Path) -> dict:
-    """Write a data set as memory-mappable arrays into `target`, whole or not at all.
-
-    Parameters
-    ----------
-    settings : the `data` block of a study's params.yaml
-    root : what a relative `path` is relative to
-    target : folder to write; an old one is replaced when the new one is complete
-
-    Returns
-    -------
-    The content of `scenes.json`: classes, colours, digest, and names and sequences of each split
-
-    Raises
-    ------
-    InputError : anything wrong with the source's files
-    """
-    source = find_source(settings, root)
-    height, width = settings["size"]
-    work = target.with_name(target.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    digest = hashlib.sha256()
-    try:
-        for split in SPLITS:
-            n = len(source.pairs[split])
-            images = _array(work / f"{split}_images.npy", (n, 3, height, width))
-            labels = _array(work / f"{split}_labels.npy", (n, height, width))
-            for index in range(n):
-                image, annotation = source.read(split, index)
-                images[index] = image.transpose(2, 0, 1)
-                labels[index] = annotation
-                digest.update(images[index].tobytes() + labels[index].tobytes())
-            if (labels[:] == UNLABELLED).all():
-                raise InputError(f"{split}: no pixel of any label image is labelled.")
-        about = {
-            "classes": list(source.palette),
-            "colours": list(source.palette.values()),
-            "size": [height, width],
-            "digest": digest.hexdigest(),
-            "splits": {
-                split: {
-                    "names": [name for name, _ in source.pairs[split]],
-                    "sequences": [sequence for _, sequence in source.pairs[split]],
-                }
-                for split in SPLITS
-            },
-        }
-        (work / "scenes.json").write_text(json.dumps(about))
-    except BaseException:
-        shutil.rmtree(work)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    work.rename(target)
-    return about
-
-
-def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)

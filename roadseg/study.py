@@ -187,7 +187,7 @@ def load(params: str | Path = "params.yaml") -> Plan:
 
 def _parse(settings: dict) -> Plan:
     _check_keys("", settings, SETTINGS, required=set(SETTINGS))
-    _check_name("study", settings["study"])
+    check_name("study", settings["study"])
     data = settings["data"]
     _check_keys("data: ", data, DATA_SETTINGS, required={"source", "path", "size", "block"})
     size = data["size"]
@@ -222,7 +222,7 @@ def _parse(settings: dict) -> Plan:
         raise InputError(f"base: {problem}") from None
     tricks = {}
     for name, trick in settings["tricks"].items():
-        _check_name("tricks", name)
+        check_name("tricks", name)
         known = {"knobs": dict, "idea": str, "source": str}
         _check_keys(f"tricks: {name}: ", trick, known, required={"knobs"})
         if not trick["knobs"]:
@@ -253,7 +253,7 @@ def _parse(settings: dict) -> Plan:
 def _study(
     name: str, settings: dict, base: Recipe, tricks: dict[str, Trick], known: dict[str, Recipe]
 ) -> Study:
-    _check_name("studies", name)
+    check_name("studies", name)
     where = f"studies: {name}: "
     _check_keys(where, settings, STUDY_SETTINGS, required={"question"})
     if ("networks" in settings) == ("ladder" in settings):
@@ -303,7 +303,7 @@ def _study(
     if len(arms) < 2:
         raise InputError(f"{where}has {len(arms)} arm; a comparison needs two or more.")
     for arm in arms:
-        _check_name(where + "arm", arm)
+        check_name(where + "arm", arm)
     return Study(name, settings["question"], arms, "ladder" in settings)
 
 
@@ -356,7 +356,8 @@ def _check_keys(where: str, settings, known: dict[str, type], required: set[str]
         raise InputError(f"{where}{key}: missing.")
 
 
-def _check_name(where: str, name) -> None:
+def check_name(where: str, name) -> None:
+    """Raise InputError unless a name can stand in file names and run names."""
     words = str(name).split("-")
     if not all(word.isascii() and word.isalnum() for word in words) or len(str(name)) > 60:
         raise InputError(f"{where}: {name!r} cannot name a file; use {NAME}, at most 60.")

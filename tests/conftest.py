@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roadseg import sources
 from roadseg.data import Scenes
+from roadseg.prepare import prepare
+from roadseg.sources import find_source
 from roadseg.study import ROOT
 
 SMALL = {
@@ -44,7 +45,7 @@ def make_camvid(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "small"
-    sources.prepare(SMALL, ROOT, folder)
+    prepare(SMALL, find_source(SMALL, ROOT), folder)
     return folder
 
 
@@ -83,6 +84,14 @@ def call(clone: Path, *arguments: str, **variables: str) -> subprocess.Completed
         [sys.executable, "-m", *arguments], cwd=clone, capture_output=True, text=True,
         env={**environment, **variables},
     )  # fmt: skip
+
+
+def snapshot(folder: Path) -> dict[Path, float]:
+    skipped = (".git", ".dvc", "__pycache__")
+    return {
+        p: p.stat().st_mtime for p in folder.rglob("*")
+        if p.is_file() and not any(part in skipped for part in p.parts)
+    }  # fmt: skip
 
 
 def ran(result: subprocess.CompletedProcess) -> set[str]:

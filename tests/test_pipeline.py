@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from conftest import call, ran
+from conftest import call, ran, snapshot
 
 from roadseg import notebook
 from roadseg.recipe import InputError
@@ -152,14 +152,6 @@ def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path)
     assert result.returncode == 0, result.stderr
     assert (reproduced / "build/by-hand/record.json").is_file()
     assert (reproduced / "build/synthetic/runs/baseline-s0/record.json").read_bytes() == before
-
-
-def snapshot(folder: Path) -> dict[Path, float]:
-    skipped = (".git", ".dvc", "__pycache__")
-    return {
-        p: p.stat().st_mtime for p in folder.rglob("*")
-        if p.is_file() and not any(part in skipped for part in p.parts)
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

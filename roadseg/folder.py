@@ -1,0 +1,423 @@
+"""The user's own folder: `dataset.yaml`, which describes it, and the splits it asks for."""
+
+import colorsys
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from roadseg.data import CAMVID, CITYSCAPES, SPLITS
+from roadseg.layout import (
+    BadData,
+    Colour,
+    Finding,
+    Item,
+    Source,
+    check_orphans,
+    check_pairs,
+    colours_coding,
+    find_items,
+    ids_coding,
+    read_list,
+)
+from roadseg.recipe import InputError, nearest
+from roadseg.study import read_yaml
+
+DESCRIPTION = "dataset.yaml"
+SMALLEST = """\
+  images: images             # folder of the images
+  labels: labels             # folder of the label images, of the same names
+  classes: [road, other]     # label value 0 is road, 1 is other
+  splits: {val: 0.2, test: 0.2}
+data/README.md explains every key."""
+KEYS = {
+    "images": "a folder",
+    "labels": "a folder",
+    "image_ending": "text, such as _leftImg8bit.png",
+    "label_ending": "text, such as _L.png",
+    "values": "ids or colours",
+    "classes": "a list of names, or 'name: value' lines",
+    "unlabelled": "a list of label values, or rest",
+    "colours": "'class: colour' lines",
+    "sequence": "folder, a whole number, or a regular expression with one group",
+    "splits": "'train:', 'val:' and 'test:' lines",
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `dataset.yaml` says, checked and with defaults filled in."""
+
+    images: str
+    labels: str
+    image_ending: str | None
+    label_ending: str
+    values: str
+    codes: dict[str, list]
+    unlabelled: list | str
+    palette: dict[str, Colour]
+    sequence: str | int | None
+    splits: dict
+
+
+def folder_source(*, path: Path, **_) -> Source:
+    """Images and label images of the user's own, as `dataset.yaml` in their folder describes them.
+
+    Raises
+    ------
+    InputError : there is no such file, or it is no YAML
+    BadData : everything that is wrong in it
+    """
+    file = path / DESCRIPTION
+    if not file.is_file():
+        raise InputError(f"{file}: no such file. It describes your data; a smallest:\n{SMALLEST}")
+    about = describe(path, read_yaml(file))
+    items = find_items(path, about.images, about.labels, about.image_ending, about.label_ending)
+    items = [replace(item, sequence=_sequence(about, item, i)) for i, item in enumerate(items)]
+    if not items:
+        wanted = f"*{about.image_ending}" if about.image_ending else "image"
+        raise InputError(
+            f"{path / about.images}: holds no {wanted}. Put the images there, or correct images: "
+            f"or image_ending: in {DESCRIPTION}."
+        )
+    splits, findings, notes = split(path, items, about.splits, about.sequence is not None)
+    used = {item.name for part in splits.values() for item in part}
+    unpaired = check_pairs(path, [item for item in items if item.name in used])
+    if len(used) == len(items) and not unpaired:
+        unpaired = check_orphans(path, items, about.labels, about.label_ending)
+    findings += unpaired
+    if len(used) < len(items):
+        notes.append(f"{len(items) - len(used)} of {len(items)} images are in no split.")
+    remedy = f"correct the file, or list the value under classes: or unlabelled: in {DESCRIPTION}"
+    if about.values == "ids":
+        by_colour = {colour: name for name, colour in about.palette.items()}
+        coding = ids_coding(list(about.codes.values()), about.unlabelled, remedy, by_colour)
+    else:
+        coding = colours_coding(list(about.codes.values()), about.unlabelled, remedy)
+    return Source(
+        path, about.palette, splits, coding, None, tuple(findings), tuple(notes), own=True
+    )
+
+
+# What dataset.yaml says --------------------------------------------------------------------------
+
+
+def describe(root: Path, settings: dict) -> Description:
+    """Check the content of `dataset.yaml`.
+
+    Raises
+    ------
+    BadData : everything that is wrong in it
+    """
+    findings = []
+
+    def wrong(key: str, finding: str, allowed: str | None = None, remedy: str = "correct it"):
+        allowed = allowed or KEYS.get(key.split(":")[0], "")
+        findings.append(Finding(f"{DESCRIPTION}, {key}", finding, allowed, remedy))
+
+    for key in settings:
+        if key not in KEYS:
+            hint = nearest(key, KEYS).split(" Known")[0].strip()
+            wrong(str(key), "no such key", ", ".join(KEYS), hint or "take it out")
+    for key in ("images", "labels", "classes", "splits"):
+        if key not in settings:
+            wrong(key, "is missing", remedy="add it")
+    for key in ("images", "labels"):
+        value = settings.get(key, "")
+        if not isinstance(value, str):
+            wrong(key, f"is {value!r}")
+        elif key in settings and not _inside(value):
+            wrong(key, f"{value} leaves the folder", "a folder below dataset.yaml's",
+                  "move the files there, or link them")  # fmt: skip
+        elif key in settings and not (root / value).is_dir():
+            wrong(key, f"no folder {value}", remedy="correct the name, or make the folder")
+    for key in ("image_ending", "label_ending"):
+        value = settings.get(key, ".png")
+        if not isinstance(value, str) or "." not in value or "/" in value:
+            wrong(key, f"is {value!r}")
+    values = settings.get("values", "ids")
+    if values not in ("ids", "colours"):
+        wrong("values", f"is {values!r}", remedy="say what the label images hold")
+        values = None
+    codes = _codes(settings.get("classes", {}), values, wrong) if "classes" in settings else {}
+    unlabelled = settings.get("unlabelled", [255] if values == "ids" else [])
+    if unlabelled != "rest":
+        unlabelled = _values(unlabelled, values)
+        if unlabelled is None:
+            wrong("unlabelled", f"is {settings['unlabelled']!r}", _value_form(values) + ", or rest")
+            unlabelled = []
+    owner: dict = {}
+    for name, own in [*codes.items(), ("unlabelled", unlabelled if unlabelled != "rest" else [])]:
+        for value in own:
+            if owner.setdefault(value, name) != name:
+                if "unlabelled" not in settings and name == "unlabelled":
+                    unlabelled = [v for v in unlabelled if v != value]  # only the default's 255
+                    continue
+                wrong(f"classes: {name}" if name != "unlabelled" else name,
+                      f"{_written(value)} is also {owner[value]}", "each value once",
+                      "take it out of one of the two")  # fmt: skip
+    palette = _palette(settings.get("colours", {}), codes, values, wrong)
+    sequence = settings.get("sequence")
+    if sequence is not None and not _is_sequence(sequence):
+        wrong("sequence", f"is {sequence!r}",
+              remedy="for video frames named DRIVE_0001.png: '(.+)_'")  # fmt: skip
+    splits = settings.get("splits", {})
+    _check_splits(splits, wrong)
+    if findings:
+        raise BadData(root, findings)
+    return Description(
+        settings["images"], settings["labels"], settings.get("image_ending"),
+        settings.get("label_ending", ".png"), values, codes, unlabelled, palette, sequence, splits,
+    )  # fmt: skip
+
+
+def _inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
+    """Return the label values of each class."""
+    if isinstance(classes, list):
+        if values == "colours":
+            wrong("classes", "gives no colours, though values: colours",
+                  "'name: colour' lines", "write 'road: [128, 64, 128]'")  # fmt: skip
+        names, given = classes, [[i] for i in range(len(classes))]
+    elif isinstance(classes, dict):
+        names, given = list(classes), list(classes.values())
+    else:
+        wrong("classes", f"is {classes!r}")
+        return {}
+    codes = {}
+    for name, value in zip(names, given, strict=True):
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            wrong("classes", f"{name!r} is no name", "text", "put it into quotes")
+            continue
+        if name in codes:
+            wrong(f"classes: {name}", "is named twice", "each class once", "rename one")
+        codes[name] = _values(value, values) if values and isinstance(classes, dict) else value
+        if codes[name] is None or (values and not codes[name]):
+            hint = "quote colours that begin with #: '#804080'" if value is None else "correct it"
+            wrong(f"classes: {name}", f"is {value!r}", _value_form(values), hint)
+            codes[name] = []
+    if len(codes) < 2 or len(codes) > 200:
+        wrong("classes", f"{len(codes)} given", "2 to 200 classes",
+              "name what is not of interest too, such as other")  # fmt: skip
+    return codes
+
+
+def _values(value, values: str | None) -> list | None:
+    """Return the label values that `value` lists, or None if it is no such list."""
+    if values is None:
+        return []
+    if values == "ids":
+        value = value if isinstance(value, list) else [value]
+        return value if all(type(v) is int and 0 <= v <= 65535 for v in value) else None
+    if isinstance(value, str) or (isinstance(value, list) and value and type(value[0]) is int):
+        value = [value]
+    if not isinstance(value, list):
+        return None
+    colours = [_colour(v) for v in value]
+    return None if None in colours else colours
+
+
+def _value_form(values: str | None) -> str:
+    if values == "colours":
+        return "a colour as [red, green, blue] or '#rrggbb', or a list of them"
+    return "a whole number from 0 to 65535, or a list of them"
+
+
+def _colour(value) -> Colour | None:
+    if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+        return tuple(bytes.fromhex(value[1:]))
+    if isinstance(value, list) and len(value) == 3:
+        return tuple(value) if all(type(v) is int and 0 <= v <= 255 for v in value) else None
+    return None
+
+
+def _written(value: int | Colour) -> str:
+    return f"colour {list(value)}" if isinstance(value, tuple) else f"id {value}"
+
+
+def _palette(given, codes: dict[str, list], values: str | None, wrong: Callable) -> dict:
+    """Return a colour for each class: the one given, its label's, a usual one, or a new one."""
+    if not isinstance(given, dict):
+        wrong("colours", f"is {given!r}")
+        given = {}
+    for name, value in given.items():
+        if name not in codes:
+            wrong(f"colours: {name}", "no such class", ", ".join(codes), "correct the name")
+        elif _colour(value) is None:
+            wrong(f"colours: {name}", f"is {value!r}", _value_form("colours").split(", or")[0])
+    palette = {}
+    for index, (name, own) in enumerate(codes.items()):
+        usual = CITYSCAPES.get(name.lower()) or CAMVID.get(name.lower())
+        hue = colorsys.hsv_to_rgb(index / len(codes), 0.75, (0.9, 0.6)[index % 2])
+        new = tuple(round(255 * channel) for channel in hue)
+        colour = own[0] if values == "colours" and own else usual or new
+        if colour in palette.values() and name not in given:
+            colour = new
+        palette[name] = _colour(given.get(name)) or colour
+    return palette
+
+
+def _is_sequence(value) -> bool:
+    if type(value) is int:
+        return value >= 1
+    if not isinstance(value, str):
+        return False
+    try:
+        return value == "folder" or re.compile(value).groups == 1
+    except re.error:
+        return False
+
+
+def _check_splits(splits, wrong: Callable) -> None:
+    if not isinstance(splits, dict):
+        wrong("splits", f"is {splits!r}")
+        return
+    for name, part in splits.items():
+        if name not in SPLITS:
+            wrong(f"splits: {name}", "no such split", ", ".join(SPLITS), "correct the name")
+        elif isinstance(part, bool) or not isinstance(part, int | float | str | list):
+            wrong(f"splits: {name}", f"is {part!r}",
+                  "a fraction, a folder, a .txt file, a list of names, or rest")  # fmt: skip
+        elif isinstance(part, int | float) and not 0 < part < 1:
+            wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1")
+    for name in ("val", "test"):
+        if name not in splits:
+            wrong(f"splits: {name}", "is missing", "a fraction, a folder, a .txt file, or a list",
+                  "add it: choosing and reporting need images of their own")  # fmt: skip
+    parts = list(splits.values())
+    if sum(part for part in parts if isinstance(part, int | float)) >= 1 and "train" not in splits:
+        wrong("splits", "the fractions leave nothing for train", "fractions that add up to less "
+              "than 1", "lower them")  # fmt: skip
+    if parts.count("rest") + ("train" not in splits) > 1:
+        wrong("splits", "more than one split gets the rest", "rest once (train, if not named)",
+              "say what the others get")  # fmt: skip
+
+
+# Splitting ---------------------------------------------------------------------------------------
+
+
+def _sequence(about: Description, item: Item, index: int) -> str:
+    if type(about.sequence) is int:
+        return f"stretch {index // about.sequence + 1}"
+    if about.sequence == "folder":
+        return PurePosixPath(item.name).parent.as_posix()
+    match = re.search(about.sequence, item.name) if about.sequence else None
+    return match[1] if match and match[1] else item.name
+
+
+def split(
+    root: Path, items: list[Item], asked: dict, whole: bool
+) -> tuple[dict[str, list[Item]], list[Finding], list[str]]:
+    """Put each item into the split that `asked` says.
+
+    Lists, files and folders are served first. Fractions, of all images that are left, then take
+    sequences in the order of a digest of their names (where `whole`, else single images): nothing
+    random, and the same on every machine. No sequence is cut, so a fraction is met as nearly as
+    whole sequences allow.
+
+    Returns
+    -------
+    The splits; findings (names that do not exist, images in two splits, empty splits); notes
+    """
+    findings, notes = [], []
+    asked = {"train": "rest", **asked}
+    place: dict[str, str] = {}
+    for part, value in asked.items():
+        if isinstance(value, float | int) or value == "rest":
+            continue
+        for item in _chosen(root, items, part, value, findings):
+            if place.setdefault(item.name, part) != part:
+                findings.append(
+                    Finding(
+                        item.name,
+                        f"is in {place[item.name]} and in {part}",
+                        "each image in one split",
+                        f"take it out of one under splits: in {DESCRIPTION}",
+                    )
+                )
+    left = [item for item in items if item.name not in place]
+    groups: dict[str, list[Item]] = {}
+    for item in left:
+        groups.setdefault(item.sequence if whole else item.name, []).append(item)
+    order = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())
+    for part in ("test", "val", "train"):
+        value, count = asked[part], 0
+        if not isinstance(value, float | int):
+            continue
+        while order and (count == 0 or count + len(groups[order[0]]) / 2 <= value * len(left)):
+            for item in groups[order.pop(0)]:
+                place[item.name], count = part, count + 1
+        got = count / max(1, len(left))
+        if abs(got - value) > 0.05:
+            notes.append(
+                f"{part} has {got:.2f} of the images, asked {value}: whole sequences only."
+            )
+    rest = next((part for part, value in asked.items() if value == "rest"), None)
+    splits = {part: [] for part in SPLITS}
+    for item in items:
+        part = place.get(item.name, rest)
+        if part:
+            splits[part].append(item)
+    for part, chosen in splits.items():
+        where = f"{DESCRIPTION}, splits: {part}"
+        if not chosen and where not in {finding.file for finding in findings}:
+            few = f": whole sequences are shared out, and there are {len(groups)}" * whole
+            findings.append(
+                Finding(where, f"has no image{few}", "one image or more",
+                        "give it images: a list, a folder, or a larger fraction")
+            )  # fmt: skip
+    if any(isinstance(value, float) for value in asked.values()) and not whole:
+        notes.append(
+            "Single images were split by fraction. If they are frames of a video, neighbours are "
+            f"in different splits and scores flatter: set sequence: in {DESCRIPTION}."
+        )
+    return splits, findings, notes
+
+
+def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> list[Item]:
+    """Return the items that a list, a list's file or a folder names; unknown names are findings."""
+    where = f"{DESCRIPTION}, splits: {part}"
+    if isinstance(value, str) and value.endswith(".txt"):
+        where = value
+        if not _inside(value) or not (root / value).is_file():
+            findings.append(
+                Finding(f"{DESCRIPTION}, splits: {part}", f"no file {value}",
+                        "a text file with one image per line", "correct the name")
+            )  # fmt: skip
+            return []
+        value = read_list(root / value)
+    elif isinstance(value, str):
+        chosen = [item for item in items if item.name.startswith(value.rstrip("/") + "/")]
+        if not chosen:
+            findings.append(
+                Finding(where, f"no image lies in a folder {value}",
+                        "a folder below images:, a .txt file, a list, or a fraction",
+                        "correct the name")
+            )  # fmt: skip
+        return chosen
+    known, ends = {}, {}
+    for item in items:
+        for name in {item.name, item.image.name, item.sequence}:
+            known.setdefault(name, []).append(item)
+        for name in {item.name.split("/")[-1], item.image.name}:
+            ends.setdefault(name, []).append(item)
+    chosen = {}
+    for entry in map(str, value):
+        # of a path from somebody else's machine, the end counts
+        found = known.get(entry) or ends.get(entry.split("/")[-1], [])
+        if not found or (entry not in known and len(found) > 1):
+            hint = nearest(entry, known).split(" Known")[0].strip()
+            what = "is no image and no sequence" if not found else f"names {len(found)} images"
+            findings.append(
+                Finding(where, f"{entry} {what}",
+                        "names of images, with or without ending, or of sequences",
+                        hint or "correct the name, or take it out")
+            )  # fmt: skip
+        for item in found:
+            chosen[item.name] = item
+    return list(chosen.values())

@@ -1,0 +1,270 @@
+"""What all kinds of data set share: items, findings, label codings, and matching names to files."""
+
+import dataclasses
+import glob
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from roadseg.data import UNLABELLED
+from roadseg.recipe import InputError
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
+SHOWN = 20  # findings that a message spells out
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong in a data set: where, what, what would be right, what to do."""
+
+    file: str
+    finding: str
+    allowed: str
+    remedy: str
+
+
+class BadData(InputError):
+    """Everything that is wrong with a data set, as one table of which the first rows are shown.
+
+    Attributes
+    ----------
+    findings : all of them, in order
+    """
+
+    def __init__(self, where: Path | str, findings: Iterable[Finding]):
+        self.findings = list(findings)
+        count, files = len(self.findings), len({row.file for row in self.findings})
+        shown = self.findings
+        if count > SHOWN:  # one of each kind first
+            kinds = Counter()
+            nth = [kinds.update([row.remedy]) or kinds[row.remedy] for row in shown]
+            shown = [shown[i] for i in np.argsort(nth, kind="stable")[:SHOWN]]
+        table = tabulate(
+            [dataclasses.astuple(row) for row in shown],
+            headers=["file", "finding", "allowed", "remedy"], tablefmt="simple_grid",
+            maxcolwidths=[34, 30, 24, 34], disable_numparse=True,
+        )  # fmt: skip
+        more = f"\n... and {count - SHOWN} more." if count > SHOWN else ""
+        super().__init__(
+            f"{where}: {count} problem{'s' * (count != 1)} in {files} file{'s' * (files != 1)}; "
+            f"nothing was written.\n{table}{more}"
+        )
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image and its label image; `sequence` is its video, or its own name if it has none."""
+
+    name: str
+    sequence: str
+    image: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What the values in label images mean.
+
+    Attributes
+    ----------
+    kind : 'ids' (one number per pixel) or 'colours' (RGB)
+    table : uint8, the class by id (65536 entries) or by 0xRRGGBB (2^24 entries); 255 where the
+        value means not labelled, 254 where it is not allowed
+    allowed : the allowed values in words
+    remedy : what to do about another value
+    colours : the class by (red, green, blue), where known, to tell a palette image whose palette
+        says something else than its ids
+    """
+
+    kind: str
+    table: np.ndarray
+    allowed: str
+    remedy: str
+    colours: dict[Colour, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before its pixels are read.
+
+    Attributes
+    ----------
+    root : the folder that findings name files relative to
+    palette : colour of each class, in label order
+    splits : the items of 'train', 'val' and 'test', in order
+    coding : what label values mean; None where scenes are drawn
+    draw : where scenes are drawn, item -> image uint8 (H, W, 3), labels uint8 (H, W)
+    findings : what the listing showed to be wrong
+    notes : what it showed that is not wrong but worth knowing
+    own : the class list is the user's own, so a class that never occurs is a mistake
+    """
+
+    root: Path
+    palette: dict[str, Colour]
+    splits: dict[str, list[Item]]
+    coding: Coding | None = None
+    draw: object = None
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    own: bool = False
+
+
+def ids_coding(
+    codes: list[list[int]], unlabelled: list[int] | str, remedy: str, colours: dict | None = None
+) -> Coding:
+    """Return the coding for label images that hold class numbers.
+
+    Parameters
+    ----------
+    codes : for each class, the ids that mean it
+    unlabelled : the ids that mean not labelled, or 'rest' for all others
+    remedy : what to do about an id that is not allowed
+    colours : class name by colour, if known
+    """
+    rest = unlabelled == "rest"
+    table = np.full(65536, UNLABELLED if rest else NOT_ALLOWED, np.uint8)
+    if not rest:
+        table[unlabelled] = UNLABELLED
+    for index, ids in enumerate(codes):
+        table[ids] = index
+    allowed = _ranges(sorted(i for ids in codes for i in ids))
+    if not rest:
+        allowed += f", and {_ranges(sorted(unlabelled))} for not labelled" if unlabelled else ""
+    return Coding("ids", table, allowed, remedy, colours or {})
+
+
+def colours_coding(
+    codes: list[list[Colour]], unlabelled: list[Colour] | str, remedy: str
+) -> Coding:
+    """Return the coding for label images that hold colours; arguments as for `ids_coding`."""
+    rest = unlabelled == "rest"
+    table = np.full(1 << 24, UNLABELLED if rest else NOT_ALLOWED, np.uint8)
+    for red, green, blue in [] if rest else unlabelled:
+        table[red << 16 | green << 8 | blue] = UNLABELLED
+    for index, colours in enumerate(codes):
+        for red, green, blue in colours:
+            table[red << 16 | green << 8 | blue] = index
+    count = sum(map(len, codes)) + (0 if rest else len(unlabelled))
+    return Coding("colours", table, f"the {count} colours of the classes", remedy)
+
+
+def _ranges(values: list[int]) -> str:
+    """Return '0 to 10, 12' for sorted whole numbers."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(
+        f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
+
+
+def find_items(
+    root: Path, images: str, labels: str, image_ending: str | None, label_ending: str
+) -> list[Item]:
+    """Return an item for every image below `root/images`, sorted by name.
+
+    An item's name is the image's path below that folder without its ending; its label image is
+    expected at that name below `root/labels`, whether it exists or not.
+    """
+    items = []
+    for file in sorted((root / images).rglob("*")):
+        name = file.relative_to(root / images).as_posix()
+        ending = image_ending or file.suffix
+        hidden = any(part.startswith(".") for part in Path(name).parts)
+        known = image_ending or ending.lower() in IMAGE_ENDINGS
+        if known and name.endswith(ending) and file.is_file() and not hidden:
+            name = name.removesuffix(ending)
+            items.append(Item(name, name, file, root / labels / (name + label_ending)))
+    return items
+
+
+def check_pairs(root: Path, items: Iterable[Item]) -> list[Finding]:
+    """Return findings for items without their image or label image, and for two of one name."""
+    findings, first = [], {}
+    items = list(items)
+    if items and not any(item.labels.is_file() for item in items):
+        wanted = items[0].labels
+        folder = next(f for f in wanted.parents if f.is_dir())
+        there = next((file.name for file in sorted(folder.rglob("*")) if file.is_file()), "nothing")
+        return [
+            Finding(
+                f"{folder.relative_to(root)}/",
+                f"holds no label image for any of the {len(items)} images; {wanted.name} was "
+                f"looked for, {there} is there",
+                "a label image for each image",
+                "correct labels or label_ending, or put the label images there",
+            )
+        ]
+    for item in items:
+        twin = first.setdefault(item.name, item)
+        if twin.image != item.image:
+            findings.append(
+                Finding(
+                    str(item.image.relative_to(root)),
+                    f"has the name of {twin.image.relative_to(root)}",
+                    "one image of each name",
+                    "rename or remove one of the two",
+                )
+            )
+        there = item.image.is_file(), item.labels.is_file()
+        if there == (False, False):
+            findings.append(
+                Finding(
+                    str(item.image.relative_to(root)), "is listed, but missing",
+                    "an image and a label image for each line",
+                    "put both there, or take it out of the list",
+                )
+            )  # fmt: skip
+        elif not all(there):
+            findings.append(_missing(root, *sorted((item.image, item.labels), key=Path.is_file)))
+    return findings
+
+
+def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str) -> list[Finding]:
+    """Return findings for label images below `root/labels` that no image asks for."""
+    wanted = {item.labels for item in items}
+    return [
+        Finding(
+            str(file.relative_to(root)),
+            "is a label image without an image",
+            "one image for each label image",
+            "add the image, or take the file away",
+        )
+        for file in sorted((root / labels).rglob(f"*{label_ending}"))
+        if file not in wanted and file.is_file()
+    ]
+
+
+def _missing(root: Path, file: Path, other: Path) -> Finding:
+    same = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
+    hint = f"{same[0]} is there: rename it or set label_ending" if same else "add the file"
+    return Finding(
+        str(file.relative_to(root)),
+        f"is missing, though {other.relative_to(root)} is there",
+        "an image and a label image of one name",
+        f"{hint}, or take the other away",
+    )
+
+
+def read_list(file: Path) -> list[str]:
+    """Return the first word of each line of a text file that names images.
+
+    Raises
+    ------
+    InputError : the file is no text
+    """
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{file}: cannot be read as a list of images ({problem}).") from None
+    return [line.split()[0] for line in lines if line.strip()]
