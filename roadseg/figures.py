@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
@@ -37,14 +38,16 @@ def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Figure:
     rows = -(-len(chosen) // columns)
     height, width = scenes.labels.shape[1:]
     figure, axes = _subplots(
-        rows * 2, columns, figsize=(5.2 * columns, rows * 2 * 5.2 * height / width), squeeze=False
+        rows * 2, columns, figsize=(4 * columns, rows * 2 * 4 * height / width), squeeze=False
     )
     for axis in axes.flat:
         axis.set_axis_off()
     for place, index in enumerate(chosen):
         row, column = 2 * (place // columns), place % columns
-        axes[row, column].imshow(scenes.images[index].transpose(1, 2, 0))
-        axes[row + 1, column].imshow(paint(scenes.labels[index], scenes))
+        # 32 levels per colour look the same and halve the report's largest picture
+        image = scenes.images[index].transpose(1, 2, 0) // 8 * 8 + 4
+        axes[row, column].imshow(image, interpolation="nearest")
+        axes[row + 1, column].imshow(paint(scenes.labels[index], scenes), interpolation="nearest")
     figure.tight_layout(pad=0.3, w_pad=1.2)
     _class_legend(figure, scenes)
     return figure
@@ -63,16 +66,173 @@ def _class_legend(figure: Figure, scenes: Scenes) -> None:
 
 
 def class_shares(shares: pd.DataFrame) -> Figure:
-    """Show the share of labelled pixels (log scale); index: class, columns: splits."""
-    table = shares.rename_axis("class").reset_index().melt("class", var_name="split")
-    figure, axis = _subplots(figsize=(8, 3.2))
-    table = table[table["value"] > 0]
-    sns.stripplot(
-        table, x="class", y="value", hue="split", ax=axis, jitter=False, dodge=True, size=7
+    """Show the share of labelled pixels (log scale), from frequent to rare in the first split.
+
+    `shares` has the index class and one column per split; a share of 0 is marked as absent.
+    """
+    order = shares.sort_values(list(shares.columns), ascending=False, kind="stable")
+    place = np.arange(len(order))
+    figure, axis = _subplots(figsize=(6, 0.8 + 0.2 * len(order)))
+    least = order[order > 0].min().min()
+    absent = least / 4
+    for number, (split, column) in enumerate(order.items()):
+        style = {"marker": "os^D"[number], "color": PALETTE[number], "markersize": 5}
+        occurs = column > 0
+        axis.plot(column[occurs], place[occurs], linestyle="", label=split, **style)
+        beside = np.full((~occurs).sum(), absent * 1.35 ** (number - 1))
+        axis.plot(beside, place[~occurs], linestyle="", markerfacecolor="white", **style)
+    axis.set(xscale="log", xlabel="share of the labelled pixels (log scale)",
+             ylim=(len(order) - 0.5, -0.5))  # fmt: skip
+    axis.set_yticks(place, order.index, fontsize=8)
+    _log_ticks(axis, lambda value, _: f"{100 * value:g} %")
+    if (order == 0).any(axis=None):
+        axis.axvline(least / 2, color="grey", linewidth=0.8, linestyle=":")
+        axis.text(absent, -0.65, "absent", ha="center", va="bottom", fontsize=8, color="grey")
+        axis.set_xlim(left=absent / 2)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares.columns),
+                frameon=False, fontsize=8, borderaxespad=0, handletextpad=0.1)  # fmt: skip
+    return figure
+
+
+PANEL = 1.52  # inches that a panel of `positions` is wide
+
+
+def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> Figure:
+    """Show where each class sits: float (K, rows, columns), shares of the pixels of each cell.
+
+    Each panel has its own scale, from white for none to its highest share, which its title tells.
+    Classes that never occur have no panel.
+    """
+    known = np.nan_to_num(grids)
+    occurs = np.flatnonzero(known.max(axis=(1, 2)) > 0)
+    columns = min(columns, len(occurs))
+    rows = -(-len(occurs) // columns)
+    height = PANEL * grids.shape[1] / grids.shape[2]
+    figure, axes = _subplots(
+        rows, columns, squeeze=False, figsize=(PANEL * columns, rows * (height + 0.2))
     )
-    axis.set(yscale="log", xlabel="", ylabel="share of labelled pixels")
-    axis.tick_params(axis="x", rotation=50)
-    plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, number in zip(axes.flat, occurs, strict=False):
+        highest = known[number].max()
+        axis.imshow(grids[number], cmap="Blues", vmin=0, vmax=highest, aspect="auto",
+                    interpolation="nearest")  # fmt: skip
+        axis.set_title(f"{classes[number]}: {percent(highest)}", fontsize=8, pad=2)
+        axis.set_axis_on()
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+    figure.tight_layout(pad=0.2, w_pad=0.6, h_pad=0.5)
+    return figure
+
+
+def percent(share: float) -> str:
+    """Write a share with two significant digits: 0.123 -> '12 %', 0.00123 -> '0.12 %'.
+
+    >>> percent(0.995), percent(0.0000314)
+    ('100 %', '0.0031 %')
+    """
+    value = 100 * share
+    digits = 1 - int(np.floor(np.log10(value))) if value > 0 else 0
+    return f"{value:.{max(digits, 0)}f} %"
+
+
+def object_sizes(sizes: pd.DataFrame) -> Figure:
+    """Show how large the pieces of each class are, on a log scale.
+
+    Columns of `sizes`: class, pieces (how many), and in pixels low, median, high (5, 50 and 95 % of
+    the pieces are smaller) and half (half of the pixels lie in smaller pieces), by which the rows
+    are in order.
+    """
+    order = sizes.sort_values("half", kind="stable")
+    figure, axis = _subplots(figsize=(6, 0.8 + 0.2 * len(order)))
+    for place, row in enumerate(order.itertuples()):
+        axis.plot([row.low, row.high], [place, place], color=PALETTE[5], linewidth=3)
+        axis.plot(row.median, place, "o", color=PALETTE[0], markersize=5)
+        axis.plot(row.half, place, "D", color=PALETTE[1], markersize=4.5)
+    labels = [
+        f"{name} ({count})" for name, count in zip(order["class"], order["pieces"], strict=True)
+    ]
+    axis.set_yticks(range(len(order)), labels, fontsize=8)
+    axis.set(xscale="log", xlabel="pixels per piece (log scale); in brackets: pieces",
+             ylim=(-0.6, len(order) - 0.4))  # fmt: skip
+    _log_ticks(axis, lambda value, _: f"{value:,.0f}".replace(",", " "))
+    meanings = ["5 to 95 % of the pieces", "median", "half of the pixels are in smaller ones"]
+    axis.legend(
+        axis.lines[:3], meanings[: len(axis.lines)], loc="lower left", bbox_to_anchor=(0, 1),
+        ncols=3, frameon=False, fontsize=8, borderaxespad=0, columnspacing=1.2,
+    )  # fmt: skip
+    return figure
+
+
+def _log_ticks(axis, formatter) -> None:
+    """Label the powers of ten of a log x axis, or 1, 2, 5 if it holds less than two of them."""
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 2, 5)))
+    axis.xaxis.set_major_formatter(formatter)
+    axis.xaxis.set_minor_formatter("")
+
+
+def suspects(rows: pd.DataFrame, splits: dict[str, Scenes]) -> Figure:
+    """Show images with the boundaries of their labels; darkened where not labelled.
+
+    Parameters
+    ----------
+    rows : columns split, index (position in the split), name and words (what is suspicious)
+    splits : name -> scenes
+    """
+    height, width = splits["train"].labels.shape[1:]
+    step = max(round(width / 240), 1)  # pictures are grey and small, to keep the report small
+    columns = min(2, len(rows))
+    lines = -(-len(rows) // columns)
+    size = (3.4 * columns, lines * (3.4 * height / width + 0.42))
+    figure, axes = _subplots(lines, columns, squeeze=False, figsize=size)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, row in zip(axes.flat, rows.itertuples(), strict=False):
+        scenes = splits[row.split]
+        labels = scenes.labels[row.index][::step, ::step]
+        grey = scenes.images[row.index].mean(0)[::step, ::step]
+        grey = np.where(labels == UNLABELLED, 0.4 * grey, 30 + 0.88 * grey)
+        axis.imshow(grey // 32, cmap="gray", vmin=0, vmax=7.5, interpolation="nearest")
+        axis.add_collection(
+            LineCollection(_outlines(labels), colors="#FF8A1F", linewidths=0.7, antialiaseds=False)
+        )
+        axis.set_title(f"{row.split}: {row.name}\n{row.words}", fontsize=8, pad=3)
+    figure.tight_layout(pad=0.2, w_pad=0.8, h_pad=0.8)
+    return figure
+
+
+def _outlines(labels: np.ndarray) -> list[list[tuple[float, float]]]:
+    """Return the pixel edges between two labelled classes of labels (H, W), as lines."""
+    known = labels != UNLABELLED
+    down = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
+    right = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
+    found = [[(x - 0.5, y + 0.5), (x + 0.5, y + 0.5)] for y, x in np.argwhere(down)]
+    found += [[(x + 0.5, y - 0.5), (x + 0.5, y + 0.5)] for y, x in np.argwhere(right)]
+    return found
+
+
+def split_distances(distances: pd.DataFrame) -> Figure:
+    """Show each image's distance from the nearest train image, one row per split, with medians.
+
+    `distances` has the columns split and distance; rows without a distance are left out.
+    """
+    known = distances.dropna(subset="distance")
+    names = list(dict.fromkeys(known["split"]))
+    figure, axis = _subplots(figsize=(6, 0.6 + 0.45 * len(names)))
+    for place, (colour, name) in enumerate(zip(PALETTE, names, strict=False)):
+        own = known["distance"][known["split"] == name].to_numpy()
+        axis.eventplot(own, lineoffsets=place, linelengths=0.5, linewidths=0.6, colors=colour,
+                       antialiaseds=False)  # fmt: skip
+        middle = np.median(own)
+        axis.plot([middle, middle], [place - 0.38, place + 0.38], color="black", linewidth=2)
+        axis.annotate(f"median {middle:.1f}", (middle, place - 0.38), xytext=(0, 1), ha="center",
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+    texts = ["train, to another" if name == "train" else name for name in names]
+    axis.set_yticks(range(len(names)), texts)
+    highest = max(known["distance"].max(), 1)
+    axis.set(xlabel="distance from the nearest train image (grey levels)",
+             xlim=(-0.02 * highest, 1.04 * highest), ylim=(len(names) - 0.4, -0.75))  # fmt: skip
     return figure
 
 
