@@ -220,6 +220,23 @@ def test_the_real_camvid(camvid, tmp_path, monkeypatch):
         assert {sources.segnet_split(item.name) for item in items} == {split}
 
 
+def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
+    names = sorted(path.name for path in (camvid / "train").glob("0006R0_*.png"))
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for before, name in zip(names, names[1:], strict=False):
+        (tmp_path / "images" / before).symlink_to(camvid / "train" / before)
+        (tmp_path / "labels" / before).symlink_to(camvid / "trainannot" / name)
+    (tmp_path / "dataset.yaml").write_text(
+        f"images: images\nlabels: labels\nunlabelled: 11\nclasses: {list(CAMVID)}\n"
+        "sequence: 20\nsplits: {val: 0.2, test: 0.2}\n"
+    )
+    with pytest.raises(BadData) as caught:
+        prepare.inspect(sources.open_folder(tmp_path))
+    (found,) = caught.value.findings
+    assert found.finding.startswith("edges in the images fit the labels of the previous file")
+
+
 def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
     images, labels = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
     images.mkdir()

@@ -1,0 +1,79 @@
+"""A folder of the user's own becomes a study: check, start, prepare, in a clone."""
+
+import broken
+import numpy as np
+import pytest
+from conftest import call, ran, snapshot
+from PIL import Image
+
+from roadseg.data import Scenes
+from roadseg.study import read_yaml
+
+
+@pytest.fixture
+def mine(clone):
+    return broken.good(clone / "data/raw/mine")
+
+
+def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
+    checked = call(clone, "roadseg", "check", "data/raw/mine")
+    assert checked.returncode == 0 and "data/raw/mine: no problem found." in checked.stdout
+    broken.out_of_range(mine)
+    before = snapshot(clone)
+    refused = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
+    assert refused.returncode == 2 and "values 31, 200 in 5.1 %" in refused.stderr
+    assert snapshot(clone) == before
+
+    broken.put(mine, "west_02", broken.get_ids("west_02"))
+    started = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
+    assert started.returncode == 0, started.stderr
+    assert started.stdout.endswith(
+        "studies/own-set: made. Change its params.yaml as you like, then: make report STUDY=own-set\n"
+    )
+    settings = read_yaml(clone / "studies/own-set/params.yaml")
+    assert settings["data"] == {
+        "source": "folder", "path": "data/raw/mine", "size": [64, 64], "block": 10
+    }  # fmt: skip
+    embedded = read_yaml(clone / "params.yaml")
+    assert [settings[key] for key in ("seeds", "base", "tricks", "studies")] == [
+        embedded[key] for key in ("seeds", "base", "tricks", "studies")
+    ]
+    again = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
+    assert again.returncode == 2 and again.stderr == (
+        "roadseg: studies/own-set: exists already; choose another name, or remove it.\n"
+    )
+    checked = call(clone, "roadseg", "check", "studies/own-set/params.yaml")
+    assert checked.returncode == 0, checked.stderr
+
+    result = call(clone, "dvc", "repro", "studies/own-set/dvc.yaml:prepare")
+    assert result.returncode == 0, result.stdout + result.stderr
+    scenes = Scenes.load(clone / "data/prepared/own-set", "test")
+    assert scenes.names == tuple(broken.NAMES[8:]) and scenes.classes == ("road", "building", "sky")
+    assert ran(call(clone, "dvc", "repro", "studies/own-set/dvc.yaml:prepare")) == set()
+
+    # a file goes bad: the pipeline stops before anything is trained, with the table
+    good = np.array(Image.open(mine / "labels/north_00.png"))
+    Image.fromarray(good[:-3]).save(mine / "labels/north_00.png")
+    result = call(clone, "dvc", "repro", "studies/own-set/dvc.yaml")
+    assert result.returncode != 0 and "is 37 x 60, its image 40 x 60" in result.stderr
+    assert "prepare" in ran(result) and not any("train@" in stage for stage in ran(result))
+    # mended: what was prepared comes back from the cache
+    Image.fromarray(good).save(mine / "labels/north_00.png")
+    result = call(clone, "dvc", "repro", "studies/own-set/dvc.yaml:prepare")
+    assert "Stage 'studies/own-set/dvc.yaml:prepare' is cached - skipping run" in result.stdout
+    assert Scenes.load(clone / "data/prepared/own-set", "test").digest == scenes.digest
+
+
+def test_what_fetch_does_not_know_and_what_is_there(clone):
+    result = call(clone, "roadseg", "fetch", "kiti")
+    assert result.returncode == 2 and result.stderr == (
+        "roadseg: 'kiti': nothing to fetch by this name. Did you mean 'kitti'? Known: camvid, "
+        "kitti.\n"
+    )
+    result = call(clone, "roadseg", "fetch", "kitti", "--url", "http://127.0.0.1:9/k.zip")
+    assert result.returncode == 2 and result.stderr == (
+        "roadseg: http://127.0.0.1:9/k.zip cannot be reached (Connection refused); without a "
+        "network, unpack data_semantics.zip so that its folder training, with image_2 and "
+        f"semantic, lies in {clone}/data/raw/kitti.\n"
+    )
+    assert not (clone / "data/raw/kitti").exists()
