@@ -56,6 +56,7 @@ class Description:
     values: str
     codes: dict[str, list]
     unlabelled: list | str
+    colours: dict[str, Colour]
     palette: dict[str, Colour]
     sequence: str | int | None
     splits: dict
@@ -91,7 +92,8 @@ def folder_source(*, path: Path, **_) -> Source:
         notes.append(f"{len(items) - len(used)} of {len(items)} images are in no split.")
     remedy = f"correct the file, or list the value under classes: or unlabelled: in {DESCRIPTION}"
     if about.values == "ids":
-        by_colour = {colour: name for name, colour in about.palette.items()}
+        # Only colours that the user gave: a usual colour may stand for anything in another palette.
+        by_colour = {colour: name for name, colour in about.colours.items()}
         coding = ids_coding(list(about.codes.values()), about.unlabelled, remedy, by_colour)
     else:
         coding = colours_coding(list(about.codes.values()), about.unlabelled, remedy)
@@ -157,7 +159,7 @@ def describe(root: Path, settings: dict) -> Description:
                 wrong(f"classes: {name}" if name != "unlabelled" else name,
                       f"{_written(value)} is also {owner[value]}", "each value once",
                       "take it out of one of the two")  # fmt: skip
-    palette = _palette(settings.get("colours", {}), codes, values, wrong)
+    colours = _colours(settings.get("colours", {}), codes, wrong)
     sequence = settings.get("sequence")
     if sequence is not None and not _is_sequence(sequence):
         wrong("sequence", f"is {sequence!r}",
@@ -168,7 +170,8 @@ def describe(root: Path, settings: dict) -> Description:
         raise BadData(root, findings)
     return Description(
         settings["images"], settings["labels"], settings.get("image_ending"),
-        settings.get("label_ending", ".png"), values, codes, unlabelled, palette, sequence, splits,
+        settings.get("label_ending", ".png"), values, codes, unlabelled, colours,
+        _palette(colours, codes, values), sequence, splits,
     )  # fmt: skip
 
 
@@ -240,25 +243,28 @@ def _written(value: int | Colour) -> str:
     return f"colour {list(value)}" if isinstance(value, tuple) else f"id {value}"
 
 
-def _palette(given, codes: dict[str, list], values: str | None, wrong: Callable) -> dict:
-    """Return a colour for each class: the one given, its label's, a usual one, or a new one."""
+def _colours(given, codes: dict[str, list], wrong: Callable) -> dict[str, Colour]:
+    """Return the colours that the report is to draw classes in."""
     if not isinstance(given, dict):
         wrong("colours", f"is {given!r}")
-        given = {}
+        return {}
     for name, value in given.items():
         if name not in codes:
             wrong(f"colours: {name}", "no such class", ", ".join(codes), "correct the name")
         elif _colour(value) is None:
             wrong(f"colours: {name}", f"is {value!r}", _value_form("colours").split(", or")[0])
+    return {name: _colour(value) for name, value in given.items()}
+
+
+def _palette(given: dict[str, Colour], codes: dict[str, list], values: str) -> dict[str, Colour]:
+    """Return a colour for each class: the one given, its label's, a usual one, or a new one."""
     palette = {}
     for index, (name, own) in enumerate(codes.items()):
         usual = CITYSCAPES.get(name.lower()) or CAMVID.get(name.lower())
         hue = colorsys.hsv_to_rgb(index / len(codes), 0.75, (0.9, 0.6)[index % 2])
         new = tuple(round(255 * channel) for channel in hue)
-        colour = own[0] if values == "colours" and own else usual or new
-        if colour in palette.values() and name not in given:
-            colour = new
-        palette[name] = _colour(given.get(name)) or colour
+        colour = own[0] if values == "colours" else usual or new
+        palette[name] = given.get(name) or (new if colour in palette.values() else colour)
     return palette
 
 

@@ -303,7 +303,7 @@ def lay_out(canvas: Canvas) -> list:
 
 def choose_side(rng, street, sign) -> SimpleNamespace:
     """The kind of one side of the street, and where its strips begin, in metres from the centre."""
-    kind = ("city", "suburb", "country")[rng.choice(3, p=(0.33, 0.35, 0.32))]
+    kind = ("city", "suburb", "country")[rng.choice(3, p=(0.18, 0.31, 0.51))]
     side = SimpleNamespace(sign=sign, kind=kind)
     side.parking = rng.random() < {"city": 0.6, "suburb": 0.5, "country": 0.12}[kind]
     side.kerb = street.half + (2.3 if side.parking else rng.uniform(0.1, 0.5))
@@ -402,8 +402,8 @@ def add_frontage(canvas, add, street, side) -> None:
                 z = street.closing + 2.2
                 continue
         terraced = side.kind == "city" and rng.random() < 0.8
-        built = terraced or rng.random() < {"city": 0, "suburb": 0.7, "country": 0.1}[side.kind]
-        height = rng.uniform(7, 19) if terraced else rng.uniform(3.5, 7)
+        built = terraced or rng.random() < {"city": 0, "suburb": 0.5, "country": 0.06}[side.kind]
+        height = rng.uniform(6, 16) if terraced else rng.uniform(3.5, 7)
         line = front + (0 if terraced else sign * rng.uniform(2.5, 7))
         if built:
             near = z + (0 if terraced else rng.uniform(0.5, 3))
