@@ -28,7 +28,7 @@ report: $(READY)  ## train what is not trained yet and render the report (STUDY=
 		{ echo "STUDY=$(STUDY): no studies/$(STUDY)/params.yaml; known: synthetic $(notdir $(wildcard studies/*))"; exit 2; }
 ifneq ($(filter ROADSEG_%,$(.VARIABLES)),)
 	@# a variable names a folder: DVC cannot see that it changed
-	$(BIN)/python -m roadseg check $(if $(filter .,$(STUDY_DIR)),,$(STUDY_DIR)/)params.yaml
+	$(BIN)/python -m roadseg check --settings $(if $(filter .,$(STUDY_DIR)),,$(STUDY_DIR)/)params.yaml
 endif
 	$(BIN)/dvc repro $(STUDY_DIR)/dvc.yaml
 	@echo "The report: $(CURDIR)/reports/$(STUDY)/report.html"

@@ -1,4 +1,4 @@
-"""Are the drawn scenes worth training on? Time to draw them, their classes, and the baseline on them.
+"""Are the drawn scenes worth training on? Time to draw them, class shares, the baseline on them.
 
 Draws the default set (150 + 50 scenes of 128 x 384), then trains the course's baseline as the
 course did (Adam, 3e-4, 180 epochs, batch 4), at a quarter of its width: ten minutes on two cores.
@@ -20,6 +20,7 @@ SIZE, TRAIN, VAL = (128, 384), 150, 50
 
 
 def main() -> None:
+    """Print the three."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=7, help="which set of scenes")
     parser.add_argument("--network", default="baseline:0.25")

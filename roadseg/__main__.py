@@ -82,10 +82,10 @@ def fetch(name: str, url: str | None) -> None:
 
 def check(path: str, settings: bool) -> None:
     """Check a folder of images and labels, or a study's params.yaml and its data."""
+    from roadseg.check import inspect
     from roadseg.folder import DESCRIPTION
     from roadseg.layout import BadData
-    from roadseg.prepare import inspect
-    from roadseg.sources import find_source, open_folder
+    from roadseg.sources import find_source, link_source, open_folder
 
     path = Path(path)
     if path.suffix in (".yaml", ".yml") and path.name != DESCRIPTION:
@@ -104,12 +104,15 @@ def check(path: str, settings: bool) -> None:
         if settings:
             if source.findings:
                 raise BadData(source.root, source.findings)
+            link_source(study.data, ROOT, source)
             study.build.mkdir(parents=True, exist_ok=True)
             # Replaced, not written into: DVC keeps the old one as a link into its cache.
             partial = study.build / "checked.partial"
             partial.write_text(json.dumps(study.data) + "\n")
             partial.replace(study.build / "checked.json")
             return
+    elif settings:
+        raise InputError(f"--settings: {path} is no params.yaml; leave the option out.")
     else:
         source = open_folder(path.parent if path.name == DESCRIPTION else path)
     print(f"{path}: no problem found.\n{inspect(source)}")
@@ -129,9 +132,11 @@ def start(name: str, folder: str) -> None:
 def prepare(study: Plan) -> None:
     """Check all files of a study's data set and write it as arrays into data/prepared."""
     from roadseg.prepare import prepare
-    from roadseg.sources import find_source
+    from roadseg.sources import find_source, link_source
 
-    about = prepare(study.data, find_source(study.data, ROOT), study.prepared)
+    source = find_source(study.data, ROOT)
+    about = prepare(study.data, source, study.prepared)
+    link_source(study.data, ROOT, source)
     counts = ", ".join(f"{len(s['names'])} {name}" for name, s in about["splits"].items())
     print(f"{study.prepared.relative_to(ROOT)}: {counts}, digest {about['digest'][:12]}")
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 
 from roadseg.data import UNLABELLED, Scenes
+from roadseg.survey import percent
 
 # Okabe & Ito 2008, distinguishable with every common kind of colour vision.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
@@ -123,17 +124,6 @@ def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> 
         axis.grid(False)
     figure.tight_layout(pad=0.2, w_pad=0.6, h_pad=0.5)
     return figure
-
-
-def percent(share: float) -> str:
-    """Write a share with two significant digits: 0.123 -> '12 %', 0.00123 -> '0.12 %'.
-
-    >>> percent(0.995), percent(0.0000314)
-    ('100 %', '0.0031 %')
-    """
-    value = 100 * share
-    digits = 1 - int(np.floor(np.log10(value))) if value > 0 else 0
-    return f"{value:.{max(digits, 0)}f} %"
 
 
 def object_sizes(sizes: pd.DataFrame) -> Figure:

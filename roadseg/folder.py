@@ -3,6 +3,7 @@
 import colorsys
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,7 @@ SMALLEST = """\
   classes: [road, other]     # label value 0 is road, 1 is other
   splits: {val: 0.2, test: 0.2}
 data/README.md explains every key."""
+QUOTES = "correct it; a name made of digits needs quotes"
 KEYS = {
     "images": "a folder",
     "labels": "a folder",
@@ -41,6 +43,7 @@ KEYS = {
     "unlabelled": "a list of label values, or rest",
     "colours": "'class: colour' lines",
     "sequence": "folder, a whole number, or a regular expression with one group",
+    "aligned": "true or false",
     "splits": "'train:', 'val:' and 'test:' lines",
 }
 
@@ -59,6 +62,7 @@ class Description:
     colours: dict[str, Colour]
     palette: dict[str, Colour]
     sequence: str | int | None
+    aligned: bool
     splits: dict
 
 
@@ -76,6 +80,11 @@ def folder_source(*, path: Path, **_) -> Source:
     about = describe(path, read_yaml(file))
     items = find_items(path, about.images, about.labels, about.image_ending, about.label_ending)
     items = [replace(item, sequence=_sequence(about, item, i)) for i, item in enumerate(items)]
+    unknown = [item for item in items if not item.sequence]
+    if unknown:
+        what = f"does not match {len(unknown)} of {len(items)} names, such as {unknown[0].name}"
+        found = Finding(f"{DESCRIPTION}, sequence", what, "a video for every image", "correct it")
+        raise BadData(path, [found])
     if not items:
         wanted = f"*{about.image_ending}" if about.image_ending else "image"
         raise InputError(
@@ -84,22 +93,24 @@ def folder_source(*, path: Path, **_) -> Source:
         )
     splits, findings, notes = split(path, items, about.splits, about.sequence is not None)
     used = {item.name for part in splits.values() for item in part}
-    unpaired = check_pairs(path, [item for item in items if item.name in used])
-    if len(used) == len(items) and not unpaired:
-        unpaired = check_orphans(path, items, about.labels, about.label_ending)
+    unpaired = check_pairs(path, [item for item in items if item.name in used], own=True)
+    if not any(finding.file.endswith("/") for finding in unpaired):  # else all would be orphans
+        unpaired += check_orphans(path, items, about.labels, about.label_ending)
     findings += unpaired
     if len(used) < len(items):
         notes.append(f"{len(items) - len(used)} of {len(items)} images are in no split.")
     remedy = f"correct the file, or list the value under classes: or unlabelled: in {DESCRIPTION}"
     if about.values == "ids":
         # Only colours that the user gave: a usual colour may stand for anything in another palette.
-        by_colour = {colour: name for name, colour in about.colours.items()}
+        shared = Counter(about.colours.values())
+        by_colour = {c: name for name, c in about.colours.items() if shared[c] == 1}
         coding = ids_coding(list(about.codes.values()), about.unlabelled, remedy, by_colour)
     else:
         coding = colours_coding(list(about.codes.values()), about.unlabelled, remedy)
     return Source(
-        path, about.palette, splits, coding, None, tuple(findings), tuple(notes), own=True
-    )
+        path, about.palette, splits, coding, None, tuple(findings), tuple(notes), True,
+        about.aligned,
+    )  # fmt: skip
 
 
 # What dataset.yaml says --------------------------------------------------------------------------
@@ -164,6 +175,9 @@ def describe(root: Path, settings: dict) -> Description:
     if sequence is not None and not _is_sequence(sequence):
         wrong("sequence", f"is {sequence!r}",
               remedy="for video frames named DRIVE_0001.png: '(.+)_'")  # fmt: skip
+    aligned = settings.get("aligned", False)
+    if type(aligned) is not bool:
+        wrong("aligned", f"is {aligned!r}")
     splits = settings.get("splits", {})
     _check_splits(splits, wrong)
     if findings:
@@ -171,7 +185,7 @@ def describe(root: Path, settings: dict) -> Description:
     return Description(
         settings["images"], settings["labels"], settings.get("image_ending"),
         settings.get("label_ending", ".png"), values, codes, unlabelled, colours,
-        _palette(colours, codes, values), sequence, splits,
+        _palette(colours, codes, values), sequence, aligned, splits,
     )  # fmt: skip
 
 
@@ -199,7 +213,7 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
             continue
         if name in codes:
             wrong(f"classes: {name}", "is named twice", "each class once", "rename one")
-        codes[name] = _values(value, values) if values and isinstance(classes, dict) else value
+        codes[name] = _values(value, values) if isinstance(classes, dict) else value
         if codes[name] is None or (values and not codes[name]):
             hint = "quote colours that begin with #: '#804080'" if value is None else "correct it"
             wrong(f"classes: {name}", f"is {value!r}", _value_form(values), hint)
@@ -290,15 +304,19 @@ def _check_splits(splits, wrong: Callable) -> None:
             wrong(f"splits: {name}", f"is {part!r}",
                   "a fraction, a folder, a .txt file, a list of names, or rest")  # fmt: skip
         elif isinstance(part, int | float) and not 0 < part < 1:
-            wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1")
+            wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1", QUOTES)
+        for entry in part if isinstance(part, list) else []:
+            if not isinstance(entry, str):
+                wrong(f"splits: {name}", f"{entry!r} is no text", "names", QUOTES)
     for name in ("val", "test"):
         if name not in splits:
             wrong(f"splits: {name}", "is missing", "a fraction, a folder, a .txt file, or a list",
                   "add it: choosing and reporting need images of their own")  # fmt: skip
     parts = list(splits.values())
-    if sum(part for part in parts if isinstance(part, int | float)) >= 1 and "train" not in splits:
-        wrong("splits", "the fractions leave nothing for train", "fractions that add up to less "
-              "than 1", "lower them")  # fmt: skip
+    total = sum(part for part in parts if isinstance(part, int | float) and 0 < part < 1)
+    if total > 1 + 1e-9 or (total > 1 - 1e-9 and "train" not in splits):
+        wrong("splits", f"the fractions add up to {total:g}", "up to 1, and less if train gets "
+              "the rest", "lower them")  # fmt: skip
     if parts.count("rest") + ("train" not in splits) > 1:
         wrong("splits", "more than one split gets the rest", "rest once (train, if not named)",
               "say what the others get")  # fmt: skip
@@ -312,8 +330,10 @@ def _sequence(about: Description, item: Item, index: int) -> str:
         return f"stretch {index // about.sequence + 1}"
     if about.sequence == "folder":
         return PurePosixPath(item.name).parent.as_posix()
-    match = re.search(about.sequence, item.name) if about.sequence else None
-    return match[1] if match and match[1] else item.name
+    if about.sequence is None:
+        return item.name
+    match = re.search(about.sequence, item.name)
+    return match[1] or "" if match else ""
 
 
 def split(
@@ -323,8 +343,8 @@ def split(
 
     Lists, files and folders are served first. Fractions, of all images that are left, then take
     sequences in the order of a digest of their names (where `whole`, else single images): nothing
-    random, and the same on every machine. No sequence is cut, so a fraction is met as nearly as
-    whole sequences allow.
+    random, and the same on every machine. They cut no sequence, and pass over one that would
+    overshoot by more than half of it.
 
     Returns
     -------
@@ -355,14 +375,18 @@ def split(
         value, count = asked[part], 0
         if not isinstance(value, float | int):
             continue
-        while order and (count == 0 or count + len(groups[order[0]]) / 2 <= value * len(left)):
-            for item in groups[order.pop(0)]:
-                place[item.name], count = part, count + 1
-        got = count / max(1, len(left))
+        taken = []
+        for name in order:
+            if count + len(groups[name]) / 2 <= value * len(left):
+                taken.append(name)
+                count += len(groups[name])
+        taken = taken or sorted(order, key=lambda name: len(groups[name]))[:1]
+        order = [name for name in order if name not in set(taken)]
+        place |= {item.name: part for name in taken for item in groups[name]}
+        got = sum(len(groups[name]) for name in taken) / max(1, len(left))
         if abs(got - value) > 0.05:
-            notes.append(
-                f"{part} has {got:.2f} of the images, asked {value}: whole sequences only."
-            )
+            why = "whole sequences only" if whole else f"there are {len(left)}"
+            notes.append(f"{part} has {got:.2f} of the images, asked {value}: {why}.")
     rest = next((part for part, value in asked.items() if value == "rest"), None)
     splits = {part: [] for part in SPLITS}
     for item in items:
@@ -372,11 +396,19 @@ def split(
     for part, chosen in splits.items():
         where = f"{DESCRIPTION}, splits: {part}"
         if not chosen and where not in {finding.file for finding in findings}:
-            few = f": whole sequences are shared out, and there are {len(groups)}" * whole
+            shared = whole and any(isinstance(value, float) for value in asked.values())
+            few = f": whole sequences are shared out, and there are {len(groups)}" * shared
             findings.append(
                 Finding(where, f"has no image{few}", "one image or more",
                         "give it images: a list, a folder, or a larger fraction")
             )  # fmt: skip
+    where: dict[str, list[str]] = {}
+    for part, chosen in splits.items():
+        for sequence in dict.fromkeys(item.sequence for item in chosen):
+            where.setdefault(sequence, []).append(part)
+    cut = [f"{name} ({', '.join(parts)})" for name, parts in where.items() if len(parts) > 1]
+    if cut:
+        notes.append(f"{len(cut)} sequences are in more than one split: {', '.join(cut[:5])}.")
     if any(isinstance(value, float) for value in asked.values()) and not whole:
         notes.append(
             "Single images were split by fraction. If they are frames of a video, neighbours are "
@@ -406,24 +438,41 @@ def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> 
                         "correct the name")
             )  # fmt: skip
         return chosen
-    known, ends = {}, {}
+    known: dict[str, list[Item]] = {}
+    ends: dict[str, list[Item]] = {}
     for item in items:
-        for name in {item.name, item.image.name, item.sequence}:
+        file = item.name + item.image.name[len(PurePosixPath(item.name).name) :]
+        for name in {item.name, file, item.sequence}:
             known.setdefault(name, []).append(item)
-        for name in {item.name.split("/")[-1], item.image.name}:
-            ends.setdefault(name, []).append(item)
+        for name in {item.name, file}:
+            parts = name.split("/")
+            for first in range(len(parts)):
+                ends.setdefault("/".join(parts[first:]), []).append(item)
+    folders = {folder for item in items for folder in item.name.split("/")[:-1]}
     chosen = {}
-    for entry in map(str, value):
-        # of a path from somebody else's machine, the end counts
-        found = known.get(entry) or ends.get(entry.split("/")[-1], [])
+    for entry in value:
+        found = known.get(entry) or _by_end(entry, ends, folders)
+        if not found:  # lists of pairs, as CamVid has them
+            found = known.get(entry.split()[0]) or _by_end(entry.split()[0], ends, folders)
         if not found or (entry not in known and len(found) > 1):
-            hint = nearest(entry, known).split(" Known")[0].strip()
-            what = "is no image and no sequence" if not found else f"names {len(found)} images"
+            what = f"names {len(found)} images" if found else "is no image and no sequence"
+            hint = nearest(entry, known).split(" Known")[0].strip() if len(findings) < 20 else ""
             findings.append(
                 Finding(where, f"{entry} {what}",
                         "names of images, with or without ending, or of sequences",
+                        "write the folder before it" if found else
                         hint or "correct the name, or take it out")
             )  # fmt: skip
-        for item in found:
-            chosen[item.name] = item
+            continue
+        chosen |= {item.name: item for item in found}
     return list(chosen.values())
+
+
+def _by_end(entry: str, ends: dict[str, list[Item]], folders: set[str]) -> list[Item]:
+    """Return the items that the end of a path names: it may be from somebody else's machine."""
+    parts = entry.replace("\\", "/").strip("/").split("/")
+    for first in range(len(parts)):
+        if found := ends.get("/".join(parts[first:])):
+            # west/77 is not north/77, if there is a folder west here too
+            return [] if first and parts[first - 1] in folders else found
+    return []

@@ -2,10 +2,12 @@
 
 import dataclasses
 import glob
+import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from tabulate import tabulate
@@ -44,7 +46,7 @@ class BadData(InputError):
         shown = self.findings
         if count > SHOWN:  # one of each kind first
             kinds = Counter()
-            nth = [kinds.update([row.remedy]) or kinds[row.remedy] for row in shown]
+            nth = [kinds.update([row.allowed]) or kinds[row.allowed] for row in shown]
             shown = [shown[i] for i in np.argsort(nth, kind="stable")[:SHOWN]]
         table = tabulate(
             [dataclasses.astuple(row) for row in shown],
@@ -104,16 +106,18 @@ class Source:
     findings : what the listing showed to be wrong
     notes : what it showed that is not wrong but worth knowing
     own : the class list is the user's own, so a class that never occurs is a mistake
+    aligned : the user says that labels belong to their images, whatever their edges say
     """
 
     root: Path
     palette: dict[str, Colour]
     splits: dict[str, list[Item]]
     coding: Coding | None = None
-    draw: object = None
+    draw: Callable | None = None
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     own: bool = False
+    aligned: bool = False
 
 
 def ids_coding(
@@ -168,34 +172,55 @@ def _ranges(values: list[int]) -> str:
     )
 
 
+def find_files(folder: Path) -> list[str]:
+    """Return the paths of all files below a folder, in natural order: 2 before 10.
+
+    Links to folders are followed, once; hidden files and folders are left out.
+    """
+    found, seen = [], set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        if real not in seen:
+            below = Path(here).relative_to(folder)
+            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        seen.add(real)
+    return sorted(found, key=natural)
+
+
+def natural(name: str) -> list:
+    """Return a sort key by which numbers in names count as numbers."""
+    return [(int(part), part) if part.isdecimal() else (-1, part)
+            for part in re.split(r"(\d+)", name)]  # fmt: skip
+
+
 def find_items(
     root: Path, images: str, labels: str, image_ending: str | None, label_ending: str
 ) -> list[Item]:
-    """Return an item for every image below `root/images`, sorted by name.
+    """Return an item for every image below `root/images`, in natural order of names.
 
     An item's name is the image's path below that folder without its ending; its label image is
     expected at that name below `root/labels`, whether it exists or not.
     """
     items = []
-    for file in sorted((root / images).rglob("*")):
-        name = file.relative_to(root / images).as_posix()
-        ending = image_ending or file.suffix
-        hidden = any(part.startswith(".") for part in Path(name).parts)
-        known = image_ending or ending.lower() in IMAGE_ENDINGS
-        if known and name.endswith(ending) and file.is_file() and not hidden:
-            name = name.removesuffix(ending)
+    for name in find_files(root / images):
+        ending = image_ending or PurePosixPath(name).suffix
+        if name.endswith(ending) and (image_ending or ending.lower() in IMAGE_ENDINGS):
+            file, name = root / images / name, name.removesuffix(ending)
             items.append(Item(name, name, file, root / labels / (name + label_ending)))
     return items
 
 
-def check_pairs(root: Path, items: Iterable[Item]) -> list[Finding]:
-    """Return findings for items without their image or label image, and for two of one name."""
+def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Finding]:
+    """Return findings for items without their image or label image, and for two of one name.
+
+    If no label image of the user's `own` is where it should be, that is one finding.
+    """
     findings, first = [], {}
-    items = list(items)
-    if items and not any(item.labels.is_file() for item in items):
+    if own and items and not any(item.labels.is_file() for item in items):
         wanted = items[0].labels
         folder = next(f for f in wanted.parents if f.is_dir())
-        there = next((file.name for file in sorted(folder.rglob("*")) if file.is_file()), "nothing")
+        there = (find_files(folder) or ["nothing"])[0]
         return [
             Finding(
                 f"{folder.relative_to(root)}/",
@@ -235,13 +260,13 @@ def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str)
     wanted = {item.labels for item in items}
     return [
         Finding(
-            str(file.relative_to(root)),
+            f"{labels}/{name}",
             "is a label image without an image",
             "one image for each label image",
             "add the image, or take the file away",
         )
-        for file in sorted((root / labels).rglob(f"*{label_ending}"))
-        if file not in wanted and file.is_file()
+        for name in find_files(root / labels)
+        if name.endswith(label_ending) and root / labels / name not in wanted
     ]
 
 
@@ -257,14 +282,14 @@ def _missing(root: Path, file: Path, other: Path) -> Finding:
 
 
 def read_list(file: Path) -> list[str]:
-    """Return the first word of each line of a text file that names images.
+    """Return the lines of a text file, without blank ones.
 
     Raises
     ------
     InputError : the file is no text
     """
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(f"{file}: cannot be read as a list of images ({problem}).") from None
-    return [line.split()[0] for line in lines if line.strip()]
+    return [line.strip() for line in lines if line.strip()]

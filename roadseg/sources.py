@@ -1,9 +1,10 @@
 """The kinds of data set: which image goes with which label image, in which split, and what the
-label values mean. Reads listings and no pixels; `prepare.py` reads those.
+label values mean. Reads listings and no pixels; `check.py` reads those.
 """
 
 import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from roadseg.data import CAMVID, CITYSCAPES, SPLITS
 from roadseg.folder import DESCRIPTION, SMALLEST, folder_source
 from roadseg.layout import (
     Coding,
+    Finding,
     Item,
     Source,
     check_orphans,
@@ -112,11 +114,21 @@ def camvid_source(*, path: Path, **_) -> Source:
         return Source(path, CAMVID, splits, coding, findings=tuple(findings))
     need = [split + end for split in SPLITS for end in ("", "annot")]
     _need_folders(path, need, "camvid", "The SegNet copy of CamVid")
-    splits, findings = {}, []
+    splits, findings, notes = {}, [], []
     for split in SPLITS:
         listing = path / f"{split}.txt"
         if listing.is_file():
-            names = [Path(name).stem for name in read_list(listing)]
+            names = [Path(line.split()[0]).stem for line in read_list(listing)]
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            findings += [
+                Finding(listing.name, f"lists {name} more than once", "each image once",
+                        "take the other lines out")
+                for name in twice
+            ]  # fmt: skip
+            names = list(dict.fromkeys(names))
+            unlisted = len(find_items(path, split, "", ".png", ".png")) - len(names)
+            if unlisted > 0:
+                notes.append(f"{unlisted} images in {split} are not in {listing.name}: left out.")
         else:
             names = [item.name for item in find_items(path, split, f"{split}annot", ".png", ".png")]
         splits[split] = [
@@ -131,7 +143,7 @@ def camvid_source(*, path: Path, **_) -> Source:
         [[i] for i in range(len(CAMVID))], [CAMVID_VOID],
         "restore the file, or set source: folder and describe your own ids",
     )  # fmt: skip
-    return Source(path, CAMVID, splits, coding, findings=tuple(findings))
+    return Source(path, CAMVID, splits, coding, None, tuple(findings), tuple(notes))
 
 
 def segnet_split(name: str) -> str:
@@ -262,16 +274,15 @@ def open_folder(folder: Path) -> Source:
 
 
 def folder_variable(kind: str) -> str:
-    """Return the environment variable that names a data set's folder on this machine."""
-    return f"ROADSEG_{kind.upper()}"
+    """Return the environment variable that names a public set's folder on this machine, or ''."""
+    return "" if kind == "folder" else f"ROADSEG_{kind.upper()}"
 
 
 def find_source(settings: dict, root: Path) -> Source:
     """Open the data set that a study's `data` block names; nothing is read but its listing.
 
-    If the environment variable of the source is set, `path` becomes a link to the folder it names,
-    once that has been found to hold such a data set. The pipeline therefore sees one path on every
-    machine, and the digest of what it holds.
+    Where the environment variable of a public data set is set, it names the folder instead of
+    `path` (see `link_source`).
 
     Parameters
     ----------
@@ -281,36 +292,43 @@ def find_source(settings: dict, root: Path) -> Source:
     Raises
     ------
     InputError : no such source, no folder, files missing, or something else stands where the link
-        belongs
+        to the variable's folder belongs
     """
     kind = settings["source"]
     if kind not in SOURCES:
         raise InputError(f"data: source: {kind!r} is unknown.{nearest(kind, SOURCES)}")
     if kind == "synthetic":
         return SOURCES[kind](**settings)
-    path = root / settings["path"]
-    variable = folder_variable(kind)
-    if variable not in os.environ:
-        if not path.is_dir():
+    path, variable = root / settings["path"], folder_variable(kind)
+    if variable in os.environ:
+        target = Path(os.environ[variable]).expanduser().resolve()
+        if not target.is_dir():
             raise InputError(
-                f"{settings['path']}: no such folder. Put the {kind} data there, change data: path "
-                f"in params.yaml, or let the environment variable {variable} name a folder."
+                f"{variable}: {target} does not exist or is no folder; set it to the folder of the "
+                f"{kind} data."
             )
-        return SOURCES[kind](**{**settings, "path": path})
-    target = Path(os.environ[variable]).expanduser().resolve()
-    if not target.is_dir():
-        raise InputError(
-            f"{variable}: {target} does not exist or is no folder; set it to the folder of the "
-            f"{kind} data."
-        )
-    source = SOURCES[kind](**{**settings, "path": target})
-    if path.resolve() != target:
-        if path.exists() and not path.is_symlink():
+        if path.resolve() != target and path.exists() and not path.is_symlink():
             raise InputError(
                 f"{variable}: {path} exists already and is no link; move it away, or unset the "
                 "variable to use it."
             )
+        path = target
+    elif not path.is_dir():
+        named = f", or let the environment variable {variable} name a folder" * bool(variable)
+        raise InputError(
+            f"{settings['path']}: no such folder. Put the {kind} data there, change data: path in "
+            f"params.yaml{named}."
+        )
+    return SOURCES[kind](**{**settings, "path": path})
+
+
+def link_source(settings: dict, root: Path, source: Source) -> None:
+    """Make `path` a link to the source's folder, if an environment variable named that.
+
+    The pipeline therefore sees one path on every machine, and the digest of what it holds.
+    """
+    path = root / settings["path"]
+    if settings["source"] != "synthetic" and path.resolve() != source.root.resolve():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.symlink_to(target)
-    return source
+        path.symlink_to(source.root)

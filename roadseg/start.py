@@ -1,10 +1,12 @@
 """Makes the folder of a new study: a checked data set with the embedded study's recipes."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
 from roadseg import study
-from roadseg.prepare import Summary, inspect
+from roadseg.check import Summary, inspect
 from roadseg.recipe import InputError
 from roadseg.sources import open_folder, recognise
 
@@ -22,7 +24,7 @@ plan: {folder}/plan.yaml
 
 data:
   source: {kind}
-  path: {path!r}
+  path: {path}
   size: {size}                # height, width in pixels; most files have {files}
   block: {block}                       # neighbouring video frames that a bootstrap keeps together
 
@@ -33,7 +35,8 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     """Check a data set and write `studies/NAME` with params.yaml, plan.yaml and dvc.yaml.
 
     Seeds, recipes, tricks and studies are the embedded study's. The image size is the most frequent
-    one of the files, made smaller where that has more than 180 x 240 pixels.
+    one of the files, made smaller where that has more than 180 x 240 pixels, in whole fours, and at
+    least 64 each way.
 
     Returns
     -------
@@ -53,10 +56,13 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     size = [max(64, 4 * round(smaller * side / 4)) for side in (height, width)]
     splits = summary.source.splits.values()
     video = any(len({item.sequence for item in items}) < len(items) for items in splits)
-    data = data.resolve()
+    data = Path(os.path.abspath(data))  # links stay: they are how this machine names its disks
     text = HEAD.format(
         name=name, folder=f"studies/{name}", kind=kind, size=size, files=f"{height} x {width}",
-        path=str(data.relative_to(study.ROOT) if data.is_relative_to(study.ROOT) else data),
+        path=json.dumps(
+            str(data.relative_to(study.ROOT) if data.is_relative_to(study.ROOT) else data),
+            ensure_ascii=False,
+        ),
         block=10 if video else 1,
     )  # fmt: skip
     embedded = (study.ROOT / "params.yaml").read_text()

@@ -154,9 +154,13 @@ def read_yaml(file: Path) -> dict:
     InputError : the file is missing, or no such mapping, with the line
     """
     try:
-        content = YAML(typ="safe", pure=True).load(Path(file).read_text())
+        content = YAML(typ="safe", pure=True).load(Path(file).read_text("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: is no UTF-8 text; save it in that encoding.") from None
+    except ValueError as problem:  # of a date that is none, for instance
+        raise InputError(f"{file}: not valid YAML ({problem}).") from None
     except YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""

@@ -17,6 +17,17 @@ UNUSUAL = 3.5  # the robust z-score from which a value is unusual (Iglewicz & Ho
 COPY = 1.0  # images that differ by fewer grey levels are all but copies
 
 
+def percent(share: float) -> str:
+    """Write a share with two significant digits: 0.123 -> '12 %', 0.00123 -> '0.12 %'.
+
+    >>> percent(0.995), percent(0.0000314)
+    ('100 %', '0.0031 %')
+    """
+    value = 100 * share
+    digits = 1 - int(np.floor(np.log10(value))) if value > 0 else 0
+    return f"{value:.{max(digits, 0)}f} %"
+
+
 def shares(scenes: Scenes) -> pd.DataFrame:
     """Count the labelled pixels of each class.
 
@@ -48,15 +59,38 @@ def positions(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
     float (K, rows, columns): the share of a cell's labelled pixels, over all images, that have
     this class; NaN in cells without labelled pixels
     """
-    height, width = scenes.labels.shape[1:]
-    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
-    cell = (row[:, None] * columns + column) * 256
+    cell = _cells(scenes, rows, columns) * 256
     counts = np.zeros(rows * columns * 256, np.int64)
     for labels in scenes.labels:
         counts += np.bincount((cell + labels).ravel(), minlength=len(counts))
     counts = counts.reshape(rows, columns, 256)[..., : len(scenes.classes)].transpose(2, 0, 1)
     total = counts.sum(0)
     return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
+
+
+def blind_accuracy(grid: np.ndarray, scenes: Scenes) -> float:
+    """Return the pixel accuracy of answering, in each cell, the class most frequent there.
+
+    Parameters
+    ----------
+    grid : float (K, rows, columns), `positions` of the scenes to learn from
+    scenes : the scenes to score on
+
+    Returns
+    -------
+    Share of the labelled pixels that are right; NaN if none is labelled
+    """
+    answers = np.nan_to_num(grid).argmax(0).ravel()[_cells(scenes, *grid.shape[1:])]
+    right = sum(int((labels == answers).sum()) for labels in scenes.labels)
+    labelled = sum(int((labels != UNLABELLED).sum()) for labels in scenes.labels)
+    return right / labelled if labelled else float("nan")
+
+
+def _cells(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
+    """Return the number of each pixel's cell in a grid: int (H, W)."""
+    height, width = scenes.labels.shape[1:]
+    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return row[:, None] * columns + column
 
 
 def objects(scenes: Scenes, least: int = 1) -> pd.DataFrame:

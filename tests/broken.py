@@ -1,6 +1,8 @@
 """Ways to break a good data set, each as a function of its folder; what `test_broken.py` builds."""
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +275,72 @@ def mask_of_0_and_255(folder: Path) -> None:
 def colour_without_quotes(folder: Path) -> None:
     coloured(folder)
     described("'#464646'", "#464646")(folder)
+
+
+def save_png(file: Path, values: np.ndarray, depth: int, kind: int = 0) -> None:
+    """Write a PNG of 4 or 16 bits, grey (kind 0) or RGB (kind 2): Pillow reads these only."""
+    if depth == 4:
+        rows = values[:, 0::2] << 4 | values[:, 1::2]
+    else:
+        rows = values.reshape(len(values), -1).astype(">u2").view(np.uint8)
+    rows = np.hstack([np.zeros((len(rows), 1), np.uint8), rows.astype(np.uint8)])
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, kind, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    packed = zlib.compress(rows.tobytes())
+    for name, content in ((b"IHDR", head), (b"IDAT", packed), (b"IEND", b"")):
+        check = struct.pack(">I", zlib.crc32(name + content))
+        data += struct.pack(">I", len(content)) + name + content + check
+    file.write_bytes(data)
+
+
+def sixteen_bit_rgb_image(folder: Path) -> None:
+    """Twelve bits in sixteen, as cameras write them: by its high bytes it is nearly black."""
+    image = np.array(picture(folder, "north_01")).astype(np.uint16) * 16
+    save_png(folder / "images/north_01.png", image, 16, 2)
+
+
+def sixteen_bit_rgb_labels(folder: Path) -> None:
+    """Ids as 16-bit RGB grey: by their high bytes they are all zero."""
+    labels = np.repeat(get(folder, "north_01")[..., None], 3, 2).astype(np.uint16)
+    save_png(folder / "labels/north_01.png", labels, 16, 2)
+
+
+def sixteen_bit_grey_for_colours(folder: Path) -> None:
+    coloured(folder)
+    labels = np.full((40, 60), 70, np.uint16)
+    Image.fromarray(labels).save(folder / "labels/north_01.png")
+
+
+def large_but_not_a_bomb(folder: Path) -> None:
+    """More pixels than Pillow likes, fewer than it refuses."""
+    Image.new("1", (10000, 10000)).save(folder / "images/west_00.png")
+
+
+def one_label_and_another_image_missing(folder: Path) -> None:
+    (folder / "labels/north_02.png").unlink()
+    (folder / "images/west_03.png").unlink()
+
+
+def in_folders(folder: Path) -> None:
+    """The drives as folders: north/00.png; `west` has no number 77, `north` has."""
+    for kind in ("images", "labels"):
+        for name in NAMES:
+            drive, frame = name.split("_")
+            frame = "77" if name == "north_03" else frame if drive != "west" else f"1{frame}"
+            (folder / kind / drive).mkdir(exist_ok=True)
+            (folder / f"{kind}/{name}.png").rename(folder / f"{kind}/{drive}/{frame}.png")
+    described('"(.+)_"', "folder")(folder)
+    described("train: [north], val: [east], test: [west]", "val: [east], test: test.txt")(folder)
+
+
+def list_with_another_folder(folder: Path) -> None:
+    in_folders(folder)
+    (folder / "test.txt").write_text("west/100.png\n/x/west/77.png\n")
+
+
+def list_with_a_name_of_two(folder: Path) -> None:
+    in_folders(folder)
+    (folder / "test.txt").write_text("west\n00.png\n")
 
 
 def several(folder: Path) -> None:

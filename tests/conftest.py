@@ -87,10 +87,11 @@ def call(clone: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 def snapshot(folder: Path) -> dict[Path, float]:
+    """Return when each file below a folder was changed, and its folders."""
     skipped = (".git", ".dvc", "__pycache__")
     return {
-        p: p.stat().st_mtime for p in folder.rglob("*")
-        if p.is_file() and not any(part in skipped for part in p.parts)
+        p: p.stat().st_mtime if p.is_file() else 0 for p in folder.rglob("*")
+        if not any(part in skipped for part in p.parts)
     }  # fmt: skip
 
 

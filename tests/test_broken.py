@@ -10,16 +10,17 @@ from conftest import snapshot
 from PIL import Image
 
 from roadseg.__main__ import main
+from roadseg.check import inspect
 from roadseg.folder import DESCRIPTION
 from roadseg.layout import BadData
-from roadseg.prepare import inspect, prepare
+from roadseg.prepare import prepare
 from roadseg.recipe import InputError
 from roadseg.sources import open_folder
 
 SPLITS = "{train: [north], val: [east], test: [west]}"
 KEYS = (
     "images, labels, image_ending, label_ending, values, classes, unlabelled, colours, sequence, "
-    "splits"
+    "aligned, splits"
 )
 IDS = "0 to 2, and 255 for not labelled"
 PLAIN = "8-bit RGB, grey or palette"
@@ -32,6 +33,8 @@ A_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
 AN_ID = "a whole number from 0 to 65535, or a list of them"
 LISTED = "names of images, with or without ending, or of sequences"
 PART = "a fraction, a folder, a .txt file, or a list"
+QUOTES = "correct it; a name made of digits needs quotes"
+UP_TO = "up to 1, and less if train gets the rest"
 GIVE = "give it images: a list, a folder, or a larger fraction"
 
 
@@ -120,6 +123,20 @@ CASES = {
     saved("CMYK", ".jpg"): [
         ("images/north_01.jpg", "is CMYK", PLAIN, "mogrify -colorspace sRGB images/north_01.jpg")
     ],
+    broken.sixteen_bit_rgb_image: [
+        ("images/north_01.png", "has 16 bits per channel", PLAIN,
+         "mogrify -depth 8 images/north_01.png")
+    ],
+    broken.sixteen_bit_rgb_labels: [
+        ("labels/north_01.png", "has 16 bits per channel", ONE, "export the labels as 8-bit PNG")
+    ],
+    broken.sixteen_bit_grey_for_colours: [
+        ("labels/north_01.png", "has mode I;16", ONE, "export the labels as 8-bit PNG")
+    ],
+    broken.large_but_not_a_bomb: [
+        ("images/west_00.png", "cannot be decoded (it claims too many pixels)", WHOLE,
+         "restore the file")
+    ],
     saved("F", ".tif"): [
         ("images/north_01.tif", "holds floating-point numbers", PLAIN,
          "mogrify -depth 8 images/north_01.tif")
@@ -154,6 +171,12 @@ CASES = {
         ("labels/north_02.png", "is a label image without an image",
          "one image for each label image", "add the image, or take the file away")
     ],
+    broken.one_label_and_another_image_missing: [
+        ("labels/north_02.png", "is missing, though images/north_02.png is there",
+         "an image and a label image of one name", "add the file, or take the other away"),
+        ("labels/west_03.png", "is a label image without an image",
+         "one image for each label image", "add the image, or take the file away"),
+    ],
     broken.all_labels_named_otherwise: [
         ("labels/", "holds no label image for any of the 12 images; east_00.png was looked for, "
          "east_00_mask.png is there", "a label image for each image",
@@ -174,7 +197,8 @@ CASES = {
     broken.labels_of_the_next_file: [
         ("labels/", "edges in the images fit the labels of the previous file better than their own, "
          "by 28 standard errors over 9 images", "labels of the same picture as the image",
-         "look at some pairs; if all are off by one file, rename the label images")
+         "look at some pairs; if all are off by one file, rename the label images, if they are "
+         "right, say aligned: true")
     ],
     described("val: [east]", "val: [east, north_01]"): [
         ("north_01", "is in train and in val", ONCE,
@@ -186,6 +210,13 @@ CASES = {
     ],
     broken.list_with_an_unknown_name: [
         ("test.txt", "wset_01 is no image and no sequence", LISTED, "Did you mean 'west_01'?")
+    ],
+    broken.list_with_another_folder: [
+        ("test.txt", "/x/west/77.png is no image and no sequence", LISTED,
+         "Did you mean 'west/103.png'?")
+    ],
+    broken.list_with_a_name_of_two: [
+        ("test.txt", "00.png names 2 images", LISTED, "write the folder before it")
     ],
     described("val: [east]", "val: validation"): [
         yaml("splits: val", "no image lies in a folder validation",
@@ -204,7 +235,7 @@ CASES = {
              "add it: choosing and reporting need images of their own")
     ],
     described("val: [east]", "val: 20"): [
-        yaml("splits: val", "is 20", "a fraction between 0 and 1", "correct it")
+        yaml("splits: val", "is 20", "a fraction between 0 and 1", QUOTES)
     ],
     described("val: [east]", "val: yes"): [
         yaml("splits: val", "no image lies in a folder yes",
@@ -214,8 +245,21 @@ CASES = {
         yaml("splits: val", "is True", PART[:-9] + "a list of names, or rest", "correct it")
     ],
     described(SPLITS, "{val: 0.5, test: 0.5}"): [
-        yaml("splits", "the fractions leave nothing for train",
-             "fractions that add up to less than 1", "lower them")
+        yaml("splits", "the fractions add up to 1", UP_TO, "lower them")
+    ],
+    described(SPLITS, "{train: 0.8, val: 0.4, test: 0.4}"): [
+        yaml("splits", "the fractions add up to 1.6", UP_TO, "lower them")
+    ],
+    described("val: [east]", "val: [0016E5, 2011_09_26]"): [
+        yaml("splits: val", "1600000.0 is no text", "names", QUOTES),
+        yaml("splits: val", "20110926 is no text", "names", QUOTES),
+    ],
+    described('"(.+)_"', '"(.+)-"'): [
+        yaml("sequence", "does not match 12 of 12 names, such as east_00", "a video for every image",
+             "correct it")
+    ],
+    described("labels: labels", "labels: labels\naligned: 1"): [
+        yaml("aligned", "is 1", "true or false", "correct it")
     ],
     described(SPLITS, "{val: rest, test: [west]}"): [
         yaml("splits", "more than one split gets the rest", "rest once (train, if not named)",
@@ -262,6 +306,10 @@ CASES = {
     ],
     described("labels: labels", "labels: labels\nvalues: palette"): [
         yaml("values", "is 'palette'", "ids or colours", "say what the label images hold")
+    ],
+    described("labels: labels\nclasses: [road, building, sky]",
+              "labels: labels\nvalues: color\nclasses: {road: 0, building: [1], sky: 2}"): [
+        yaml("values", "is 'color'", "ids or colours", "say what the label images hold")
     ],
     described("labels: labels", "labels: labels\nvalues: colours"): [
         yaml("classes", "gives no colours, though values: colours", "'name: colour' lines",
@@ -335,6 +383,10 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "FOLDER/dataset.yaml: line 4: not valid YAML (expected ',' or ']', but got '<scalar>'). "
          "Look here and one line above: indent with spaces, not tabs, and put a space after each "
          "colon."),
+        (lambda f: (f / DESCRIPTION).write_bytes("classes: [Straße]".encode("latin-1")),
+         "FOLDER/dataset.yaml: is no UTF-8 text; save it in that encoding."),
+        (described("val: [east]", "val: [2020-99-99]"),
+         "FOLDER/dataset.yaml: not valid YAML (month must be in 1..12)."),
         (broken.no_images,
          "FOLDER/images: holds no image. Put the images there, or correct images: or "
          "image_ending: in dataset.yaml."),
@@ -391,6 +443,47 @@ def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine):
     assert text.count("├") == 20
 
 
+def test_a_kind_of_problem_that_is_rare_is_shown(mine):
+    rng = np.random.default_rng(1)
+    for i in range(30):
+        picture = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
+        picture.convert("CMYK").save(mine / f"images/north_{i + 10}.jpg")
+        put(mine, f"north_{i + 10}", get(mine, "north_00"))
+    broken.turned_labels(mine)
+    with pytest.raises(BadData) as caught:
+        inspect(open_folder(mine))
+    assert len(caught.value.findings) == 31 and "turn one of the two" in str(caught.value)
+
+
+def test_the_user_has_the_last_word_on_alignment(mine):
+    broken.labels_of_the_next_file(mine)
+    described("labels: labels", "labels: labels\naligned: true")(mine)
+    inspect(open_folder(mine))
+
+
+def test_a_file_that_vanishes_after_the_listing_is_named(mine):
+    source = open_folder(mine)
+    (mine / "labels/north_02.png").unlink()
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [40, 60]}, source, mine.parent / "out")
+    (found,) = caught.value.findings
+    assert (found.file, found.finding) == ("labels/north_02.png", "has vanished")
+
+
+def test_no_space_is_one_message_and_nothing_is_left(mine, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError) as caught:
+        prepare({"size": [400, 600]}, open_folder(mine), tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path}/out: cannot be written (No space left on device). It takes 12 MB; make room, "
+        "or allow writing there."
+    )
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_unusual_files_that_are_fine(mine):
     """Grey, palette and opaque RGBA images; ids as palette, RGB grey, 16-bit and two-level images."""
     picture = broken.picture(mine, "north_00")
@@ -406,11 +499,15 @@ def test_unusual_files_that_are_fine(mine):
     two = ids["north_03"] > 0
     Image.fromarray(two).save(mine / "labels/north_03.png")
     assert Image.open(mine / "labels/north_03.png").mode == "1"
+    broken.save_png(mine / "labels/east_00.png", ids["east_00"], depth=4)  # as Pillow cannot
+    assert np.asarray(Image.open(mine / "labels/east_00.png")).max() == 34
+    (mine / "labels/._north_00.png").write_text("left by another system")
     got = {}
     summary = inspect(
         open_folder(mine), keep=lambda split, i, looked: got.update({(split, i): looked.labels})
     )
     expected = [ids["north_00"], ids["north_01"], ids["north_02"], two.astype(np.uint8)]
+    np.testing.assert_array_equal(got["val", 0], ids["east_00"])
     for index, labels in enumerate(expected):
         np.testing.assert_array_equal(got["train", index], labels)
     assert set(summary.notes) == {

@@ -27,8 +27,8 @@ LAYERS = [
     {"augment", "losses", "metrics", "models", "cost", "study", "survey", "layout"},
     {"train", "figures", "folder"},
     {"results", "notebook", "sources"},
-    {"prepare"},
-    {"start"},
+    {"check"},
+    {"prepare", "start"},
     {"__main__"},
 ]
 

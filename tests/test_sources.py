@@ -8,7 +8,7 @@ import pytest
 from conftest import SMALL, make_camvid, snapshot
 from PIL import Image
 
-from roadseg import prepare, sources, synthetic
+from roadseg import check, prepare, sources, synthetic
 from roadseg.data import CAMVID, CITYSCAPES, SPLITS, Scenes, blocks
 from roadseg.layout import BadData
 from roadseg.recipe import InputError
@@ -101,7 +101,7 @@ def test_a_listed_pair_that_is_not_there_is_refused(small_camvid):
     (small_camvid / "val.txt").write_text("/SegNet/val/seqC_007.png /SegNet/valannot/seqC_007.png\n"
                                           "val/seqA_000.png valannot/seqA_000.png\n")  # fmt: skip
     with pytest.raises(BadData) as caught:
-        prepare.inspect(sources.open_folder(small_camvid))
+        check.inspect(sources.open_folder(small_camvid))
     (found,) = caught.value.findings
     assert (found.file, found.finding) == ("val/seqC_007.png", "is listed, but missing")
 
@@ -121,6 +121,8 @@ def test_a_second_preparation_does_nothing_unless_something_changed(small_camvid
     prepared_from(SETTINGS, tmp_path, out)
     first = snapshot(out)
     os.utime(small_camvid / "train/seqA_000.png")  # touched, not changed
+    orphan = small_camvid / "trainannot/seqZ_000.png"  # not in the list: nothing to do with it
+    shutil.copy(small_camvid / "trainannot/seqA_000.png", orphan)
     prepared_from(SETTINGS, tmp_path, out)
     assert snapshot(out) == first
     prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, out)
@@ -147,7 +149,7 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, 
     source = sources.find_source(SETTINGS, tmp_path)
     (tmp_path / "out.partial").mkdir()  # of one killed harder, by SIGKILL
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "look", killed)
+        patch.setattr(check, "look", killed)
         prepare.prepare(SETTINGS, source, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
@@ -155,7 +157,10 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, 
 def test_the_environment_variable_names_the_folder(small_camvid, tmp_path, monkeypatch):
     settings = {**SETTINGS, "path": "raw/camvid"}
     monkeypatch.setenv("ROADSEG_CAMVID", str(small_camvid))
-    assert len(sources.find_source(settings, tmp_path).splits["test"]) == 6
+    source = sources.find_source(settings, tmp_path)
+    assert len(source.splits["test"]) == 6
+    assert not (tmp_path / "raw").exists()  # looking changes nothing
+    sources.link_source(settings, tmp_path, source)
     assert (tmp_path / "raw/camvid").resolve() == small_camvid
     monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "nowhere"))
     with pytest.raises(
@@ -211,7 +216,7 @@ def test_the_real_camvid(camvid, tmp_path, monkeypatch):
     monkeypatch.delenv("ROADSEG_CAMVID", raising=False)
     source = sources.open_folder(camvid)
     assert [len(source.splits[s]) for s in SPLITS] == [367, 101, 233]
-    looked = prepare.look(source, source.splits["test"][0])
+    looked = check.look(source, source.splits["test"][0])
     assert looked.image.shape == (3, 360, 480) and looked.labels.shape == (360, 480)
     assert set(np.unique(looked.labels)) <= {*range(11), 255} and not looked.findings
     assert {item.sequence for item in source.splits["val"]} == {"0016E5"}
@@ -232,7 +237,7 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
         "sequence: 20\nsplits: {val: 0.2, test: 0.2}\n"
     )
     with pytest.raises(BadData) as caught:
-        prepare.inspect(sources.open_folder(tmp_path))
+        check.inspect(sources.open_folder(tmp_path))
     (found,) = caught.value.findings
     assert found.finding.startswith("edges in the images fit the labels of the previous file")
 
@@ -255,7 +260,7 @@ def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
         "val": ["0016E5_07959"],
         "test": ["0001TP_008550", "Seq05VD_f00000"],
     }
-    got = prepare.look(source, source.splits["val"][0]).labels.ravel()
+    got = check.look(source, source.splits["val"][0]).labels.ravel()
     sizes = [len(group) for group in sources.CAMVID_GROUPS.values()]
     assert got.tolist() == [*np.repeat(np.arange(11), sizes), 255]
     assert list(sources.CAMVID_GROUPS) == list(CAMVID)
@@ -296,7 +301,7 @@ def test_kitti(tmp_path):
     scenes = Scenes.load(tmp_path / "out", "val")
     assert scenes.images.shape == (30, 3, 38, 122) and scenes.classes == tuple(CITYSCAPES)
     # name 000011: 39 x 121; its id at (row, column) is (row * 121 + column) % 34
-    looked = prepare.look(source, source.splits["val"][1])
+    looked = check.look(source, source.splits["val"][1])
     ids = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
     for row, column in [(0, 7), (0, 8), (0, 0), (1, 20), (38, 120), (0, 29), (0, 33)]:
         value = (row * 121 + column) % 34
@@ -306,7 +311,7 @@ def test_kitti(tmp_path):
         tmp_path / "kitti/training/semantic/000000_10.png"
     )
     with pytest.raises(BadData) as caught:
-        prepare.inspect(source)
+        check.inspect(source)
     (found,) = caught.value.findings
     assert found.finding == "value 34 in 100 % of the pixels"
     assert found.allowed == (
@@ -332,7 +337,7 @@ def test_cityscapes(tmp_path):
                 Image.fromarray(np.full((8, 16), 7, np.uint8)).save(f"{target}_labelIds.png")
                 Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(f"{target}_color.png")
                 Image.fromarray(np.zeros((8, 16), np.uint16)).save(f"{target}_instanceIds.png")
-    summary = prepare.inspect(sources.open_folder(tmp_path))
+    summary = check.inspect(sources.open_folder(tmp_path))
     splits = summary.source.splits
     assert [len(splits[s]) for s in SPLITS] == [12, 2, 2]
     assert {item.sequence for item in splits["val"]} == {"dusseldorf"}
@@ -389,7 +394,72 @@ def test_splits_by_folder_list_and_rest(tmp_path):
     assert names(source)["train"] == ["north/north_00"]
     assert source.notes == ("3 of 12 images are in no split.",)
     (mine / "labels/north/north_02.png").unlink()  # not asked for, so not missed
-    prepare.inspect(sources.open_folder(mine))
+    check.inspect(sources.open_folder(mine))
+
+
+def video(folder, lengths: dict[str, int], splits: str, sequence='"(.+)_"'):
+    """An own folder without pixels: only its listing is read."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+        for name, length in lengths.items():
+            for frame in range(length):
+                (folder / f"{kind}/{name}_{frame}.png").touch()
+    (folder / "dataset.yaml").write_text(
+        f"images: images\nlabels: labels\nclasses: [a, b]\nsequence: {sequence}\nsplits: {splits}\n"
+    )
+    return sources.open_folder(folder)
+
+
+def test_a_long_video_is_passed_over_by_small_fractions(tmp_path):
+    lengths = {"long": 90, **{f"drive{i}": 1 for i in range(10)}}
+    source = video(tmp_path / "a", lengths, "{val: 0.05, test: 0.05}")
+    assert [len(source.splits[s]) for s in SPLITS] == [90, 5, 5] and not source.findings
+    source = video(tmp_path / "b", {"one": 60, "two": 30, "three": 10}, "{val: 0.3, test: 0.3}")
+    assert not source.findings and min(map(len, source.splits.values())) >= 10
+
+
+def test_names_are_in_natural_order_and_stretches_are_neighbours(tmp_path):
+    source = video(tmp_path / "a", {"drive": 12}, "{val: ['stretch 2'], test: ['stretch 3']}", "4")
+    assert names(source)["val"] == ["drive_4", "drive_5", "drive_6", "drive_7"]
+    assert names(source)["test"] == ["drive_8", "drive_9", "drive_10", "drive_11"]
+
+
+def test_a_list_that_cuts_a_video_is_noted(tmp_path):
+    source = video(tmp_path / "a", {"east": 4, "west": 2}, "{val: [east_0], test: [west]}")
+    assert source.notes == ("1 sequences are in more than one split: east (train, val).",)
+
+
+def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
+    video(tmp_path / "a", {"the west": 3, "the north": 3}, "{val: [the north_1], test: x.txt}")
+    (tmp_path / "a/x.txt").write_text("\ufeffthe west_0.png\n  the west_2\n\n", "utf-8")
+    source = sources.open_folder(tmp_path / "a")
+    assert names(source)["test"] == ["the west_0", "the west_2"] and not source.findings
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    source = video(tmp_path / "a", {"east": 2, "west": 2}, "{val: [far/one_0], test: [west]}")
+    (tmp_path / "far").mkdir()
+    for kind in ("images", "labels"):
+        (tmp_path / "far" / kind).mkdir()
+        (tmp_path / "far" / kind / "one_0.png").touch()
+        (tmp_path / "a" / kind / "far").symlink_to(tmp_path / "far" / kind)
+        (tmp_path / "a" / kind / "loop").symlink_to(tmp_path / "a" / kind)
+    source = sources.open_folder(tmp_path / "a")
+    assert names(source)["val"] == ["far/one_0"] and not source.findings
+
+
+def test_an_incomplete_public_set_is_refused(small_camvid, tmp_path):
+    make_kitti(tmp_path / "kitti", count=5)
+    with pytest.raises(BadData) as caught:
+        check.inspect(sources.open_folder(tmp_path / "kitti"))
+    assert [(f.file, f.finding) for f in caught.value.findings] == [
+        ("val", "has no image"), ("test", "has no image")
+    ]  # fmt: skip
+    (small_camvid / "val.txt").write_text("val/seqA_000.png\nval/seqA_000.png\n")
+    source = sources.open_folder(small_camvid)
+    assert names(source)["val"] == ["seqA_000"]
+    assert [f.finding for f in source.findings] == ["lists seqA_000 more than once"]
+    assert source.notes == ("5 images in val are not in val.txt: left out.",)
 
 
 def test_unprepared_data_say_how_to_prepare(tmp_path):

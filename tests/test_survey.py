@@ -341,6 +341,15 @@ def test_outlines_run_between_labelled_classes():
     assert lines == [[(0.5, -0.5), (0.5, 0.5)]]
 
 
+def test_blind_accuracy_counts_labelled_pixels():
+    """Left half mostly class 1, right half class 0; the right half has one labelled pixel."""
+    train = make([[[1, 1, 0, 0], [1, 2, 0, 0]]])
+    grid = survey.positions(train, 1, 2)
+    test = make([[[1, 2, VOID, VOID], [1, 1, VOID, 2]]])
+    assert survey.blind_accuracy(grid, test) == 3 / 5
+    assert np.isnan(survey.blind_accuracy(grid, make([[[VOID] * 4] * 2])))
+
+
 def test_percent_keeps_two_digits():
-    found = [figures.percent(share) for share in (0, 1, 0.995, 0.0567, 0.00123, 0.0000314)]
+    found = [survey.percent(share) for share in (0, 1, 0.995, 0.0567, 0.00123, 0.0000314)]
     assert found == ["0 %", "100 %", "100 %", "5.7 %", "0.12 %", "0.0031 %"]
