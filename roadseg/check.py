@@ -361,7 +361,15 @@ def inspect(
             summary.pixels[split] = pixels
     for mode, count in summary.modes.items():
         if mode != "RGB":
-            summary.notes.append(f"{count} images of mode {mode} are read as RGB.")
+            summary.notes.append(f"Images of mode {mode}, read as RGB: {count}.")
+    if size and summary.sizes:
+        (height, width), _ = summary.sizes.most_common(1)[0]
+        stretch = (size[1] / size[0]) / (width / height)
+        if not 0.9 < stretch < 1.1:
+            summary.notes.append(
+                f"Files of {height} x {width} become {size[0]} x {size[1]}: things get "
+                f"{stretch:.2f} times as wide for their height."
+            )
     findings += [
         Finding(split, "has no image", "one image or more", "complete the data set")
         for split, items in source.splits.items()

@@ -408,7 +408,8 @@ def split(
             where.setdefault(sequence, []).append(part)
     cut = [f"{name} ({', '.join(parts)})" for name, parts in where.items() if len(parts) > 1]
     if cut:
-        notes.append(f"{len(cut)} sequences are in more than one split: {', '.join(cut[:5])}.")
+        more = f" and {len(cut) - 5} others" if len(cut) > 5 else ""
+        notes.append(f"Sequences in more than one split: {', '.join(cut[:5])}{more}.")
     if any(isinstance(value, float) for value in asked.values()) and not whole:
         notes.append(
             "Single images were split by fraction. If they are frames of a video, neighbours are "
@@ -451,10 +452,12 @@ def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> 
     folders = {folder for item in items for folder in item.name.split("/")[:-1]}
     chosen = {}
     for entry in value:
-        found = known.get(entry) or _by_end(entry, ends, folders)
-        if not found:  # lists of pairs, as CamVid has them
-            found = known.get(entry.split()[0]) or _by_end(entry.split()[0], ends, folders)
-        if not found or (entry not in known and len(found) > 1):
+        # the whole line, or the first word of a list of pairs, as CamVid has them
+        for name in (entry, *entry.split()[:1]):
+            found = known.get(name) or _by_end(name, ends, folders)
+            if found:
+                break
+        if not found or (len(found) > 1 and name not in known):
             what = f"names {len(found)} images" if found else "is no image and no sequence"
             hint = nearest(entry, known).split(" Known")[0].strip() if len(findings) < 20 else ""
             findings.append(

@@ -218,6 +218,10 @@ CASES = {
     broken.list_with_a_name_of_two: [
         ("test.txt", "00.png names 2 images", LISTED, "write the folder before it")
     ],
+    described("val: [east]", 'val: [""]'): [
+        yaml("splits: val", " is no image and no sequence", LISTED,
+             "correct the name, or take it out")
+    ],
     described("val: [east]", "val: validation"): [
         yaml("splits: val", "no image lies in a folder validation",
              "a folder below images:, a .txt file, a list, or a fraction", "correct the name")
@@ -511,7 +515,7 @@ def test_unusual_files_that_are_fine(mine):
     for index, labels in enumerate(expected):
         np.testing.assert_array_equal(got["train", index], labels)
     assert set(summary.notes) == {
-        f"1 images of mode {mode} are read as RGB." for mode in ("L", "P", "RGBA")
+        f"Images of mode {mode}, read as RGB: 1." for mode in ("L", "P", "RGBA")
     }
 
 

@@ -426,7 +426,7 @@ def test_names_are_in_natural_order_and_stretches_are_neighbours(tmp_path):
 
 def test_a_list_that_cuts_a_video_is_noted(tmp_path):
     source = video(tmp_path / "a", {"east": 4, "west": 2}, "{val: [east_0], test: [west]}")
-    assert source.notes == ("1 sequences are in more than one split: east (train, val).",)
+    assert source.notes == ("Sequences in more than one split: east (train, val).",)
 
 
 def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
@@ -434,6 +434,16 @@ def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
     (tmp_path / "a/x.txt").write_text("\ufeffthe west_0.png\n  the west_2\n\n", "utf-8")
     source = sources.open_folder(tmp_path / "a")
     assert names(source)["test"] == ["the west_0", "the west_2"] and not source.findings
+
+
+def test_the_shape_of_things_is_kept_or_noted(small_camvid, tmp_path, capsys):
+    prepared_from({**SETTINGS, "size": [36, 96]}, tmp_path, tmp_path / "out")
+    assert (
+        "note: Files of 36 x 48 become 36 x 96: things get 2.00 times as wide for their height."
+        in capsys.readouterr().out
+    )
+    prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, tmp_path / "out")
+    assert "note:" not in capsys.readouterr().out
 
 
 def test_linked_folders_are_followed_once(tmp_path):
