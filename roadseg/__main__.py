@@ -5,6 +5,7 @@ Bad input ends with one message and exit status 2.
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
         if "params" in options:
             options["study"] = load(options.pop("params"))
         function(**options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as problem:
         print(f"roadseg: {problem}", file=sys.stderr)
         return 2
@@ -123,9 +127,11 @@ def start(name: str, folder: str) -> None:
     from roadseg.start import start
 
     target, summary = start(name, Path(folder))
+    plan = load(target.relative_to(ROOT) / "params.yaml")
     print(
-        f"{summary}\n{target.relative_to(ROOT)}: made. Change its params.yaml as you like, then: "
-        f"make report STUDY={name}"
+        f"{summary}\n{target.relative_to(ROOT)}: made, with {len(plan.runs)} runs of "
+        f"{'/'.join(sorted({str(recipe.steps) for recipe in plan.arms.values()}))} steps. "
+        f"Change its params.yaml as you like, then: make report STUDY={name}"
     )
 
 

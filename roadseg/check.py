@@ -254,9 +254,9 @@ def _contradiction(image: Image.Image, values: np.ndarray, source: Source) -> st
 
 
 def _values_found(bad: np.ndarray, total: int, coding: Coding) -> str:
-    """Return which values are not allowed, in words, the most frequent first."""
+    """Return which values are not allowed, in words: the three most frequent, in order."""
     values, counts = np.unique(bad, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:3]
+    order = np.sort(np.argsort(-counts, kind="stable")[:3])
     if coding.kind == "colours":
         shown = [f"[{v >> 16}, {v >> 8 & 255}, {v & 255}]" for v in values[order].tolist()]
     else:
@@ -309,6 +309,11 @@ class Summary:
         sizes = [f"{_by(size)} ({n})" for size, n in self.sizes.most_common(4)]
         more = f" and {len(self.sizes) - 4} other sizes" if len(self.sizes) > 4 else ""
         lines.append(f"height x width (images): {', '.join(sizes)}{more}")
+        for split, items in splits.items():
+            sequences = list(dict.fromkeys(item.sequence for item in items))
+            if len(sequences) < len(items):
+                more = f" and {len(sequences) - 8} more" if len(sequences) > 8 else ""
+                lines.append(f"{split}: {', '.join(sequences[:8])}{more}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -359,6 +364,7 @@ def inspect(
                 if keep and not findings:
                     keep(split, index, looked)
             summary.pixels[split] = pixels
+    summary.notes += _on_sequences(source)
     for mode, count in summary.modes.items():
         if mode != "RGB":
             summary.notes.append(f"Images of mode {mode}, read as RGB: {count}.")
@@ -393,6 +399,22 @@ def _looked(
         for first in range(0, len(items), 4 * cores):
             part = items[first : first + 4 * cores]
             yield from pool.map(lambda item: look(source, item, size, keep), part)
+
+
+def _on_sequences(source: Source) -> list[str]:
+    """Return what people should know about the videos that the images come from."""
+    sequences = {split: {i.sequence for i in items} for split, items in source.splits.items()}
+    named = any(item.sequence != item.name for items in source.splits.values() for item in items)
+    together = sum(map(len, sequences.values())) < sum(map(len, source.splits.values()))
+    if source.own and named and not together:
+        return [
+            "No two images of a split are of one sequence. If there are videos, sequence: takes "
+            "too much of the names; try (.+?)_ for what stands before the first _."
+        ]
+    if together and len(sequences["test"]) == 1 < len(source.splits["test"]):
+        name = next(iter(sequences["test"]))
+        return [f"All test images are of one sequence, {name}: scores say little about others."]
+    return []
 
 
 def _vanished(source: Source, item: Item) -> list[Finding]:

@@ -32,7 +32,7 @@ SMALLEST = """\
   classes: [road, other]     # label value 0 is road, 1 is other
   splits: {val: 0.2, test: 0.2}
 data/README.md explains every key."""
-QUOTES = "correct it; a name made of digits needs quotes"
+QUOTES = "write 20 % as 0.2; a name made of digits needs quotes"
 KEYS = {
     "images": "a folder",
     "labels": "a folder",
@@ -145,6 +145,10 @@ def describe(root: Path, settings: dict) -> Description:
                   "move the files there, or link them")  # fmt: skip
         elif key in settings and not (root / value).is_dir():
             wrong(key, f"no folder {value}", remedy="correct the name, or make the folder")
+    same = settings.get("images") == settings.get("labels")
+    if same and "image_ending" not in settings and "images" in settings:
+        wrong("labels", "is the folder of the images", "a folder of its own, or other endings",
+              "name the folder of the label images")  # fmt: skip
     for key in ("image_ending", "label_ending"):
         value = settings.get(key, ".png")
         if not isinstance(value, str) or "." not in value or "/" in value:
@@ -201,6 +205,10 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
             wrong("classes", "gives no colours, though values: colours",
                   "'name: colour' lines", "write 'road: [128, 64, 128]'")  # fmt: skip
         names, given = classes, [[i] for i in range(len(classes))]
+    elif isinstance(classes, dict) and values == "ids" and _triples(list(classes.values())):
+        wrong("classes", "lists three numbers for each class", "ids, unless values: colours is "
+              "said", "if these are colours, add values: colours")  # fmt: skip
+        return {name: [] for name in classes}
     elif isinstance(classes, dict):
         names, given = list(classes), list(classes.values())
     else:
@@ -222,6 +230,11 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
         wrong("classes", f"{len(codes)} given", "2 to 200 classes",
               "name what is not of interest too, such as other")  # fmt: skip
     return codes
+
+
+def _triples(values: list) -> bool:
+    """Whether these are colours, or may at least be meant so: no set has thrice as many ids."""
+    return len(values) > 1 and all(_colour(v) is not None and len(set(v)) < 4 for v in values)
 
 
 def _values(value, values: str | None) -> list | None:
@@ -303,11 +316,15 @@ def _check_splits(splits, wrong: Callable) -> None:
         elif isinstance(part, bool) or not isinstance(part, int | float | str | list):
             wrong(f"splits: {name}", f"is {part!r}",
                   "a fraction, a folder, a .txt file, a list of names, or rest")  # fmt: skip
+        elif isinstance(part, str) and re.fullmatch(r"\d+ *%", part):
+            wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1",
+                  f"write {int(part.rstrip(' %')) / 100:g} for {part.rstrip(' %')} %")  # fmt: skip
         elif isinstance(part, int | float) and not 0 < part < 1:
             wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1", QUOTES)
         for entry in part if isinstance(part, list) else []:
             if not isinstance(entry, str):
-                wrong(f"splits: {name}", f"{entry!r} is no text", "names", QUOTES)
+                wrong(f"splits: {name}", f"a name was read as the number {entry}", "names",
+                      "put it into quotes, such as '0016E5'")  # fmt: skip
     for name in ("val", "test"):
         if name not in splits:
             wrong(f"splits: {name}", "is missing", "a fraction, a folder, a .txt file, or a list",
@@ -398,10 +415,13 @@ def split(
         if not chosen and where not in {finding.file for finding in findings}:
             shared = whole and any(isinstance(value, float) for value in asked.values())
             few = f": whole sequences are shared out, and there are {len(groups)}" * shared
-            findings.append(
-                Finding(where, f"has no image{few}", "one image or more",
-                        "give it images: a list, a folder, or a larger fraction")
-            )  # fmt: skip
+            remedy = "give it images: a list, a folder, or a larger fraction"
+            if shared:
+                remedy = (
+                    "list images or videos; or let sequence: be a number n, for stretches of n "
+                    "images"
+                )
+            findings.append(Finding(where, f"has no image{few}", "one image or more", remedy))
     where: dict[str, list[str]] = {}
     for part, chosen in splits.items():
         for sequence in dict.fromkeys(item.sequence for item in chosen):

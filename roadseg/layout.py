@@ -17,7 +17,8 @@ from roadseg.recipe import InputError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
-SHOWN = 20  # findings that a message spells out
+SHOWN = 20  # rows of a message's table, and names in one row
+NAMED = 5
 
 Colour = tuple[int, int, int]
 
@@ -42,22 +43,31 @@ class BadData(InputError):
 
     def __init__(self, where: Path | str, findings: Iterable[Finding]):
         self.findings = list(findings)
-        count, files = len(self.findings), len({row.file for row in self.findings})
-        shown = self.findings
-        if count > SHOWN:  # one of each kind first
+        count = len(self.findings)
+        # Files with the same fault share a row of the table, whatever its extent in each.
+        groups: dict[tuple, list[Finding]] = {}
+        for row in self.findings:
+            finding = re.sub(r" in [\d.]+ %", "", row.finding)
+            same = (finding, row.allowed, row.remedy.replace(row.file, ""))
+            groups.setdefault(same, []).append(row)
+        rows = []
+        for same in groups.values():
+            names = [row.file for row in same[:NAMED]]
+            names += [f"and {len(same) - NAMED} more"] * (len(same) > NAMED)
+            rows.append(dataclasses.replace(same[0], file="\n".join(names)))
+        shown = rows
+        if len(rows) > SHOWN:  # one of each kind first
             kinds = Counter()
-            nth = [kinds.update([row.allowed]) or kinds[row.allowed] for row in shown]
-            shown = [shown[i] for i in np.argsort(nth, kind="stable")[:SHOWN]]
+            nth = [kinds.update([row.allowed]) or kinds[row.allowed] for row in rows]
+            shown = [rows[i] for i in np.argsort(nth, kind="stable")[:SHOWN]]
         table = tabulate(
             [dataclasses.astuple(row) for row in shown],
             headers=["file", "finding", "allowed", "remedy"], tablefmt="simple_grid",
             maxcolwidths=[34, 30, 24, 34], disable_numparse=True,
         )  # fmt: skip
-        more = f"\n... and {count - SHOWN} more." if count > SHOWN else ""
-        super().__init__(
-            f"{where}: {count} problem{'s' * (count != 1)} in {files} file{'s' * (files != 1)}; "
-            f"nothing was written.\n{table}{more}"
-        )
+        more = f"\n... and {len(rows) - SHOWN} rows more." if len(rows) > SHOWN else ""
+        found = f"{count} problem{'s' * (count != 1)}"
+        super().__init__(f"{where}: {found}; nothing was written.\n{table}{more}")
 
 
 @dataclass(frozen=True)

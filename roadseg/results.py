@@ -114,7 +114,7 @@ def collect(plan: Plan) -> Results:
         ),
         comparisons=pd.DataFrame(
             [
-                _comparison(study.name, arm, against, metrics.interval(a, blocks, minus=b))
+                _comparison(study.name, arm, against, metrics.interval(a, blocks, minus=b), blocks)
                 for study in plan.studies.values()
                 for (against, b), (arm, a) in itertools.combinations(
                     ((name, tests[plan.arm(recipe)]) for name, recipe in study.arms.items()), 2
@@ -162,16 +162,17 @@ def _run_row(plan: Plan, run: str, record: Record) -> dict:
 
 
 def _arm_row(plan: Plan, arm: str, records: dict, test: np.ndarray, blocks: np.ndarray) -> dict:
-    score = metrics.interval(test, blocks)
+    score = _told(metrics.interval(test, blocks))
     per_seed = metrics.miou(test.sum(1))
     own = [records[f"{arm}-s{seed}"] for seed in plan.seeds]
     return {
         "trained_as": arm,
         "network": own[0].recipe.network,
         "test_miou": score.estimate,
-        "low": score.low,
-        "high": score.high,
+        "low": max(score.low, 0.0),  # a score has no others; NaN stays
+        "high": min(score.high, 1.0),
         "seeds": score.seeds,
+        "blocks": len(np.unique(blocks)),
         "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
         "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in own]),
         "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
@@ -192,7 +193,17 @@ def _class_rows(arm: str, test: np.ndarray, names: list[str]) -> pd.DataFrame:
     )
 
 
-def _comparison(study: str, arm: str, against: str, difference: Interval) -> dict:
+def _told(found: Interval) -> Interval:
+    """Return NaN for an endless interval: it says that nothing is known."""
+    if np.isfinite(found.low):
+        return found
+    return dataclasses.replace(found, low=np.nan, high=np.nan)
+
+
+def _comparison(
+    study: str, arm: str, against: str, difference: Interval, blocks: np.ndarray
+) -> dict:
+    difference = _told(difference)
     return {
         "study": study,
         "arm": arm,
@@ -201,6 +212,7 @@ def _comparison(study: str, arm: str, against: str, difference: Interval) -> dic
         "low": difference.low,
         "high": difference.high,
         "seeds": difference.seeds,
+        "blocks": len(np.unique(blocks)),
         "verdict": verdict(difference),
     }
 
@@ -214,6 +226,8 @@ def verdict(difference: Interval) -> str:
 
 def points(difference: float) -> str:
     """Return a difference of mIoU (0..1) in points, signed, with decimals until it is not zero."""
+    if np.isnan(difference):
+        return "unknown"
     text = next(
         (t for t in (f"{100 * difference:+.{n}f}" for n in (1, 2, 3)) if float(t)),
         f"{100 * difference:+.1f}",
@@ -221,12 +235,33 @@ def points(difference: float) -> str:
     return text.replace("-", "−")
 
 
+def basis(row: pd.Series) -> str:
+    """Return what the interval of an arm or comparison rests on, in words."""
+    seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
+    if row["seeds"] == 1 and row["blocks"] == 1:
+        return f"{seeds}, test images of one block: no interval can be computed"
+    if row["seeds"] == 1:
+        return f"over test images alone, {seeds}"
+    return f"over {seeds} alone, test images of one block" if row["blocks"] == 1 else seeds
+
+
+def between(row: pd.Series) -> str:
+    """Return the interval of an arm's mIoU and what it rests on, in %."""
+    if np.isnan(row["low"]):
+        return basis(row)
+    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {basis(row)}"
+
+
 def sentence(row: pd.Series) -> str:
     """Return a comparison in words, in points of mIoU (%)."""
     size = 100 * row["difference"]
     change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
-    seeds = f"{row['seeds']} seeds" if row["seeds"] > 1 else "over test images alone, 1 seed"
-    interval = f"95 % interval {low} to {high}, {seeds}"
+    if np.isnan(row["low"]):
+        return (
+            f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU here; "
+            f"whether they differ elsewhere cannot be told ({basis(row)})."
+        )
+    interval = f"95 % interval {low} to {high}, {basis(row)}"
     if row["verdict"] == "no difference seen":
         return (
             f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "

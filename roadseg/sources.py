@@ -247,7 +247,13 @@ def recognise(folder: Path) -> str:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder.")
+        what = "is a file, not a folder" if folder.is_file() else "no such folder"
+        raise InputError(f"{folder}: {what}.")
+    other = folder / DESCRIPTION.replace(".yaml", ".yml")
+    if other.is_file():
+        raise InputError(f"{other}: rename it to {DESCRIPTION}.")
+    if (folder / "params.yaml").is_file():
+        raise InputError(f"{folder}: is a study; check its params.yaml, which names its data.")
     signs = {
         "folder": [DESCRIPTION],
         "camvid": ["trainannot", "LabeledApproved_full"],
@@ -314,9 +320,10 @@ def find_source(settings: dict, root: Path) -> Source:
             )
         path = target
     elif not path.is_dir():
+        data = "your images" if kind == "folder" else f"the {kind} data"
         named = f", or let the environment variable {variable} name a folder" * bool(variable)
         raise InputError(
-            f"{settings['path']}: no such folder. Put the {kind} data there, change data: path in "
+            f"{settings['path']}: no such folder. Put {data} there, change data: path in "
             f"params.yaml{named}."
         )
     return SOURCES[kind](**{**settings, "path": path})

@@ -14,7 +14,7 @@ MOST_PIXELS = 180 * 240  # of an image, in a study that two CPU cores can train
 HEAD = """\
 # Made by: python -m roadseg start {name} ...
 # After a change: python -m roadseg plan {folder}/params.yaml, then make report STUDY={name}.
-study: {name}
+study: "{name}"
 title: "Road scenes: {name}"
 
 # Where the pipeline finds its files.

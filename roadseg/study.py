@@ -169,6 +169,8 @@ def read_yaml(file: Path) -> dict:
             f"{file}:{line} not valid YAML ({what}). Look here and one line above: "
             "indent with spaces, not tabs, and put a space after each colon."
         ) from None
+    if content is None:
+        raise InputError(f"{file}: must hold 'key: value' lines, is empty.")
     if not isinstance(content, dict):
         raise InputError(f"{file}: must hold 'key: value' lines, holds {type(content).__name__}.")
     return content

@@ -33,9 +33,11 @@ A_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
 AN_ID = "a whole number from 0 to 65535, or a list of them"
 LISTED = "names of images, with or without ending, or of sequences"
 PART = "a fraction, a folder, a .txt file, or a list"
-QUOTES = "correct it; a name made of digits needs quotes"
+QUOTES = "write 20 % as 0.2; a name made of digits needs quotes"
+NUMBER = "put it into quotes, such as '0016E5'"
 UP_TO = "up to 1, and less if train gets the rest"
 GIVE = "give it images: a list, a folder, or a larger fraction"
+SHARE = "list images or videos; or let sequence: be a number n, for stretches of n images"
 
 
 def yaml(key: str, finding: str, allowed: str, remedy: str) -> tuple:
@@ -48,7 +50,7 @@ CASES = {
         ("labels/west_02.png", "values 31, 200 in 5.1 % of the pixels", IDS, LIST_IT)
     ],
     broken.sixteen_bit_labels: [
-        ("labels/east_01.png", "values 2000, 1000 in 60 % of the pixels", IDS, LIST_IT)
+        ("labels/east_01.png", "values 1000, 2000 in 60 % of the pixels", IDS, LIST_IT)
     ],
     broken.unknown_colour: [
         ("labels/north_00.png", "colour [1, 2, 3] in 0.21 % of the pixels",
@@ -56,7 +58,7 @@ CASES = {
     ],
     broken.smoothed: [
         ("labels/north_00.png",
-         "colours [122, 71, 133], [76, 123, 175], [70, 80, 88] and 20 more in 8.5 % of the pixels",
+         "colours [70, 80, 88], [76, 123, 175], [122, 71, 133] and 20 more in 8.5 % of the pixels",
          "the 3 colours of the classes",
          "export again without smoothing; resize with nearest only, never save as JPEG")
     ],
@@ -232,7 +234,7 @@ CASES = {
     ],
     described(SPLITS, "{train: [north, east], val: 0.2, test: 0.2}"): [
         yaml("splits: val", "has no image: whole sequences are shared out, and there are 1",
-             "one image or more", GIVE)
+             "one image or more", SHARE)
     ],
     described("val: [east], ", ""): [
         yaml("splits: val", "is missing", PART,
@@ -240,6 +242,9 @@ CASES = {
     ],
     described("val: [east]", "val: 20"): [
         yaml("splits: val", "is 20", "a fraction between 0 and 1", QUOTES)
+    ],
+    described("val: [east]", "val: 20%"): [
+        yaml("splits: val", "is '20%'", "a fraction between 0 and 1", "write 0.2 for 20 %")
     ],
     described("val: [east]", "val: yes"): [
         yaml("splits: val", "no image lies in a folder yes",
@@ -255,8 +260,8 @@ CASES = {
         yaml("splits", "the fractions add up to 1.6", UP_TO, "lower them")
     ],
     described("val: [east]", "val: [0016E5, 2011_09_26]"): [
-        yaml("splits: val", "1600000.0 is no text", "names", QUOTES),
-        yaml("splits: val", "20110926 is no text", "names", QUOTES),
+        yaml("splits: val", "a name was read as the number 1600000.0", "names", NUMBER),
+        yaml("splits: val", "a name was read as the number 20110926", "names", NUMBER),
     ],
     described('"(.+)_"', '"(.+)-"'): [
         yaml("sequence", "does not match 12 of 12 names, such as east_00", "a video for every image",
@@ -297,6 +302,14 @@ CASES = {
     described("[road, building, sky]", "{road: 0, building: one, sky: -2}"): [
         yaml("classes: building", "is 'one'", AN_ID, "correct it"),
         yaml("classes: sky", "is -2", AN_ID, "correct it"),
+    ],
+    described("[road, building, sky]", "{road: [128, 64, 128], building: [70, 70, 70], sky: [1, 1, 2]}"): [
+        yaml("classes", "lists three numbers for each class", "ids, unless values: colours is said",
+             "if these are colours, add values: colours")
+    ],
+    described("labels: labels", "labels: images"): [
+        yaml("labels", "is the folder of the images", "a folder of its own, or other endings",
+             "name the folder of the label images")
     ],
     described("[road, building, sky]", "{road: 0, building: 1, sky: [2, 1]}"): [
         yaml("classes: sky", "id 1 is also building", "each value once",
@@ -391,6 +404,10 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "FOLDER/dataset.yaml: is no UTF-8 text; save it in that encoding."),
         (described("val: [east]", "val: [2020-99-99]"),
          "FOLDER/dataset.yaml: not valid YAML (month must be in 1..12)."),
+        (lambda f: (f / DESCRIPTION).write_text("# nothing yet\n"),
+         "FOLDER/dataset.yaml: must hold 'key: value' lines, is empty."),
+        (lambda f: (f / DESCRIPTION).rename(f / "dataset.yml"),
+         "FOLDER/dataset.yml: rename it to dataset.yaml."),
         (broken.no_images,
          "FOLDER/images: holds no image. Put the images there, or correct images: or "
          "image_ending: in dataset.yaml."),
@@ -412,7 +429,7 @@ def test_all_problems_come_in_one_table_and_status_2(mine, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == f"""\
-roadseg: {mine}: 3 problems in 3 files; nothing was written.
+roadseg: {mine}: 3 problems; nothing was written.
 ┌────────────────────┬────────────────────────────────┬──────────────────────────┬───────────────────────────────┐
 │ file               │ finding                        │ allowed                  │ remedy                        │
 ├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
@@ -431,20 +448,29 @@ roadseg: {mine}: 3 problems in 3 files; nothing was written.
 
 
 def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine):
-    for copy in range(2):
-        for name in NAMES:
-            image, labels = broken.scene(100 * copy + NAMES.index(name))
-            Image.fromarray(image).save(mine / f"images/{name}{copy}.png")
-            Image.fromarray(labels + 30).save(mine / f"labels/{name}{copy}.png")
+    for i in range(24):
+        image, labels = broken.scene(100 + i)
+        labels[0, 0] = 100 + i
+        Image.fromarray(image).save(mine / f"images/north_{i + 10}.png")
+        put(mine, f"north_{i + 10}", labels)
     broken.turned_labels(mine)
     with pytest.raises(BadData) as caught:
         inspect(open_folder(mine))
-    # 24 label images out of range, of which 12 belong to images that are in the set already
     assert len(caught.value.findings) == 25
     text = str(caught.value)
-    assert text.startswith(f"{mine}: 25 problems in 25 files; nothing was written.")
-    assert text.endswith("... and 5 more.") and "turn one of the two" in text
+    assert text.startswith(f"{mine}: 25 problems; nothing was written.")
+    assert text.endswith("... and 5 rows more.") and "turn one of the two" in text
     assert text.count("├") == 20
+
+
+def test_equal_problems_of_many_files_are_one_row(mine):
+    for name in NAMES:
+        put(mine, name, np.full((40, 60), 11, np.uint8))
+    with pytest.raises(BadData) as caught:
+        inspect(open_folder(mine))
+    text = str(caught.value)
+    assert text.startswith(f"{mine}: 12 problems; nothing was written.")
+    assert text.count("├") == 1 and "labels/north_00.png" in text and "and 7 more" in text
 
 
 def test_a_kind_of_problem_that_is_rare_is_shown(mine):
@@ -457,6 +483,20 @@ def test_a_kind_of_problem_that_is_rare_is_shown(mine):
     with pytest.raises(BadData) as caught:
         inspect(open_folder(mine))
     assert len(caught.value.findings) == 31 and "turn one of the two" in str(caught.value)
+
+
+def test_a_sequence_expression_that_takes_too_much_is_noted(mine):
+    described('"(.+)_"', '"(.+)"')(mine)
+    described("{train: [north], val: [east], test: [west]}", "{val: 0.3, test: 0.3}")(mine)
+    for kind in ("images", "labels"):
+        for file in list((mine / kind).iterdir()):
+            file.rename(file.with_stem(file.stem + "_L"))
+    described('"(.+)"', '"(.+)_"')(mine)
+    (note,) = inspect(open_folder(mine)).notes
+    assert note.startswith("No two images of a split are of one sequence. If there are videos")
+    described('"(.+)_"', '"(.+?)_"')(mine)
+    summary = inspect(open_folder(mine))
+    assert len({i.sequence for i in summary.source.splits["train"]}) == 1
 
 
 def test_the_user_has_the_last_word_on_alignment(mine):
@@ -514,7 +554,7 @@ def test_unusual_files_that_are_fine(mine):
     np.testing.assert_array_equal(got["val", 0], ids["east_00"])
     for index, labels in enumerate(expected):
         np.testing.assert_array_equal(got["train", index], labels)
-    assert set(summary.notes) == {
+    assert set(summary.notes[1:]) == {
         f"Images of mode {mode}, read as RGB: 1." for mode in ("L", "P", "RGBA")
     }
 
@@ -538,6 +578,10 @@ def test_a_clean_check_prints_its_summary(mine, capsys):
         "  building                     -    {:.3f}    {:.3f}".format(*shares[0]),
         "  sky                     60.000    {:.3f}    {:.3f}".format(*shares[1]),
         "height x width (images): 40 x 60 (12)",
+        "train: north",
+        "val: east",
+        "test: west",
+        "note: All test images are of one sequence, west: scores say little about others.",
         "note: building is not in train, so no network can learn it.",
     ]
     assert snapshot(mine) == before
@@ -546,6 +590,9 @@ def test_a_clean_check_prints_its_summary(mine, capsys):
 def test_check_says_what_it_cannot_find(tmp_path, capsys):
     assert main(["check", str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err == f"roadseg: {tmp_path}/nothing: no such folder.\n"
+    (tmp_path / "file").touch()
+    assert main(["check", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"roadseg: {tmp_path}/file: is a file, not a folder.\n"
 
 
 def test_colours_may_be_merged_and_left_out(mine):

@@ -17,11 +17,11 @@ def test_verdicts():
     assert results.verdict(Interval(0.02, -0.01, 0.05, 3)) == "no difference seen"
 
 
-def row(difference, low, high, seeds=3):
+def row(difference, low, high, seeds=3, blocks=9):
     found = Interval(difference, low, high, seeds)
     return {
         "study": "s", "arm": "b-2", "against": "a-1", "difference": difference, "low": low,
-        "high": high, "seeds": seeds, "verdict": results.verdict(found),
+        "high": high, "seeds": seeds, "blocks": blocks, "verdict": results.verdict(found),
     }  # fmt: skip
 
 
@@ -44,6 +44,22 @@ def test_sentences_say_what_the_interval_says():
         "Between **b-2** and **a-1** no difference was seen: +1.1 points of mIoU "
         "(95 % interval −1.0 to +3.2, over test images alone, 1 seed)."
     )
+
+
+def test_sentences_say_what_the_interval_rests_on():
+    assert results.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1))).endswith(
+        "(95 % interval +1.0 to +3.0, over 3 seeds alone, test images of one block)."
+    )
+    assert results.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1))) == (
+        "**b-2** and **a-1** differ by +44.1 points of mIoU here; whether they differ elsewhere "
+        "cannot be told (1 seed, test images of one block: no interval can be computed)."
+    )
+    known = pd.Series({"low": 0.012, "high": 0.5, "seeds": 3, "blocks": 25})
+    assert results.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
+    unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
+    assert results.between(unknown) == results.basis(unknown)
+    assert results.basis(unknown) == "1 seed, test images of one block: no interval can be computed"
+    assert results._told(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
 
 
 def test_a_comparison_reads_both_ways():

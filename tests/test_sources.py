@@ -345,6 +345,7 @@ def test_cityscapes(tmp_path):
     assert splits["test"][0].name == "frankfurt_000000_000000"
     assert summary.notes == [
         "val is the training cities dusseldorf; test is Cityscapes' own val.",
+        "All test images are of one sequence, frankfurt: scores say little about others.",
     ]
     assert all(pixels[0] > 0 and pixels[1:].sum() == 0 for pixels in summary.pixels.values())
 
