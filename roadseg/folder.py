@@ -157,7 +157,12 @@ def describe(root: Path, settings: dict) -> Description:
     if values not in ("ids", "colours"):
         wrong("values", f"is {values!r}", remedy="say what the label images hold")
         values = None
-    codes = _codes(settings.get("classes", {}), values, wrong) if "classes" in settings else {}
+    classes = settings.get("classes", {})
+    if "values" not in settings and _look_like_colours(classes):
+        wrong("classes", "lists three numbers for each class", "values: said to be ids or colours",
+              "add values: colours, or values: ids if a class really has three")  # fmt: skip
+        classes = list(classes)
+    codes = _codes(classes, values, wrong) if "classes" in settings else {}
     unlabelled = settings.get("unlabelled", [255] if values == "ids" else [])
     if unlabelled != "rest":
         unlabelled = _values(unlabelled, values)
@@ -205,10 +210,6 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
             wrong("classes", "gives no colours, though values: colours",
                   "'name: colour' lines", "write 'road: [128, 64, 128]'")  # fmt: skip
         names, given = classes, [[i] for i in range(len(classes))]
-    elif isinstance(classes, dict) and values == "ids" and _triples(list(classes.values())):
-        wrong("classes", "lists three numbers for each class", "ids, unless values: colours is "
-              "said", "if these are colours, add values: colours")  # fmt: skip
-        return {name: [] for name in classes}
     elif isinstance(classes, dict):
         names, given = list(classes), list(classes.values())
     else:
@@ -232,9 +233,9 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
     return codes
 
 
-def _triples(values: list) -> bool:
-    """Whether these are colours, or may at least be meant so: no set has thrice as many ids."""
-    return len(values) > 1 and all(_colour(v) is not None and len(set(v)) < 4 for v in values)
+def _look_like_colours(classes) -> bool:
+    values = list(classes.values()) if isinstance(classes, dict) else []
+    return len(values) > 1 and all(isinstance(v, list) and _colour(v) for v in values)
 
 
 def _values(value, values: str | None) -> list | None:
@@ -422,11 +423,11 @@ def split(
                     "images"
                 )
             findings.append(Finding(where, f"has no image{few}", "one image or more", remedy))
-    where: dict[str, list[str]] = {}
+    parts: dict[str, list[str]] = {}
     for part, chosen in splits.items():
         for sequence in dict.fromkeys(item.sequence for item in chosen):
-            where.setdefault(sequence, []).append(part)
-    cut = [f"{name} ({', '.join(parts)})" for name, parts in where.items() if len(parts) > 1]
+            parts.setdefault(sequence, []).append(part)
+    cut = [f"{name} ({', '.join(own)})" for name, own in parts.items() if len(own) > 1]
     if cut:
         more = f" and {len(cut) - 5} others" if len(cut) > 5 else ""
         notes.append(f"Sequences in more than one split: {', '.join(cut[:5])}{more}.")

@@ -17,8 +17,8 @@ from roadseg.recipe import InputError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
-SHOWN = 20  # rows of a message's table, and names in one row
-NAMED = 5
+SHOWN = 20  # rows that a message's table has at most
+NAMED = 5  # files that one of its rows names
 
 Colour = tuple[int, int, int]
 

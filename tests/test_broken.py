@@ -304,8 +304,8 @@ CASES = {
         yaml("classes: sky", "is -2", AN_ID, "correct it"),
     ],
     described("[road, building, sky]", "{road: [128, 64, 128], building: [70, 70, 70], sky: [1, 1, 2]}"): [
-        yaml("classes", "lists three numbers for each class", "ids, unless values: colours is said",
-             "if these are colours, add values: colours")
+        yaml("classes", "lists three numbers for each class", "values: said to be ids or colours",
+             "add values: colours, or values: ids if a class really has three")
     ],
     described("labels: labels", "labels: images"): [
         yaml("labels", "is the folder of the images", "a folder of its own, or other endings",
@@ -593,6 +593,13 @@ def test_check_says_what_it_cannot_find(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["check", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err == f"roadseg: {tmp_path}/file: is a file, not a folder.\n"
+
+
+def test_three_ids_for_each_class_are_ids_if_that_is_said(mine):
+    described("classes: [road, building, sky]",
+              "values: ids\nclasses: {ground: [0, 3, 4], above: [1, 2, 5]}")(mine)  # fmt: skip
+    pixels = inspect(open_folder(mine)).pixels["train"]
+    assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
 
 
 def test_colours_may_be_merged_and_left_out(mine):
