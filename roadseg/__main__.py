@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from roadseg.recipe import InputError
@@ -16,8 +17,7 @@ HELP = {
     "params": "the study's params.yaml",
     "path": "a folder of images and labels, or a study's params.yaml",
     "folder": "a folder of images and labels",
-    "run": "a run of plan.yaml",
-    "notebook": "its name, such as 1_data",
+    "arm": "an arm of plan.yaml",
 }
 
 
@@ -42,10 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     add(start, "name", "folder")
     add(plan, "params")
     add(prepare, "params")
-    add(strip, "params", "notebook")
-    add(run, "params", "run")
+    add(strip, "params")
+    add(train, "params", "arm")
     add(results, "params")
-    add(execute, "params", "notebook")
+    add(execute, "params")
     add(report, "params")
     options = vars(parser.parse_args(arguments))
     function = options.pop("function")
@@ -64,17 +64,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plan(study: Plan) -> None:
-    """Write the plan of runs that params.yaml asks for, and say what is in it."""
+    """Write the plan of runs that params.yaml asks for; say what is in it and how long it takes."""
     _check_settings(study)
     file = ROOT / study.plan
     partial = file.with_suffix(".partial")
     partial.write_text(study.text())
     partial.replace(file)
-    asked = sum(len(s.arms) for s in study.studies.values()) * len(study.seeds)
+    asked = sum(len(s.arms) for s in study.studies.values())
     print(
-        f"{study.plan}: {len(study.runs)} runs for {len(study.studies)} studies and "
-        f"{len(study.seeds)} seeds ({asked - len(study.runs)} shared)."
+        f"{study.plan}: {len(study.arms)} arms ({asked} asked for by {len(study.studies)} studies, "
+        f"{asked - len(study.arms)} shared), {len(study.runs)} runs, {len(study.trainings)} "
+        "trainings (runs that differ in testing share theirs)."
     )
+    from roadseg.forecast import forecast
+
+    print(forecast(study))
 
 
 def fetch(name: str, url: str | None) -> None:
@@ -96,10 +100,10 @@ def check(path: str, settings: bool) -> None:
         study = load(path)
         _check_settings(study)
         try:
-            planned = read_yaml(ROOT / study.plan).get("runs")
+            planned = read_yaml(ROOT / study.plan).get("arms")
         except InputError:
             planned = None
-        if planned != study.runs:
+        if planned != study.written:
             raise InputError(
                 f"{study.plan} is not what {study.params} asks for. Run: "
                 f"python -m roadseg plan {study.params}"
@@ -129,7 +133,7 @@ def start(name: str, folder: str) -> None:
     target, summary = start(name, Path(folder))
     plan = load(target.relative_to(ROOT) / "params.yaml")
     print(
-        f"{summary}\n{target.relative_to(ROOT)}: made, with {len(plan.runs)} runs of "
+        f"{summary}\n{target.relative_to(ROOT)}: made, with {len(plan.trainings)} trainings of "
         f"{'/'.join(sorted({str(recipe.steps) for recipe in plan.arms.values()}))} steps. "
         f"Change its params.yaml as you like, then: make report STUDY={name}"
     )
@@ -147,28 +151,30 @@ def prepare(study: Plan) -> None:
     print(f"{study.prepared.relative_to(ROOT)}: {counts}, digest {about['digest'][:12]}")
 
 
-def strip(study: Plan, notebook: str) -> None:
-    """Copy a notebook without its outputs, for the pipeline to depend on."""
+def strip(study: Plan) -> None:
+    """Copy the notebooks without their outputs, for the pipeline to depend on."""
     from roadseg.notebook import strip
 
-    strip(ROOT / f"notebooks/{notebook}.ipynb", study.build / f"notebooks/{notebook}.ipynb")
+    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        strip(file, study.build / "notebooks" / file.name)
 
 
-def run(study: Plan, run: str) -> None:
-    """Train one run of the plan, in notebooks/train.ipynb."""
+def train(study: Plan, arm: str) -> None:
+    """Train one arm of the plan with each of its seeds, in notebooks/train.ipynb."""
     from roadseg.notebook import execute
 
-    if run not in study.runs:
-        raise InputError(f"{run!r} is no run of {study.plan}: {', '.join(study.runs)}.")
-    out = study.build / "runs" / run
+    if arm not in study.arms:
+        raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")
+    out = study.build / "runs" / arm
     execute(
         study.build / "notebooks/train.ipynb",
-        study.build / f"executed/train/{run}.ipynb",
-        {"params": study.params, "run": run, "out": str(out.relative_to(ROOT))},
+        study.build / f"executed/train/{arm}.ipynb",
+        {"params": study.params, "arm": arm, "out": str(out.relative_to(ROOT))},
         echo=True,
     )
-    if not (out / "record.json").is_file():
-        raise InputError(f"{run}: train.ipynb came to its end without writing {out}.")
+    for seed in study.seeds_of(arm):
+        if not (study.folder(arm, seed) / "record.json").is_file():
+            raise InputError(f"{arm}: train.ipynb came to its end without writing seed {seed}.")
 
 
 def results(study: Plan) -> None:
@@ -178,15 +184,18 @@ def results(study: Plan) -> None:
     write(collect(study), study.results)
 
 
-def execute(study: Plan, notebook: str) -> None:
-    """Execute one of the report's notebooks."""
-    from roadseg.notebook import execute
+def execute(study: Plan) -> None:
+    """Execute the report's notebooks, as many at a time as there are cores."""
+    from roadseg.notebook import CHAPTERS, execute
 
-    execute(
-        study.build / f"notebooks/{notebook}.ipynb",
-        study.build / f"executed/{notebook}.ipynb",
-        {"params": study.params},
-    )
+    def one(name: str) -> None:
+        file = f"{name}.ipynb"
+        source, target = study.build / "notebooks" / file, study.build / "executed" / file
+        execute(source, target, {"params": study.params})
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for job in [pool.submit(one, name) for name in [*CHAPTERS, "report"]]:
+            job.result()
 
 
 def report(study: Plan) -> None:
@@ -199,24 +208,25 @@ def report(study: Plan) -> None:
 
 
 def _check_settings(study: Plan) -> None:
-    """Raise InputError for networks and data sources that nothing provides."""
+    """Raise InputError for networks, weights, teachers and data sources that nothing provides."""
     import torch
 
-    from roadseg.models import build
     from roadseg.recipe import nearest
+    from roadseg.runs import check_start
     from roadseg.sources import SOURCES
+    from roadseg.train import make_network
 
-    for network in {recipe.network: None for recipe in study.arms.values()}:
-        arm = next(name for name, recipe in study.arms.items() if recipe.network == network)
+    for arm, recipe in study.arms.items():
         try:
             with torch.device("meta"):  # builds everything but the weights' memory
-                build(network, 2)
+                make_network(recipe, 2)
+            check_start(recipe)
         except InputError as problem:
             raise InputError(f"{study.params}: arm {arm}: {problem}") from None
         except Exception as problem:  # a library's own, of any kind: a combination it cannot build
             raise InputError(
-                f"{study.params}: arm {arm}: network {network!r} cannot be built ({problem}); "
-                "choose another architecture or encoder."
+                f"{study.params}: arm {arm}: network {recipe.network!r} cannot be built "
+                f"({problem}); choose another architecture or encoder."
             ) from None
     if study.data["source"] not in SOURCES:
         kind = study.data["source"]

@@ -17,12 +17,15 @@ def augment(
     flip: float = 0.0,
     scale_jitter: float = 1.0,
     colour_jitter: float = 0.0,
+    hue_jitter: float = 0.0,
+    crop: float = 1.0,
+    size_jitter: float = 1.0,
     mean: float = 118.0,
 ) -> tuple[Tensor, Tensor]:
-    """Flip, zoom and recolour each image of a batch; at the defaults, return it unchanged.
+    """Flip, zoom, crop and recolour each image of a batch; at the defaults, return it unchanged.
 
-    Every random number is drawn on the CPU from `rng`, so that one seed gives the same changes on
-    every device.
+    Every random number is drawn on the CPU from `rng`, whatever is asked for, so that one seed
+    gives the same changes on every device, and one change more leaves the others as they were.
 
     Parameters
     ----------
@@ -35,35 +38,47 @@ def augment(
         What is zoomed out of is filled with `mean` and is not labelled
     colour_jitter : strength s; brightness, contrast and saturation are each multiplied by a
         factor uniform in [1 - s, 1 + s]
+    hue_jitter : largest angle in degrees, either way, that the colours turn about the grey axis
+    crop : height and width of the window that is returned, as a share of the image's; where it
+        lies is random
+    size_jitter : the whole batch is resized by one factor, log-uniform in
+        [1 / size_jitter, size_jitter]
     mean : grey value of the filling
 
     Returns
     -------
-    images float (N, 3, H, W) in 0..255 (or the images themselves, if nothing is asked for),
-    labels like the input's
+    images float (N, 3, h, w) in 0..255 (or the images themselves, if nothing is asked for),
+    labels (N, h, w) like the input's; h and w are H and W but for `crop` and `size_jitter`
     """
-    n = len(images)
+    n, height, width = labels.shape
     mirrored = torch.rand(n, generator=rng) < flip
     zoom = torch.exp((torch.rand(n, generator=rng) * 2 - 1) * math.log(scale_jitter))
     corner = torch.rand(n, 2, generator=rng) * 2 - 1
     factors = 1 + (torch.rand(n, 3, generator=rng) * 2 - 1) * colour_jitter
+    angles = (torch.rand(n, generator=rng) * 2 - 1) * math.radians(hue_jitter)
+    resize = math.exp((float(torch.rand(1, generator=rng)) * 2 - 1) * math.log(size_jitter))
 
-    if scale_jitter > 1:
-        # Output pixel at p reads the input at p / zoom + shift; the shift keeps the window inside
+    if scale_jitter > 1 or size_jitter > 1:
+        # Output pixel at p reads the input at p * view + shift; the shift keeps the window inside
         # the image (or the image inside the window).
+        view = crop / zoom
         theta = torch.zeros(n, 2, 3)
-        theta[:, 0, 0] = torch.where(mirrored, -1, 1) / zoom
-        theta[:, 1, 1] = 1 / zoom
-        theta[:, :, 2] = corner * (1 - 1 / zoom).abs()[:, None]
-        grid = F.affine_grid(theta.to(images.device), [n, 1, *images.shape[-2:]], False)
+        theta[:, 0, 0] = torch.where(mirrored, -1, 1) * view
+        theta[:, 1, 1] = view
+        theta[:, :, 2] = corner * (1 - view).abs()[:, None]
+        size = [max(round(crop * resize * side), 1) for side in (height, width)]
+        grid = F.affine_grid(theta.to(images.device), [n, 1, *size], False)
         images = F.grid_sample(images.float() - mean, grid, align_corners=False) + mean
         shifted = labels[:, None].float() - UNLABELLED  # so that the zero filling is UNLABELLED
         shifted = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)[:, 0]
         labels = (shifted + UNLABELLED).to(labels.dtype)
-    elif flip:
-        pick = mirrored.to(images.device)
-        images = torch.where(pick[:, None, None, None], images.flip(-1), images)
-        labels = torch.where(pick[:, None, None], labels.flip(-1), labels)
+    else:
+        if flip:
+            pick = mirrored.to(images.device)
+            images = torch.where(pick[:, None, None, None], images.flip(-1), images)
+            labels = torch.where(pick[:, None, None], labels.flip(-1), labels)
+        if crop < 1:
+            images, labels = _windows(images, labels, crop, (corner + 1) / 2)
 
     if colour_jitter:
         brightness, contrast, saturation = factors.to(images.device).view(n, 3, 1, 1, 1).unbind(1)
@@ -72,4 +87,34 @@ def augment(
         images = average + (images - average) * contrast
         grey = images.mean(dim=1, keepdim=True)
         images = (grey + (images - grey) * saturation).clamp(0, 255)
+    if hue_jitter:
+        turned = torch.einsum(
+            "nij,njhw->nihw", hue_rotations(angles).to(images.device), images.float()
+        )
+        images = turned.clamp(0, 255)
     return images, labels
+
+
+def _windows(images: Tensor, labels: Tensor, share: float, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut a window out of each image, without resampling; `where` (N, 2) in [0, 1] is x and y."""
+    height, width = (max(round(share * side), 1) for side in labels.shape[1:])
+    free = torch.tensor([labels.shape[2] - width, labels.shape[1] - height])
+    corners = (where * (free + 1)).long().minimum(free).tolist()
+    cut = [
+        (image[:, y : y + height, x : x + width], label[y : y + height, x : x + width])
+        for image, label, (x, y) in zip(images, labels, corners, strict=True)
+    ]
+    return torch.stack([image for image, _ in cut]), torch.stack([label for _, label in cut])
+
+
+def hue_rotations(angles: Tensor) -> Tensor:
+    """Return matrices (N, 3, 3) that turn RGB colours about the grey axis by angles (N,), radians.
+
+    Source
+    ------
+    Rodrigues' rotation formula with the axis (1, 1, 1) / sqrt(3): greys stay, and so does the sum
+    of the three channels.
+    """
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    return cos * torch.eye(3) + sin * cross + (1 - cos) / 3

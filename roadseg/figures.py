@@ -1,13 +1,17 @@
 """Figures from tables and arrays. Reads no files."""
 
+import itertools
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
 from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator
 
 from roadseg.data import UNLABELLED, Scenes
@@ -15,6 +19,10 @@ from roadseg.survey import percent
 
 # Okabe & Ito 2008, distinguishable with every common kind of colour vision.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+VERDICTS = {name: PALETTE[2] for name in ("helps", "better")}
+VERDICTS |= {name: PALETTE[1] for name in ("hurts", "worse")}
+UNDECIDED = "#999999"
+GROUPS = [PALETTE[number] for number in (0, 4, 3, 5, 6)]  # none that stands for a verdict
 sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=0.9)
 plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "svg.hashsalt": "roadseg"})
 
@@ -227,21 +235,32 @@ def split_distances(distances: pd.DataFrame) -> Figure:
 
 
 def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
-    """Show training loss and val mIoU against steps, one line per arm, a thin one per seed.
+    """Show training loss and val mIoU against steps: each arm's mean, and a band over its seeds.
 
-    `arms` maps the name to show to the arm's name in `table`.
+    `arms` maps the name to show to the arm's name in `table`. The band reaches from the lowest seed
+    to the highest; the names stand in the order of the last val scores.
     """
-    figure, (left, right) = _subplots(1, 2, figsize=(10, 3.4))
-    for colour, (name, arm) in zip(_colours(len(arms)), arms.items(), strict=True):
+    figure, (left, right) = _subplots(1, 2, figsize=(10, max(3.4, 0.9 + 0.21 * len(arms))))
+    last = {}
+    for number, (name, arm) in enumerate(arms.items()):
         own = table[table["arm"] == arm]
+        colour = PALETTE[:7][number % 7]  # the eighth, yellow, is too light for a line
+        style = {"color": colour, "linestyle": ["-", "--", ":", "-."][number // 7 % 4]}
         for axis, column, scale in ((left, "loss", 1), (right, "val_miou", 100)):
             wide = own.pivot(index="step", columns="run", values=column).dropna() * scale
-            axis.plot(wide.index, wide, color=colour, alpha=0.25, linewidth=1)
-            axis.plot(wide.index, wide.mean(axis=1), color=colour, label=name, linewidth=2)
+            if wide.shape[1] > 1:
+                axis.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=colour,
+                                  alpha=1.1 / (3 + len(arms)), linewidth=0)  # fmt: skip
+            (line,) = axis.plot(wide.index, wide.mean(axis=1), linewidth=1.8, **style)
+        last[line] = (wide.mean(axis=1).iloc[-1] if len(wide) else -np.inf, name)
     left.set(xlabel="step", ylabel="loss (nats per pixel)", ylim=(0, None))
     right.set(xlabel="step", ylabel="mIoU on val (%)")
     figure.tight_layout()
-    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    order = sorted(last, key=lambda line: last[line][0], reverse=True)
+    right.legend(
+        order, [textwrap.fill(last[line][1], 30) for line in order], fontsize=8, frameon=False,
+        handlelength=2.6, loc="upper left", bbox_to_anchor=(1.0, 1.0),
+    )  # fmt: skip
     return figure
 
 
@@ -268,12 +287,205 @@ def differences(rows: list[pd.Series]) -> Figure:
     figure, axis = _subplots(figsize=(7, 0.7 + 0.42 * len(rows)))
     position = np.arange(len(rows))[::-1]
     for y, row in zip(position, rows, strict=True):
-        colour = {"better": PALETTE[2], "worse": PALETTE[1]}.get(row.verdict, "grey")
+        colour = VERDICTS.get(row.verdict, UNDECIDED)
         axis.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=2)
         axis.plot(100 * row.difference, y, "o", color=colour)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows])
     axis.set(xlabel="difference in test mIoU (points), 95 % interval", ylim=(-0.6, len(rows) - 0.4))
+    return figure
+
+
+def waterfall(
+    arms: pd.DataFrame,
+    rows: pd.DataFrame | list[pd.Series],
+    reference: pd.DataFrame | None = None,
+) -> Figure:
+    """Show a ladder as steps from its first arm to its last, coloured by their verdicts.
+
+    Parameters
+    ----------
+    arms : rows of `Results.arms`, from the first rung to the last: columns arm, test_miou
+    rows : a comparison per rung with the rung before: columns trick, difference, low, high, verdict
+    reference : another ladder for a panel beside it, without intervals: columns trick (the first
+        row is its start), miou, source
+    """
+    rows = pd.DataFrame(rows)
+    scores = 100 * arms["test_miou"].to_numpy(float)
+    names = [arms["arm"].iloc[0], *rows["trick"], "all of them"]
+    others = [] if reference is None else [*reference["trick"], "all of them"]
+    deepest = max(len(names), len(others))
+    row_height = 0.16 + 0.13 * max(_wrap(name).count("\n") + 1 for name in names + others)
+    figure, axes = _subplots(
+        1, 2 if others else 1, squeeze=False, width_ratios=[1.2, 1] if others else [1],
+        figsize=(10 if others else 8, 1.15 + row_height * deepest),
+    )  # fmt: skip
+    axis = axes[0, 0]
+    steps, low, high = (100 * rows[name].to_numpy(float) for name in ("difference", "low", "high"))
+    colours = [VERDICTS.get(verdict, UNDECIDED) for verdict in rows["verdict"]]
+    _steps(axis, names, scores[0], steps, colours, low, high)
+    known = np.isfinite(low).any()
+    told = "steps with 95 % intervals" if known else "no intervals can be computed"
+    axis.set_title(f"This study: {told}", fontsize=9, loc="left", pad=20)
+    seen = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
+    keys = {verdict: VERDICTS[verdict] for verdict in seen}
+    keys["no effect seen" if known else "cannot be told"] = UNDECIDED
+    axis.legend(
+        [Patch(color=colour) for colour in keys.values()], keys, loc="lower left",
+        bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8, borderaxespad=0.2,
+        borderpad=0, handlelength=1, columnspacing=1.2,
+    )  # fmt: skip
+    if others:
+        scores = 100 * reference["miou"].to_numpy(float)
+        nothing = np.full(len(scores) - 1, np.nan)
+        colours = [PALETTE[5]] * len(nothing)
+        _steps(axes[0, 1], others, scores[0], np.diff(scores), colours, nothing, nothing)
+        title = f"Course study ({reference['source'].iloc[0]})"
+        axes[0, 1].set_title(title, fontsize=9, loc="left", pad=20)
+        axes[0, 1].annotate("one run each, no intervals", (0, 1), xytext=(0, 4), fontsize=8,
+                            xycoords="axes fraction", textcoords="offset points")  # fmt: skip
+    figure.tight_layout(w_pad=2)
+    for axis, rungs in zip(axes.flat, (names, others), strict=False):
+        box = axis.get_position()  # rows of both panels are equally high
+        height = box.height * len(rungs) / deepest
+        axis.set_position([box.x0, box.y1 - height, box.width, height])
+    return figure
+
+
+def _steps(axis, names, start, steps, colours, low, high) -> None:
+    """Draw a ladder's panel: a bar, a floating step per rung with its whisker, and a bar."""
+    before = start + np.concatenate([[0], np.cumsum(steps)])
+    ends = np.concatenate([before, before[:-1] + low, before[:-1] + high])
+    least, most = np.nanmin(ends), np.nanmax(ends)
+    room = max(most - least, 2)
+    left = max(least - 0.12 * room, 0) if least >= 0 else least - 0.12 * room
+    foot = max(left, 0)
+    axis.barh([0, len(names) - 1], before[[0, -1]] - foot, 0.62, foot, color=PALETTE[0])
+    for y, value in ((0, before[0]), (len(names) - 1, before[-1])):
+        _beside(axis, value, y, f"{value:.1f}")
+    for y, (x, step, colour) in enumerate(zip(before, steps, colours, strict=False), start=1):
+        axis.barh(y, step, 0.62, x, color=colour, edgecolor=colour, linewidth=1.5)
+        interval = x + low[y - 1], x + high[y - 1]
+        if np.isfinite(interval).all():
+            axis.plot(interval, (y, y), color="black", linewidth=1, marker="|", markersize=5)
+        _beside(axis, np.nanmax([x, x + step, *interval]), y, _signed(step))
+    for y, x in enumerate(before):
+        axis.plot((x, x), (y + 0.31, y + 0.69), color="black", linewidth=0.6)
+    axis.set_yticks(range(len(names)), [_wrap(name) for name in names], fontsize=8)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.grid(False, axis="y")
+    cut = "; the axis does not start at 0" if left > 0 else ""
+    axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(left, most + 0.2 * room))
+    axis.set_xlabel(f"mIoU on test (%){cut}", fontsize=8)
+
+
+def _beside(axis, x, y, text) -> None:
+    axis.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def _wrap(name: str) -> str:
+    return textwrap.fill(str(name), 34)
+
+
+def _signed(points: float) -> str:
+    """Return points with sign and one decimal, and a bare 0.0 for what rounds to it."""
+    text = f"{points:+.1f}"
+    return text.replace("-", "−") if float(text) else "0.0"
+
+
+def forest(
+    groups: dict[str, pd.DataFrame | list[pd.Series]], band: float = np.nan, meaning: str = ""
+) -> Figure:
+    """Show what each trick does in several comparisons: one marker and interval per group.
+
+    Parameters
+    ----------
+    groups : what to call a group -> its comparisons: trick, difference, low, high, verdict
+    band : half the width of a light band around zero, as a fraction like the differences
+    meaning : what the band is, in words
+    """
+    groups = {title: pd.DataFrame(rows) for title, rows in groups.items() if len(rows)}
+    tricks = {}
+    for title, rows in groups.items():
+        for name in rows["trick"]:
+            tricks.setdefault(name, []).append(title)
+    line = 1 / (max(map(len, tricks.values())) + 1)  # a trick has a height of 1, 0.17 inches a line
+    figure, axis = _subplots(figsize=(8, 1.1 + len(tricks) * 0.17 / line))
+    for colour, (title, rows) in zip(itertools.cycle(GROUPS), groups.items(), strict=False):
+        for row in rows.itertuples():
+            own = tricks[row.trick]
+            y = list(tricks).index(row.trick) + line * (own.index(title) - (len(own) - 1) / 2)
+            low, high = 100 * row.low, 100 * row.high
+            words = _signed(100 * row.difference)
+            if np.isfinite([low, high]).all():
+                axis.plot([low, high], [y, y], color=colour, linewidth=1.6)
+                words += f" ({_signed(low)} to {_signed(high)})"
+            axis.plot(
+                100 * row.difference, y, "o", color=colour, markersize=5.5, markeredgewidth=1.4,
+                markerfacecolor=colour if row.verdict in VERDICTS else "white",
+            )  # fmt: skip
+            axis.text(1.015, y, words, fontsize=7.5, va="center", color="0.25",
+                      transform=axis.get_yaxis_transform())  # fmt: skip
+        axis.plot([], [], "o-", color=colour, markersize=5.5, label=title)
+    if band > 0:
+        axis.axvspan(-100 * band, 100 * band, color="0.9", linewidth=0, label=meaning, zorder=0)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.grid(False, axis="y")
+    for y in range(1, len(tricks)):
+        axis.axhline(y - 0.5, color="0.85", linewidth=0.6)
+    axis.set_yticks(range(len(tricks)), [_wrap(name) for name in tricks], fontsize=8)
+    axis.set_ylim(len(tricks) - 0.5, -0.5)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set_xlabel(
+        "difference in test mIoU (points), 95 % interval; filled: an effect after the correction",
+        fontsize=8,
+    )
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,
+                borderaxespad=0.2)  # fmt: skip
+    return figure
+
+
+def class_gains(table: pd.DataFrame) -> Figure:
+    """Show what each trick does to each class, in points of IoU; framed where an effect was seen.
+
+    Columns of `table`: trick, class, share (of the pixels, which orders the classes), difference
+    (a fraction), verdict. What is not known stays white.
+    """
+    wide = 100 * table.pivot(index="trick", columns="class", values="difference")
+    seen = table.pivot(index="trick", columns="class", values="verdict").isin(list(VERDICTS))
+    shares = table.groupby("class")["share"].max().sort_values(ascending=False, kind="stable")
+    columns = [name for name in shares.index if wide[name].notna().any()]
+    tricks = list(dict.fromkeys(table["trick"]))
+    wide, seen = wide.loc[tricks, columns], seen.loc[tricks, columns]
+    order = "classes, from frequent to rare"
+    tall = len(columns) > 20  # with so many classes in a row the values would be too small to read
+    if tall:
+        wide, seen = wide.T, seen.T
+    size = (max(5.0, 2.2 + 0.46 * wide.shape[1]), max(1.0, 0.2 + 0.4 * len(wide)))
+    figure, axis = _subplots(figsize=size)
+    most = max(np.nanmax(np.abs(wide.to_numpy()), initial=0), 1)
+    scale = LinearSegmentedColormap.from_list("effects", [PALETTE[1], "white", PALETTE[0]])
+    mesh = axis.pcolormesh(wide, cmap=scale, vmin=-most, vmax=most, edgecolors="white", linewidth=1)
+    for (y, x), value in np.ndenumerate(wide.to_numpy()):
+        if np.isfinite(value):
+            text = _signed(value) if abs(value) < 9.95 else f"{value:+.0f}".replace("-", "−")
+            axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=7.5,
+                      color="white" if abs(value) > 0.75 * most else "black",
+                      weight="bold" if seen.iat[y, x] else "normal")  # fmt: skip
+        if seen.iat[y, x]:
+            axis.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, linewidth=1.6,
+                                     edgecolor="black"))  # fmt: skip
+    names = [[_wrap(name) for name in labels] for labels in (wide.columns, wide.index)]
+    axis.set_xticks(np.arange(wide.shape[1]) + 0.5, names[0], rotation=50, ha="right", fontsize=8,
+                    rotation_mode="anchor")  # fmt: skip
+    axis.set_yticks(np.arange(len(wide)) + 0.5, names[1], fontsize=8)
+    axis.set_ylim(len(wide), 0)
+    axis.grid(False)
+    sns.despine(ax=axis, left=True, bottom=True)
+    (axis.set_ylabel if tall else axis.set_xlabel)(order, fontsize=8)
+    axis.set_title("points of IoU; framed: an effect was seen after the correction", fontsize=9,
+                   loc="left")  # fmt: skip
+    figure.colorbar(mesh, ax=axis, pad=0.015, fraction=0.03).ax.tick_params(labelsize=8)
     return figure
 
 

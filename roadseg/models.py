@@ -5,6 +5,7 @@ the same way: it normalises, pads to the body's stride, and returns logits of th
 """
 
 import difflib
+from functools import partial
 
 import segmentation_models_pytorch as smp
 import timm
@@ -27,25 +28,72 @@ class Segmenter(nn.Module):
     ----------
     body : module, float (N, 3, H, W) -> logits float (N, K, h, w)
     stride : images are padded at the right and bottom, with the mean colour, to a multiple of it
+    auxiliary : None, or a head that maps the body's features at 1/16 of the size to logits: the
+        fifth map of an encoder of segmentation-models-pytorch, or the baseline's last pooled one
     """
 
-    def __init__(self, body: nn.Module, stride: int):
+    def __init__(self, body: nn.Module, stride: int, auxiliary: nn.Module | None = None):
         super().__init__()
         self.body = body
         self.stride = stride
+        self.auxiliary = auxiliary
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float (N, K, H, W) for images (N, 3, H, W), uint8 or float in 0..255."""
+        x = self._padded(images)
+        return self._full_size(self.body(x), x, images)
+
+    def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits and the auxiliary head's, both float (N, K, H, W)."""
+        x, features = self._padded(images), []
+        # Caught on their way, so that every body keeps its own forward pass.
+        if isinstance(self.body, Baseline):
+            hook = self.body.scores.register_forward_pre_hook(
+                lambda _module, inputs: features.append(inputs[0])
+            )
+        else:
+            hook = self.body.encoder.register_forward_hook(
+                lambda _module, _inputs, maps: features.append(maps[4])
+            )
+        try:
+            logits = self.body(x)
+        finally:
+            hook.remove()
+        extra = self.auxiliary(features[0])
+        return self._full_size(logits, x, images), self._full_size(extra, x, images)
+
+    def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         x = (images.float() - self.mean) / self.std
-        right, bottom = -width % self.stride, -height % self.stride
-        x = F.pad(x, (0, right, 0, bottom))
-        logits = self.body(x)
+        return F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+
+    def _full_size(self, logits: Tensor, x: Tensor, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
         if logits.shape[-2:] != x.shape[-2:]:
             logits = F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
+
+
+class FCNHead(nn.Sequential):
+    """The auxiliary head: a 3x3 convolution to a quarter of the channels, and class scores.
+
+    Source
+    ------
+    Zhao et al. 2017 (PSPNet), section 3.3 for the idea; the head is FCNHead of MMSegmentation, with
+    one convolution, as in the course study.
+    """
+
+    def __init__(self, channels: int, classes: int):
+        between = max(channels // 4, 1)
+        super().__init__(
+            nn.Conv2d(channels, between, 3, padding=1, bias=False),
+            nn.BatchNorm2d(between),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(between, classes, 1),
+        )
 
 
 class Baseline(nn.Module):
@@ -64,13 +112,25 @@ class Baseline(nn.Module):
         and multiply-add counts belong to. True, the decoder its text describes: the encoder's
         pooling positions are undone stage by stage from 1/16 to full size, with a 3x3 convolution
         after each step. How wide those are the text leaves open; ours mirror the encoder.
+    batch_norm : normalise after each 3x3 convolution of the blocks and of the unpooling decoder,
+        and after the two wide ones
+    residual : add each block's input to its output, through a 1x1 convolution that fits the
+        channels (He et al. 2016, eq. 2)
 
     Source
     ------
     arXiv 2206.12571, section on the baseline, and the course's code.
     """
 
-    def __init__(self, classes: int, *, width: float = 1.0, unpool: bool = False):
+    def __init__(
+        self,
+        classes: int,
+        *,
+        width: float = 1.0,
+        unpool: bool = False,
+        batch_norm: bool = False,
+        residual: bool = False,
+    ):
         super().__init__()
         c64, c128, c256, c512, c2048 = (
             max(1, round(channels * width)) for channels in (64, 128, 256, 512, 2048)
@@ -90,6 +150,7 @@ class Baseline(nn.Module):
             nn.Conv2d(c2048, c2048, 1), relu, nn.Dropout2d(),
             nn.Conv2d(c2048, c512 if unpool else classes, 1),
         )  # fmt: skip
+        pairs = [(3, c64), (c64, c128), (c128, c256), (c256, c512)]
         if unpool:
             self.unpool = nn.MaxUnpool2d(2, stride=2)
             widths = [c512, c256, c128, c64, classes]
@@ -101,6 +162,19 @@ class Baseline(nn.Module):
             self.decoder = nn.Sequential(
                 *(nn.ConvTranspose2d(classes, classes, 4, stride=2, bias=False) for _ in range(3))
             )
+        # Made last, so that the weights above start as they do without.
+        self.shortcuts = (
+            nn.ModuleList(nn.Conv2d(before, after, 1) for before, after in pairs)
+            if residual
+            else None
+        )
+        if batch_norm:
+            self.blocks = nn.ModuleList(map(_normalised, self.blocks))
+            self.scores = _normalised(self.scores)
+            if unpool:
+                for stage, convolution in enumerate(self.decoder[:-1]):
+                    norm = nn.BatchNorm2d(convolution.out_channels)
+                    self.decoder[stage] = nn.Sequential(convolution, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, K, h, w); h and w are near the full size, or equal to it (unpool)."""
@@ -110,8 +184,10 @@ class Baseline(nn.Module):
                 "each way, since its unpadded 3x3 convolution works at 1/16 of the size."
             )
         steps = []
-        for block in self.blocks:
-            x = block(x)
+        for stage, block in enumerate(self.blocks):
+            shortcut = self.shortcuts[stage](x) if self.shortcuts else 0
+            # the sum comes before the block's last ReLU
+            x = F.relu(block[:-1](x) + shortcut)
             size = x.shape[-2:]
             x = self.pool(x)
             if self.unpool:
@@ -126,6 +202,17 @@ class Baseline(nn.Module):
             if stage < len(self.decoder) - 1:
                 x = F.relu(x)
         return x
+
+
+def _normalised(chain: nn.Sequential) -> nn.Sequential:
+    """Return a chain of convolutions with batch normalisation before each ReLU."""
+    channels, made = 0, []
+    for layer in chain:
+        if isinstance(layer, nn.ReLU):
+            made.append(nn.BatchNorm2d(channels))
+        channels = getattr(layer, "out_channels", channels)
+        made.append(layer)
+    return nn.Sequential(*made)
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:
@@ -192,34 +279,115 @@ def _bilinear_upsampling(classes: int) -> nn.ConvTranspose2d:
     return layer
 
 
-def build(name: str, classes: int) -> Segmenter:
+def build(
+    name: str,
+    classes: int,
+    *,
+    batch_norm: bool = False,
+    residual: bool = False,
+    dropout: float = 0.0,
+    auxiliary: bool = False,
+) -> Segmenter:
     """Build a network by name, with random weights.
+
+    What the options add is made after the rest: one seed gives the rest the same weights with and
+    without.
 
     Parameters
     ----------
     name : 'baseline', 'baseline-unpool' (either with ':WIDTH', a factor such as 0.25),
         'fcn32s:ENCODER', 'fcn16s:ENCODER', 'fcn8s:ENCODER', or 'smp:ARCHITECTURE:ENCODER'
     classes : number of classes K >= 2
+    batch_norm, residual : see `Baseline`, and for the baselines only
+    dropout : probability of dropping a channel of what the last score layer reads (in an FCN, of
+        the coarsest one), in training; for all but the baselines
+    auxiliary : add a head for `Segmenter.with_auxiliary`
 
     Raises
     ------
-    InputError : an unknown name, with the nearest known ones
+    InputError : an unknown name, with the nearest known ones; no features for an auxiliary head,
+        or no score layer for dropout
     """
     check_name(name)
     kind, *rest = name.split(":")
     if kind in ("baseline", "baseline-unpool"):
-        width = float(rest[0]) if rest else 1.0
-        return Segmenter(Baseline(classes, width=width, unpool=kind != "baseline"), stride=1)
-    if kind == "smp":
+        body = Baseline(
+            classes, width=float(rest[0]) if rest else 1.0, unpool=kind != "baseline",
+            batch_norm=batch_norm, residual=residual,
+        )  # fmt: skip
+        stride, channels = 1, body.scores[0].in_channels
+    elif kind == "smp":
         architecture, encoder = rest
         body = smp.create_model(
             architecture, encoder_name=encoder, encoder_weights=None, classes=classes
         )
-        return Segmenter(body, stride=32)
-    (encoder,) = rest
-    stride = int(kind.removeprefix("fcn").removesuffix("s"))
-    fc_channels = 4096 if encoder.startswith("vgg") else 0
-    return Segmenter(FCN(encoder, classes, stride=stride, fc_channels=fc_channels), stride=32)
+        stride, head = 32, getattr(body, "segmentation_head", None)
+    else:
+        (encoder,) = rest
+        skips = int(kind.removeprefix("fcn").removesuffix("s"))
+        fc_channels = 4096 if encoder.startswith("vgg") else 0
+        body = FCN(encoder, classes, stride=skips, fc_channels=fc_channels)
+        stride, head = 32, body.scores[0]
+    if stride > 1:
+        maps = getattr(getattr(body, "encoder", None), "out_channels", ())
+        if auxiliary and (len(maps) < 5 or not maps[4]):
+            raise InputError(
+                f"aux_weight: {name!r} has no features at 1/16 of the size; set it to 0."
+            )
+        channels = maps[4] if auxiliary else 0
+        if dropout and head is None:
+            raise InputError(
+                f"dropout: {name!r} has no score layer to drop channels of; set it to 0."
+            )
+        if dropout:
+            # A hook, so that the weights keep their names with and without.
+            head.register_forward_pre_hook(partial(_drop_channels, dropout))
+    head = FCNHead(channels, classes) if auxiliary else None
+    return Segmenter(body, stride, head)
+
+
+def _drop_channels(share: float, layer: nn.Module, inputs: tuple) -> Tensor:
+    return F.dropout2d(inputs[0], share, layer.training)
+
+
+def load_encoder(network: Segmenter, weights: str, name: str) -> None:
+    """Put an encoder's published weights into a network, from the cache or a download.
+
+    Parameters
+    ----------
+    network : one with an encoder of segmentation-models-pytorch
+    weights : their name there, such as 'imagenet'
+    name : the network's name, whose last part is the encoder's
+
+    Raises
+    ------
+    InputError : they cannot be had
+    """
+    encoder = name.rsplit(":", 1)[-1]
+    try:
+        donor = get_encoder(encoder, weights=weights)
+    except Exception as problem:  # a library's own, of any kind: no network, no such weights
+        cause = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise InputError(
+            f"pretrained: hub:{weights}: no such weights could be loaded for {encoder} "
+            f"({cause}). Without a network, put the encoder's state dict into a file and set "
+            "pretrained: file:PATH."
+        ) from None
+    network.body.encoder.load_state_dict(donor.state_dict())
+
+
+def check_hub(weights: str, network: str) -> None:
+    """Raise InputError unless a network's encoder is published with weights of this name."""
+    kind, *rest = network.split(":")
+    if kind.startswith("baseline"):
+        raise InputError(f"hub:{weights}: the baseline has no published weights; leave it out.")
+    encoder = rest[-1]
+    if encoder.startswith("tu-"):  # timm's have one set each, whatever the name
+        known = ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
+    else:
+        known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
+    if weights not in known:
+        raise InputError(f"hub:{weights}: {encoder} has no such weights.{nearest(weights, known)}")
 
 
 FORMS = {

@@ -5,11 +5,15 @@ import sys
 import warnings
 from pathlib import Path
 
-import nbformat
-from nbformat import NotebookNode
+# jsonschema would build a grammar of internationalised addresses, which takes two seconds each time
+# and which notebooks do not need; it goes on without.
+sys.modules.setdefault("rfc3987_syntax", None)
 
-from roadseg.recipe import InputError, nearest
-from roadseg.study import ROOT, Plan
+import nbformat  # noqa: E402
+from nbformat import NotebookNode  # noqa: E402
+
+from roadseg.recipe import InputError, nearest  # noqa: E402
+from roadseg.study import ROOT, Plan  # noqa: E402
 
 CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks")
 

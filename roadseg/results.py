@@ -11,12 +11,15 @@ import pandas as pd
 
 from roadseg import cost, data, metrics
 from roadseg.metrics import Confusion, Interval
-from roadseg.models import build
 from roadseg.recipe import InputError
-from roadseg.study import ROOT, Plan
-from roadseg.train import Record, default_device, device_name, precision_on
+from roadseg.runs import Record
+from roadseg.study import ROOT, Plan, Study
+from roadseg.train import default_device, device_name, make_network, precision_on
 
-TABLES = ("runs", "arms", "classes", "comparisons", "networks", "curves")
+TABLES = (
+    "runs", "arms", "classes", "comparisons", "class_effects", "noise", "networks", "curves",
+)  # fmt: skip
+LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,17 @@ class Results:
     Attributes
     ----------
     runs : one row per run: arm, seed, every knob, scores, cost in seconds, device, versions
-    arms : one row per study and arm: mIoU on test over seeds with its 95 % interval, on val, and
-        the name its runs are trained under (`trained_as`), which the tables below and `runs` use
+    arms : one row per study and arm: mIoU on test over seeds with its 95 % interval, on val,
+        forward passes per test image with their cost as a multiple of one, and the name its runs
+        are trained under (`trained_as`), which the tables below and `runs` use
     classes : one row per trained arm and class: mean IoU on test over seeds, share of test pixels
-    comparisons : one row per pair of arms of a study: paired difference with interval
-    networks : one row per network: parameters, multiply-adds, latency
+    comparisons : one row per comparison of a study: paired difference with its 95 % interval, p
+        alone and corrected (Holm) for the study's `tests`, the smallest true difference that would
+        have been found (`detectable`), and the verdict. Of networks all pairs; of tricks, the
+        comparisons that the study is made for (`trick` names it) and a ladder's two ends
+    class_effects : one row per trick and class: the same for the class's IoU
+    noise : one row per noise study: the spread over seeds of one recipe's score
+    networks : one row per architecture: parameters, multiply-adds, latency
     curves : one row per run and epoch
     """
 
@@ -38,6 +47,8 @@ class Results:
     arms: pd.DataFrame
     classes: pd.DataFrame
     comparisons: pd.DataFrame
+    class_effects: pd.DataFrame
+    noise: pd.DataFrame
     networks: pd.DataFrame
     curves: pd.DataFrame
 
@@ -60,7 +71,7 @@ class Results:
         if (against, arm) not in table.index:
             raise InputError(f"study {study} does not compare {arm} with {against}.")
         row = table.loc[(against, arm)].copy()
-        opposite = {"better": "worse", "worse": "better"}
+        opposite = {"better": "worse", "worse": "better", "helps": "hurts", "hurts": "helps"}
         row["arm"], row["against"] = arm, against
         row["difference"], row["low"], row["high"] = -row["difference"], -row["high"], -row["low"]
         row["verdict"] = opposite.get(row["verdict"], row["verdict"])
@@ -69,7 +80,14 @@ class Results:
     def best_of_each_network(self) -> pd.DataFrame:
         """Return each network's arm that scored best on val, with its cost, cheapest first."""
         best = self.arms.loc[self.arms.groupby("network")["val_miou"].idxmax()]
-        return best.merge(self.networks, on="network").sort_values("gmacs", ignore_index=True)
+        costs = best.merge(self.networks, on="network")
+        costs["gmacs"] *= costs["test_cost"]  # several passes per image cost what they cost
+        return costs.sort_values("gmacs", ignore_index=True)
+
+    def effects(self, study: str) -> pd.DataFrame:
+        """Return the comparisons of a study that judge a trick, in its order."""
+        table = self.comparisons
+        return table[(table["study"] == study) & table["trick"].fillna("").ne("")]
 
     def of(self, study: str) -> pd.DataFrame:
         """Return the rows of `arms` that belong to a study, in its order."""
@@ -91,21 +109,31 @@ def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:
 
 def collect(plan: Plan) -> Results:
     """Compute all tables from the records of the planned runs."""
-    records = {run: Record.read(plan.build / "runs" / run) for run in plan.runs}
+    records = {
+        arm: {seed: Record.read(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)}
+        for arm in plan.arms
+    }
     scenes = json.loads((plan.prepared / "scenes.json").read_text())
     blocks = data.blocks(scenes["splits"]["test"]["sequences"], plan.data["block"])
     names = scenes["classes"]
     tests = {
-        arm: np.stack([records[f"{arm}-s{seed}"].counts["test"] for seed in plan.seeds])
+        arm: np.stack([records[arm][seed].counts["test"] for seed in plan.seeds])
         for arm in plan.arms
     }
-    rows = {arm: _arm_row(plan, arm, records, tests[arm], blocks) for arm in plan.arms}
+    rows = {
+        arm: _arm_row(arm, [records[arm][seed] for seed in plan.seeds], tests[arm], blocks)
+        for arm in plan.arms
+    }
+    studies = plan.studies.values()
+    own = {s.name: {a: tests[plan.arm(r)] for a, r in s.arms.items()} for s in studies}
     return Results(
-        runs=pd.DataFrame([_run_row(plan, run, record) for run, record in records.items()]),
+        runs=pd.DataFrame(
+            [_run_row(arm, record) for arm in plan.arms for record in records[arm].values()]
+        ),
         arms=pd.DataFrame(
             [
                 {"study": study.name, "arm": arm, **rows[plan.arm(recipe)]}
-                for study in plan.studies.values()
+                for study in studies
                 for arm, recipe in study.arms.items()
             ]
         ),
@@ -113,18 +141,33 @@ def collect(plan: Plan) -> Results:
             [_class_rows(arm, tests[arm], names) for arm in plan.arms], ignore_index=True
         ),
         comparisons=pd.DataFrame(
+            [row for study in studies for row in _comparisons(study, own[study.name], blocks)]
+        ),
+        class_effects=pd.DataFrame(
             [
-                _comparison(study.name, arm, against, metrics.interval(a, blocks, minus=b), blocks)
-                for study in plan.studies.values()
-                for (against, b), (arm, a) in itertools.combinations(
-                    ((name, tests[plan.arm(recipe)]) for name, recipe in study.arms.items()), 2
-                )
-            ]
+                row
+                for study in studies
+                for row in _class_effects(study, own[study.name], blocks, names)
+            ],
+            columns=["study", "trick", "class", "share", "difference", "low", "high", "p",
+                     "p_corrected", "verdict"],
+        ),
+        noise=pd.DataFrame(
+            [
+                _noise_row(study.name, arm, list(records[plan.arm(recipe)].values()))
+                for study in studies
+                for arm, recipe in study.arms.items()
+                if study.kind == "noise"
+            ],
+            columns=["study", "arm", "seeds", "mean", "sd", "sd_low", "sd_high"],
         ),
         networks=_costs(plan, tuple(scenes["size"]), len(names)),
         curves=pd.concat(
-            [record.curve.assign(run=run, arm=run.rpartition("-s")[0])
-             for run, record in records.items()],
+            [
+                record.curve.assign(run=f"{arm}-s{seed}", arm=arm, seed=seed)
+                for arm in plan.arms
+                for seed, record in records[arm].items()
+            ],
             ignore_index=True,
         ),
     )  # fmt: skip
@@ -147,11 +190,16 @@ def reference() -> pd.DataFrame:
     return pd.read_csv(ROOT / "data" / "reference.csv")
 
 
-def _run_row(plan: Plan, run: str, record: Record) -> dict:
+def reference_ladder() -> pd.DataFrame:
+    """Return the course study's ladder of tricks: trick, mIoU (0..1) after it, source."""
+    return pd.read_csv(ROOT / "data" / "reference_ladder.csv")
+
+
+def _run_row(arm: str, record: Record) -> dict:
     val, test = (Confusion(record.counts[split].sum(0)) for split in ("val", "test"))
     return {
-        "run": run,
-        "arm": run.rpartition("-s")[0],
+        "run": f"{arm}-s{record.recipe.seed}",
+        "arm": arm,
         **dataclasses.asdict(record.recipe),
         "val_miou": val.miou,
         "test_miou": test.miou,
@@ -161,23 +209,24 @@ def _run_row(plan: Plan, run: str, record: Record) -> dict:
     }
 
 
-def _arm_row(plan: Plan, arm: str, records: dict, test: np.ndarray, blocks: np.ndarray) -> dict:
+def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarray) -> dict:
     score = _told(metrics.interval(test, blocks))
-    per_seed = metrics.miou(test.sum(1))
-    own = [records[f"{arm}-s{seed}"] for seed in plan.seeds]
+    recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
     return {
         "trained_as": arm,
-        "network": own[0].recipe.network,
+        "network": recipe.architecture,
         "test_miou": score.estimate,
         "low": max(score.low, 0.0),  # a score has no others; NaN stays
         "high": min(score.high, 1.0),
         "seeds": score.seeds,
         "blocks": len(np.unique(blocks)),
         "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
-        "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in own]),
+        "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in records]),
         "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
         "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
-        "train_seconds": np.median([r.about["seconds"] for r in own]),
+        "train_seconds": np.median([r.about["seconds"] for r in records]),
+        "test_passes": recipe.passes[0],
+        "test_cost": recipe.passes[1],
     }
 
 
@@ -200,85 +249,137 @@ def _told(found: Interval) -> Interval:
     return dataclasses.replace(found, low=np.nan, high=np.nan)
 
 
+def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray) -> list[dict]:
+    """Return the rows of `comparisons` that belong to a study.
+
+    Parameters
+    ----------
+    study : which arms are compared
+    tests : arm -> counts int64 (S, N, K, K)
+    blocks : int (N,)
+    """
+    asked = list(study.effects)
+    if study.kind == "networks":
+        asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
+    noise = _pooled(tests, metrics.miou)
+    found = [metrics.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
+    corrected = metrics.holm(np.array([each.p for each in found]))
+    rows = [
+        _comparison(study, pair, each, blocks, tests, p, len(asked))
+        for pair, each, p in zip(asked, found, corrected, strict=True)
+    ]
+    ends = list(tests)
+    if study.kind == "ladder" and len(ends) > 2:
+        pair = ("", ends[-1], ends[0])
+        whole = metrics.interval(tests[pair[1]], blocks, minus=tests[pair[2]], noise=noise)
+        rows.append(_comparison(study, pair, whole, blocks, tests, whole.p, 1))
+    return rows
+
+
+def _pooled(tests: dict[str, np.ndarray], measure) -> metrics.SeedNoise | None:
+    """Return the noise between seeds that a study's arms share; None with one seed.
+
+    With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
+    for many comparisons: see `metrics.interval`.
+    """
+    arms = list(tests.values())
+    return metrics.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
+
+
 def _comparison(
-    study: str, arm: str, against: str, difference: Interval, blocks: np.ndarray
+    study: Study,
+    pair: tuple[str, str, str],
+    difference: Interval,
+    blocks: np.ndarray,
+    tests: dict[str, np.ndarray],
+    corrected: float,
+    count: int,
 ) -> dict:
+    trick, arm, against = pair
+    per_seed = metrics.miou(tests[arm].sum(1)) - metrics.miou(tests[against].sum(1))
     difference = _told(difference)
     return {
-        "study": study,
+        "study": study.name,
+        "trick": trick,
         "arm": arm,
         "against": against,
         "difference": difference.estimate,
         "low": difference.low,
         "high": difference.high,
+        "p": difference.p,
+        "p_corrected": corrected,
+        "tests": count,
+        "detectable": metrics.detectable(difference, count),
+        "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
         "seeds": difference.seeds,
         "blocks": len(np.unique(blocks)),
-        "verdict": verdict(difference),
+        "verdict": verdict(difference.estimate, corrected, trick=bool(trick)),
     }
 
 
-def verdict(difference: Interval) -> str:
-    """Return 'better', 'worse', or 'no difference seen' if the interval includes zero."""
-    if not difference.excludes_zero:
-        return "no difference seen"
-    return "better" if difference.estimate > 0 else "worse"
-
-
-def points(difference: float) -> str:
-    """Return a difference of mIoU (0..1) in points, signed, with decimals until it is not zero."""
-    if np.isnan(difference):
-        return "unknown"
-    text = next(
-        (t for t in (f"{100 * difference:+.{n}f}" for n in (1, 2, 3)) if float(t)),
-        f"{100 * difference:+.1f}",
-    )
-    return text.replace("-", "−")
-
-
-def basis(row: pd.Series) -> str:
-    """Return what the interval of an arm or comparison rests on, in words."""
-    seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
-    if row["seeds"] == 1 and row["blocks"] == 1:
-        return f"{seeds}, test images of one block: no interval can be computed"
-    if row["seeds"] == 1:
-        return f"over test images alone, {seeds}"
-    return f"over {seeds} alone, test images of one block" if row["blocks"] == 1 else seeds
-
-
-def between(row: pd.Series) -> str:
-    """Return the interval of an arm's mIoU and what it rests on, in %."""
-    if np.isnan(row["low"]):
-        return basis(row)
-    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {basis(row)}"
-
-
-def sentence(row: pd.Series) -> str:
-    """Return a comparison in words, in points of mIoU (%)."""
-    size = 100 * row["difference"]
-    change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
-    if np.isnan(row["low"]):
-        return (
-            f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU here; "
-            f"whether they differ elsewhere cannot be told ({basis(row)})."
+def _class_effects(
+    study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray, names: list[str]
+) -> list[dict]:
+    """Return the rows of `class_effects` that belong to a study of tricks; see `_comparisons`."""
+    if not study.effects:
+        return []
+    noise = _pooled(tests, metrics.iou)
+    truth = next(iter(tests.values()))[0].sum(0).sum(1)
+    rows = [
+        {
+            "study": study.name,
+            "trick": trick,
+            "class": name,
+            "share": share,
+            "difference": each.estimate,
+            "low": _told(each).low,
+            "high": _told(each).high,
+            "p": each.p,
+        }
+        for trick, arm, against in study.effects
+        for name, share, each in zip(
+            names,
+            truth / truth.sum(),
+            metrics.class_intervals(tests[arm], blocks, minus=tests[against], noise=noise),
+            strict=True,
         )
-    interval = f"95 % interval {low} to {high}, {basis(row)}"
-    if row["verdict"] == "no difference seen":
-        return (
-            f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
-            f"{change} points of mIoU ({interval})."
-        )
-    return (
-        f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "
-        f"{'more' if size > 0 else 'less'} than **{row['against']}** ({interval})."
+        if share > 0
+    ]
+    corrected = metrics.holm(np.array([row["p"] for row in rows]))
+    return [
+        row | {"p_corrected": p, "verdict": verdict(row["difference"], p, trick=True)}
+        for row, p in zip(rows, corrected, strict=True)
+    ]
+
+
+def _noise_row(study: str, arm: str, records: list[Record]) -> dict:
+    scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
+    sd, low, high = metrics.sd_interval(scores)
+    return {
+        "study": study, "arm": arm, "seeds": len(scores), "mean": scores.mean(),
+        "sd": sd, "sd_low": low, "sd_high": high,
+    }  # fmt: skip
+
+
+def verdict(difference: float, p: float, *, trick: bool) -> str:
+    """Return what a comparison comes to, at a corrected p: none below 5 % is no difference seen."""
+    none, more, less = (
+        ("no effect seen", "helps", "hurts") if trick else ("no difference seen", "better", "worse")
     )
+    if not p < LEVEL:  # NaN too
+        return none
+    return more if difference > 0 else less
 
 
 def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return each network's cost at the study's image size, on the device at hand."""
     device = default_device()
     precision = precision_on(device)
-    names = dict.fromkeys(recipe.network for recipe in plan.arms.values())
-    networks = {name: build(name, classes) for name in names}
+    recipes = {recipe.architecture: recipe for recipe in plan.arms.values()}
+    networks = {
+        name: make_network(recipe.changed({"aux_weight": 0.0}), classes)  # for training only
+        for name, recipe in recipes.items()
+    }
     counted = {
         name: {
             "parameters": cost.parameters(network),

@@ -1,64 +1,31 @@
-"""The loop, visible once: a recipe and scenes in, a record out.
+"""The loop, visible once: a recipe and scenes in, a trained network out.
 
-Only this file wires a recipe's knobs to the machinery.
+This file wires a recipe's knobs to the machinery; `runs.py` those that say where it starts from.
 """
 
-import dataclasses
-import datetime
 import hashlib
-import json
+import math
 import platform
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from roadseg.augment import augment
 from roadseg.data import Scenes
-from roadseg.losses import segmentation_loss
+from roadseg.losses import balanced_weights, distillation_loss, segmentation_loss
 from roadseg.metrics import Confusion, count
 from roadseg.models import Segmenter, build
 from roadseg.recipe import InputError, Recipe
 
 CURVE_POINTS = 8  # how often the val score is taken during training, evenly spaced
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one run left behind.
-
-    Attributes
-    ----------
-    recipe : the settings
-    about : digest, data digest, device, versions, precision, seconds, memory
-    curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
-    counts : 'val' and 'test', int64 (N, K, K) per image
-    """
-
-    recipe: Recipe
-    about: dict
-    curve: pd.DataFrame
-    counts: dict[str, np.ndarray]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Record":
-        """Read a record; the InputError of a missing one says how to make it."""
-        if not (folder / "record.json").is_file():
-            raise InputError(f"{folder}: holds no finished run. Run 'make report' first.")
-        record = json.loads((folder / "record.json").read_text())
-        with np.load(folder / "counts.npz") as counts:
-            counts = {split: counts[split].astype(np.int64) for split in counts.files}
-        curve = pd.read_csv(folder / "curve.csv")
-        return cls(Recipe.of(record["recipe"]), record["about"], curve, counts)
 
 
 def stream(seed: int, purpose: str) -> int:
@@ -81,19 +48,22 @@ def batches(n: int, size: int, rng: Generator) -> Iterator[Tensor]:
 
 
 def lr_factor(step: int, recipe: Recipe) -> float:
-    """Return the factor on `lr` at a step (0-based): linear warm-up, then fixed or poly decay.
+    """Return the factor on `lr` at a step (0-based): linear warm-up, then the schedule.
 
     Source
     ------
-    Chen et al. 2018 (DeepLab), section 4.1: (1 - step / steps) ** power. With warm-up, the decay
-    starts where the warm-up ends.
+    Chen et al. 2018 (DeepLab), section 4.1: (1 - step / steps) ** power. Loshchilov & Hutter 2017,
+    eq. 5: half a cosine, `cycles` times, each as long as the others (T_mult = 1, minimum 0). With
+    warm-up, either starts where the warm-up ends.
     """
     if step < recipe.warmup_steps:
         return (step + 1) / (recipe.warmup_steps + 1)
-    if recipe.schedule == "fixed":
-        return 1.0
     done = (step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)
-    return (1 - done) ** recipe.poly_power
+    if recipe.schedule == "poly":
+        return (1 - done) ** recipe.poly_power
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * (done * recipe.cycles % 1))) / 2
+    return 1.0
 
 
 def precision_on(device: torch.device, precision: str = "auto") -> str:
@@ -113,12 +83,22 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def make_network(recipe: Recipe, classes: int) -> Segmenter:
+    """Build the network that a recipe describes, with random weights."""
+    return build(
+        recipe.network, classes, batch_norm=recipe.batch_norm, residual=recipe.residual,
+        dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0,
+    )  # fmt: skip
+
+
 def train(
     recipe: Recipe,
     scenes: Scenes,
     val: Scenes,
     *,
     device: torch.device,
+    start: Callable[[Segmenter], None] | None = None,
+    teacher: Segmenter | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[Segmenter, pd.DataFrame, float]:
     """Train the network that `recipe` describes.
@@ -129,12 +109,14 @@ def train(
     scenes : what it learns from; held on the device as uint8
     val : scored for the curve only, never to choose a checkpoint
     device : where it runs
+    start : changes the network's first weights, if given
+    teacher : network whose logits the recipe's distillation aims at
     say : receives one line per epoch
 
     Returns
     -------
-    network : at the last step, in eval mode
-    curve : see `Record`
+    network : at the last step, or its moving average, in eval mode
+    curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
     seconds : time spent in training steps, without scoring
 
     Raises
@@ -143,12 +125,23 @@ def train(
     """
     bf16 = precision_on(device, recipe.precision) == "bf16"
     torch.manual_seed(stream(recipe.seed, "init"))
-    network = build(recipe.network, len(scenes.classes))
+    network = make_network(recipe, len(scenes.classes))
+    if start:
+        start(network)
     network = network.to(device, memory_format=torch.channels_last).train()
+    averaged = None
+    if recipe.ema_decay:
+        keep = get_ema_multi_avg_fn(recipe.ema_decay)
+        averaged = AveragedModel(network, multi_avg_fn=keep, use_buffers=True)
     torch.manual_seed(stream(recipe.seed, "dropout"))
     order = Generator().manual_seed(stream(recipe.seed, "order"))
     chance = Generator().manual_seed(stream(recipe.seed, "augment"))
 
+    class_weights = None
+    if recipe.class_balance:
+        pixels = np.bincount(np.ravel(scenes.labels), minlength=256)[: len(scenes.classes)]
+        weights = balanced_weights(pixels, recipe.class_balance)
+        class_weights = torch.from_numpy(weights).float().to(device)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     optimizer = kind(
         network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
@@ -166,16 +159,34 @@ def train(
         x, y = augment(
             images[chosen], labels[chosen], chance,
             flip=recipe.flip, scale_jitter=recipe.scale_jitter, colour_jitter=recipe.colour_jitter,
+            hue_jitter=recipe.hue_jitter, crop=recipe.crop, size_jitter=recipe.size_jitter,
         )  # fmt: skip
-        x = x.contiguous(memory_format=torch.channels_last)
+        x, y = x.contiguous(memory_format=torch.channels_last), y.long()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(x)
-        loss = segmentation_loss(logits, y.long())
+            if recipe.aux_weight:
+                logits, auxiliary_logits = network.with_auxiliary(x)
+            else:
+                logits = network(x)
+        loss = segmentation_loss(
+            logits, y, class_weights=class_weights, label_smoothing=recipe.label_smoothing,
+            focal_gamma=recipe.focal_gamma, ohem_threshold=recipe.ohem_threshold,
+            ohem_kept=recipe.ohem_kept, dice_weight=recipe.dice_weight,
+            lovasz_weight=recipe.lovasz_weight,
+        )  # fmt: skip
+        if recipe.aux_weight:
+            loss = loss + recipe.aux_weight * segmentation_loss(auxiliary_logits, y)
+        if recipe.distill_weight:
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                wanted = teacher(x)
+            gap = distillation_loss(logits, wanted, recipe.distill_temperature)
+            loss = loss + recipe.distill_weight * gap
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         lr = scheduler.get_last_lr()[0]
         optimizer.step()
         scheduler.step()
+        if averaged:
+            averaged.update_parameters(network)
         losses.append(loss.detach())  # read once per epoch: reading makes a GPU wait
 
         if step % epoch_steps == 0 or step == recipe.steps:
@@ -189,13 +200,15 @@ def train(
             row = {"step": step, "loss": mean_loss, "lr": lr, "val_miou": np.nan}
             taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
             if step * CURVE_POINTS >= recipe.steps * (taken + 1) or step == recipe.steps:
-                counts, _ = evaluate(network, val, device, recipe)
+                best = averaged.module if averaged else network
+                counts, _ = evaluate(best, val, device, recipe.training)
                 row["val_miou"] = Confusion(counts.sum(0)).miou
             curve.append(row)
             say(_line(row, recipe, epoch_steps, seconds))
             network.train()
             losses, started = [], time.perf_counter()
-    return network.eval(), pd.DataFrame(curve), seconds
+    best = averaged.module if averaged else network
+    return best.eval(), pd.DataFrame(curve), seconds
 
 
 def _line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:
@@ -227,67 +240,47 @@ def evaluate(
         y = torch.from_numpy(np.array(scenes.labels[first : first + 8])).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            best = network(x).argmax(1)
+            if recipe.test_scales == (1.0,) and not recipe.test_flip:
+                best = network(x).argmax(1)
+            else:
+                best = averaged_probabilities(
+                    network, x, recipe.test_scales, flip=recipe.test_flip
+                ).argmax(1)
         counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
         predictions.append(best.to(torch.uint8).cpu().numpy())
     return np.concatenate(counts), np.concatenate(predictions)
 
 
-def run(
-    recipe: Recipe,
-    prepared: Path,
-    folder: Path,
-    *,
-    device: torch.device | None = None,
-    say: Callable[[str], None] = print,
-) -> Record:
-    """Train one recipe on prepared scenes, score it once on val and test, and write its record.
+def averaged_probabilities(
+    network: Callable[[Tensor], Tensor], images: Tensor, scales: tuple[float, ...], *, flip: bool
+) -> Tensor:
+    """Return class probabilities float (N, K, H, W), averaged over sizes and mirror images.
 
     Parameters
     ----------
-    recipe : the run's settings
-    prepared : folder of the prepared scenes
-    folder : receives record.json, curve.csv, counts.npz, predictions.npz (test, uint8 (N, H, W))
-        and weights.pt; it appears when all of them are written, an old one is replaced then
+    network : images (N, 3, h, w) -> logits (N, K, h, w)
+    images : (N, 3, H, W), uint8 or float in 0..255
+    scales : factors on the images' size
+    flip : whether each size is also seen mirrored
+
+    Source
+    ------
+    Chen et al. 2018 (DeepLab), section 4.1, averages as here; there the maximum is taken for
+    multi-scale inputs in training.
     """
-    device = device or default_device()
-    splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
-    say(f"{recipe.network}, seed {recipe.seed}, {recipe.steps} steps, on {device_name(device)}")
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    network, curve, seconds = train(recipe, splits["train"], splits["val"], device=device, say=say)
-    scored = {split: evaluate(network, splits[split], device, recipe) for split in ("val", "test")}
-    height, width = splits["train"].labels.shape[1:]
-    about = {
-        "digest": recipe.digest,
-        "data_digest": splits["train"].digest,
-        "train_images": len(splits["train"]),
-        "height": height,
-        "width": width,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "precision": precision_on(device, recipe.precision),
-        "seconds": round(seconds, 2),
-        "images_per_second": round(recipe.steps * recipe.batch_size / seconds, 2),
-        "peak_memory_mib": peak_memory(device),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "segmentation-models-pytorch", "timm")},
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    work = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    content = {"recipe": dataclasses.asdict(recipe), "about": about}
-    (work / "record.json").write_text(json.dumps(content, indent=1) + "\n")
-    curve.to_csv(work / "curve.csv", index=False)
-    np.savez_compressed(
-        work / "counts.npz", **{s: c.astype(np.int32) for s, (c, _) in scored.items()}
-    )
-    np.savez_compressed(work / "predictions.npz", test=scored["test"][1])
-    torch.save(network.state_dict(), work / "weights.pt")
-    shutil.rmtree(folder, ignore_errors=True)
-    work.rename(folder)
-    return Record.read(folder)
+    size, total = images.shape[-2:], 0.0
+    for scale in scales:
+        x = images.float()
+        if scale != 1:
+            small = [max(round(scale * side), 1) for side in size]
+            x = F.interpolate(x, size=small, mode="bilinear", antialias=scale < 1)
+        for mirrored in (False, True) if flip else (False,):
+            logits = network(x.flip(-1) if mirrored else x).float()
+            logits = logits.flip(-1) if mirrored else logits
+            if logits.shape[-2:] != size:
+                logits = F.interpolate(logits, size=size, mode="bilinear")
+            total = total + logits.softmax(1)
+    return total / (len(scales) * (2 if flip else 1))
 
 
 def device_name(device: torch.device) -> str:

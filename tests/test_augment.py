@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from roadseg.augment import augment
+from roadseg.augment import augment, hue_rotations
 
 
 def rng(seed=0):
@@ -76,5 +76,61 @@ def test_one_trick_more_leaves_the_draws_of_the_others(batch):
     first = rng(1)
     augment(*batch, first, flip=0.5)
     second = rng(1)
-    augment(*batch, second, flip=0.5, scale_jitter=2.0, colour_jitter=0.3)
+    augment(*batch, second, flip=0.5, scale_jitter=2.0, colour_jitter=0.3, hue_jitter=20, crop=0.5,
+            size_jitter=1.5)  # fmt: skip
     assert torch.equal(first.get_state(), second.get_state())
+
+
+def test_a_crop_is_a_window_of_the_image(batch):
+    """Pixels are not resampled: each crop occurs in its image, with its labels."""
+    images, labels = batch
+    cropped, moved = augment(images, labels, rng(), crop=0.5)
+    h, w = round(0.5 * labels.shape[1]), round(0.5 * labels.shape[2])
+    assert cropped.shape[-2:] == moved.shape[-2:] == (h, w)
+    for image, label, small, seen in zip(images, labels, cropped, moved, strict=True):
+        windows = label.unfold(0, h, 1).unfold(1, w, 1)
+        y, x = (windows == seen).all(-1).all(-1).nonzero()[0].tolist()
+        assert torch.equal(image[:, y : y + h, x : x + w], small)
+    again, _ = augment(images, labels, rng(1), crop=0.5)
+    assert not torch.equal(again, cropped)
+
+
+def test_crops_reach_every_edge():
+    labels = torch.arange(40).view(1, 4, 10).repeat(300, 1, 1).to(torch.uint8)
+    images = labels[:, None].repeat(1, 3, 1, 1)
+    _, moved = augment(images, labels, rng(), crop=0.5)
+    assert set(moved[:, 0, 0].tolist()) == {10 * y + x for y in range(3) for x in range(6)}
+
+
+def test_a_whole_batch_changes_its_size_and_labels_go_along():
+    labels = torch.zeros(2, 60, 80, dtype=torch.uint8)
+    labels[:, :, 40:] = 1
+    images = (labels[:, None] * 255).repeat(1, 3, 1, 1)
+    sizes = set()
+    generator = rng()
+    for _ in range(20):
+        resized, moved = augment(images, labels, generator, size_jitter=2.0)
+        h, w = moved.shape[1:]
+        sizes.add((h, w))
+        assert resized.shape == (2, 3, h, w) and w / h == pytest.approx(80 / 60, rel=0.05)
+        assert 30 <= h <= 120
+        assert set(moved.unique().tolist()) == {0, 1}  # all of it stays in view
+        white = resized[:, 0] > 127.5
+        assert (white == (moved == 1)).float().mean() > 0.97
+    assert len(sizes) > 10
+
+
+def test_hue_turns_about_the_grey_axis():
+    grey = torch.full((1, 3, 2, 2), 90.0)
+    same, _ = augment(grey, torch.zeros(1, 2, 2, dtype=torch.uint8), rng(), hue_jitter=180)
+    torch.testing.assert_close(same, grey)
+    third = hue_rotations(torch.tensor([2 * torch.pi / 3]))[0]
+    torch.testing.assert_close(third @ torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6, rtol=0)
+    turned = hue_rotations(torch.tensor([0.7, -1.2]))
+    torch.testing.assert_close(turned @ turned.mT, torch.eye(3).expand(2, 3, 3), atol=1e-6, rtol=0)
+
+
+def test_zoom_and_crop_together_keep_the_crop_s_size(batch):
+    images, labels = augment(*batch, rng(), crop=0.75, scale_jitter=1.5, flip=0.5)
+    expected = tuple(round(0.75 * side) for side in batch[1].shape[1:])
+    assert images.shape[-2:] == labels.shape[-2:] == expected

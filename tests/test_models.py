@@ -3,7 +3,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from roadseg import cost
-from roadseg.models import MEAN, STD, Baseline, build, check_name
+from roadseg.models import MEAN, STD, Baseline, build, check_hub, check_name
 from roadseg.recipe import InputError
 
 NAMES = [
@@ -116,3 +116,110 @@ def test_unknown_networks_name_the_nearest(name, message):
 def test_an_image_too_small_for_the_baseline_is_refused():
     with pytest.raises(InputError, match="32 x 64: the baseline needs at least 33 pixels"):
         build("baseline:0.1", 3)(torch.zeros(1, 3, 32, 64))
+
+
+OPTIONS = [
+    ("baseline:0.1", {"batch_norm": True}), ("baseline:0.1", {"residual": True}),
+    ("baseline-unpool:0.1", {"batch_norm": True, "residual": True, "auxiliary": True}),
+    ("baseline:0.1", {"auxiliary": True}), ("fcn8s:tu-resnet10t", {"dropout": 0.3, "auxiliary": True}),
+    ("smp:unet:resnet18", {"dropout": 0.3, "auxiliary": True}),
+    ("smp:segformer:mit_b0", {"dropout": 0.3, "auxiliary": True}),
+    ("smp:deeplabv3plus:resnet18", {"auxiliary": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS)
+def test_options_take_any_size_and_give_gradients_everywhere(name, options):
+    network = build(name, 5, **options).train()
+    images = torch.rand(2, 3, 70, 90) * 255
+    outputs = network.with_auxiliary(images) if network.auxiliary else (network(images),)
+    assert all(logits.shape == (2, 5, 70, 90) for logits in outputs)
+    sum(logits.sum() for logits in outputs).backward()
+    assert not [n for n, p in network.named_parameters() if p.grad is None]
+    with torch.no_grad():
+        assert network.eval()(images).shape == (2, 5, 70, 90)
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS)
+def test_options_leave_the_other_weights_as_they_were(name, options):
+    """Two arms of one seed, with and without, start from the same weights."""
+    starts = []
+    for chosen in ({}, options):
+        torch.manual_seed(7)
+        network = build(name, 5, **chosen)
+        kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+        layers = [m.weight for m in network.body.modules() if isinstance(m, kinds)]
+        starts.append(layers)
+    plain, changed = starts
+    known = {tuple(w.flatten()[:50].tolist()) for w in changed}
+    assert all(tuple(w.flatten()[:50].tolist()) in known for w in plain)
+
+
+def test_the_auxiliary_head_sees_the_features_at_a_sixteenth():
+    network = build("fcn8s:tu-resnet10t", 5, auxiliary=True).eval()
+    images = torch.rand(1, 3, 64, 96) * 255
+    x = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    with torch.no_grad():
+        features = network.body.encoder(x)[4]
+        assert features.shape[-2:] == (4, 6)
+        small = network.auxiliary(features)
+        expected = torch.nn.functional.interpolate(small, size=(64, 96), mode="bilinear")
+        main, extra = network.with_auxiliary(images)
+        torch.testing.assert_close(extra, expected)
+        torch.testing.assert_close(main, network(images))
+
+
+def test_batch_norm_comes_before_each_relu_of_the_baseline():
+    body = Baseline(5, width=0.1, batch_norm=True)
+    for chain in [*body.blocks, body.scores]:
+        kinds = [type(layer).__name__ for layer in chain]
+        assert all(kinds[i - 1] == "BatchNorm2d" for i, kind in enumerate(kinds) if kind == "ReLU")
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in body.modules()) == 7
+
+
+def test_a_residual_block_adds_its_input():
+    body = Baseline(5, width=0.1, residual=True).eval()
+    for block in body.blocks:  # blocks that give zero: only the shortcuts are left
+        for layer in block:
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.zeros_(layer.weight)
+                torch.nn.init.zeros_(layer.bias)
+    seen = []
+    body.pool.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        body(x)
+        torch.testing.assert_close(seen[0], torch.relu(body.shortcuts[0](x)))
+        assert (seen[3] > 0).any()
+
+
+def test_dropout_acts_in_training_alone_and_on_whole_channels():
+    network = build("fcn8s:tu-resnet10t", 5, dropout=0.5)
+    read, made = [], []
+    network.body.scores[0].register_forward_hook(lambda _m, inputs, _o: read.append(inputs[0]))
+    network.body.encoder.register_forward_hook(lambda _m, _i, maps: made.append(maps[5]))
+    with torch.no_grad():
+        network.train()(torch.rand(4, 3, 64, 64) * 255)
+        network.eval()(torch.rand(1, 3, 64, 64) * 255)
+    alive = (made[0].flatten(2) != 0).any(2)
+    kept = (read[0].flatten(2) != 0).any(2)
+    assert 0.4 < kept[alive].float().mean() < 0.6 and not kept[~alive].any()
+    torch.testing.assert_close(read[0][kept], 2 * made[0][kept])
+    torch.testing.assert_close(read[1], made[1])
+    assert list(network.state_dict()) == list(build("fcn8s:tu-resnet10t", 5).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("network", "weights", "message"),
+    [
+        ("fcn8s:resnet18", "imagnet", "hub:imagnet: resnet18 has no such weights. Did you mean 'imagenet'?"),
+        ("fcn8s:tu-resnet10t", "imgnet", "hub:imgnet: tu-resnet10t has no such weights."),
+        ("baseline", "imagenet", "hub:imagenet: the baseline has no published weights; leave it out."),
+    ],
+)  # fmt: skip
+def test_published_weights_are_known_by_name(network, weights, message):
+    if network.startswith("fcn8s"):
+        check_hub("imagenet", network)
+    with pytest.raises(InputError) as caught:
+        check_hub(weights, network)
+    assert str(caught.value).startswith(message)

@@ -26,9 +26,9 @@ LAYERS = [
     {"data", "fetch"},
     {"augment", "losses", "metrics", "models", "cost", "study", "survey", "layout"},
     {"train", "figures", "folder"},
-    {"results", "notebook", "sources"},
-    {"check"},
-    {"prepare", "start"},
+    {"runs", "notebook", "sources"},
+    {"results", "forecast", "check"},
+    {"words", "prepare", "start"},
     {"__main__"},
 ]
 
@@ -55,11 +55,11 @@ def test_imports_point_one_way():
 
 
 def test_every_knob_is_wired():
-    """Each knob of Recipe is read in train.py; one that is not would silently do nothing."""
-    tree = ast.parse((ROOT / "roadseg/train.py").read_text())
+    """Each knob is read where networks are trained; one that is not would silently do nothing."""
     read = {
         node.attr
-        for node in ast.walk(tree)
+        for module in ("train", "runs")
+        for node in ast.walk(ast.parse((ROOT / f"roadseg/{module}.py").read_text()))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "recipe"
@@ -71,8 +71,8 @@ def pipeline(folder: Path) -> dict:
     return YAML(typ="safe").load((folder / "dvc.yaml").read_text())["stages"]
 
 
-def test_training_depends_on_what_train_imports():
-    closure, queue = set(), ["train"]
+def test_training_depends_on_what_it_imports():
+    closure, queue = set(), ["runs"]
     while queue:
         module = queue.pop()
         if module not in closure:
@@ -97,10 +97,19 @@ def test_each_study_has_the_same_pipeline_and_a_current_plan(folder):
     assert ROOT / plan.plan == folder / "plan.yaml"
 
 
+def test_weights_are_shared_by_the_same_code_only():
+    """What a training's key hashes is what its stage depends on."""
+    text = (ROOT / "roadseg/runs.py").read_text()
+    hashed = set(ast.literal_eval(re.search(r"modules = (\([^)]*\))", text)[1]))
+    deps = pipeline(ROOT)["train"]["do"]["deps"]
+    assert {f"roadseg/{module}.py" for module in hashed} == {d for d in deps if d.startswith("roadseg/")}
+
+
 def test_the_pipeline_runs_every_notebook_there_is():
     names = {p.stem for p in NOTEBOOKS}
-    assert set(pipeline(ROOT)["notebook"]["foreach"]) == names
-    assert set(pipeline(ROOT)["chapter"]["foreach"]) == names - {"train"}
+    stages = pipeline(ROOT)
+    outs = {stage: {Path(out).stem for out in stages[stage]["outs"]} for stage in ("notebooks", "chapters")}
+    assert outs["notebooks"] == names and outs["chapters"] == names - {"train"}
     assert {*CHAPTERS, "report", "train"} == names
 
 

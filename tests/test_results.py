@@ -5,61 +5,82 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roadseg import results, study
+from roadseg import metrics, results, study, words
 from roadseg.metrics import Confusion, Interval
-from roadseg.recipe import InputError, Recipe
-from roadseg.train import Record
+from roadseg.recipe import InputError
+from roadseg.runs import Record
 
 
 def test_verdicts():
-    assert results.verdict(Interval(0.02, 0.01, 0.03, 3)) == "better"
-    assert results.verdict(Interval(-0.02, -0.03, -0.01, 3)) == "worse"
-    assert results.verdict(Interval(0.02, -0.01, 0.05, 3)) == "no difference seen"
+    assert results.verdict(0.02, 0.01, trick=False) == "better"
+    assert results.verdict(-0.02, 0.049, trick=False) == "worse"
+    assert results.verdict(0.02, 0.05, trick=False) == "no difference seen"
+    assert results.verdict(0.02, 0.01, trick=True) == "helps"
+    assert results.verdict(-0.02, 0.01, trick=True) == "hurts"
+    assert results.verdict(0.02, np.nan, trick=True) == "no effect seen"
 
 
-def row(difference, low, high, seeds=3, blocks=9):
-    found = Interval(difference, low, high, seeds)
+def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
+    p = (0.5 if low <= 0 <= high else 0.01) if p is None else p
     return {
-        "study": "s", "arm": "b-2", "against": "a-1", "difference": difference, "low": low,
-        "high": high, "seeds": seeds, "blocks": blocks, "verdict": results.verdict(found),
+        "study": "s", "trick": trick, "arm": "b-2", "against": "a-1", "difference": difference,
+        "low": low, "high": high, "seeds": seeds, "blocks": blocks, "p": p, "p_corrected": p,
+        "tests": tests, "verdict": results.verdict(difference, p, trick=bool(trick)),
     }  # fmt: skip
 
 
 def test_a_bound_near_zero_keeps_its_sign():
-    assert "interval +0.05 to +6.2" in results.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
-    assert "interval −0.004 to" in results.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+    assert "interval +0.05 to +6.2" in words.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "interval −0.004 to" in words.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
 
 
 def tables(rows):
     empty = pd.DataFrame()
-    return results.Results(empty, empty, empty, pd.DataFrame(rows), empty, empty)
+    return results.Results(*[pd.DataFrame(rows) if name == "comparisons" else empty
+                             for name in results.TABLES])  # fmt: skip
 
 
 def test_sentences_say_what_the_interval_says():
-    assert results.sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
+    assert words.sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
         "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % interval +1.2 to +5.0, 3 seeds)."
     )
-    assert "3.1 points of mIoU less than" in results.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
-    assert results.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
+    assert "3.1 points of mIoU less than" in words.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
+    assert words.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
         "Between **b-2** and **a-1** no difference was seen: +1.1 points of mIoU "
         "(95 % interval −1.0 to +3.2, over test images alone, 1 seed)."
     )
 
 
 def test_sentences_say_what_the_interval_rests_on():
-    assert results.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1))).endswith(
+    assert words.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1))).endswith(
         "(95 % interval +1.0 to +3.0, over 3 seeds alone, test images of one block)."
     )
-    assert results.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1))) == (
+    assert words.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1))) == (
         "**b-2** and **a-1** differ by +44.1 points of mIoU here; whether they differ elsewhere "
         "cannot be told (1 seed, test images of one block: no interval can be computed)."
     )
     known = pd.Series({"low": 0.012, "high": 0.5, "seeds": 3, "blocks": 25})
-    assert results.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
+    assert words.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
     unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
-    assert results.between(unknown) == results.basis(unknown)
-    assert results.basis(unknown) == "1 seed, test images of one block: no interval can be computed"
+    assert words.between(unknown) == words.basis(unknown)
+    assert words.basis(unknown) == "1 seed, test images of one block: no interval can be computed"
     assert results._told(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
+
+
+def test_an_interval_that_excludes_zero_decides_nothing_among_many():
+    told = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
+    assert words.trick_sentence(told) == (
+        "**flip**: no effect seen (+3.1 points of mIoU, 95 % interval +0.2 to +6.0). Alone, this "
+        "interval excludes zero; among 8 tricks one such is no longer rare by chance "
+        "(p = 0.21 after correction)."
+    )
+    assert "among 8 comparisons" in words.sentence(told)
+    clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
+    assert words.trick_sentence(clear) == (
+        "**flip** hurts: −3.1 points of mIoU, 95 % interval −6.0 to −0.2."
+    )
+    none = pd.Series(row(0.001, -0.002, 0.006, trick="flip", tests=8))
+    assert words.trick_sentence(none).endswith("95 % interval −0.2 to +0.6).")
 
 
 def test_a_comparison_reads_both_ways():
@@ -95,10 +116,12 @@ def plan(tmp_path, monkeypatch):
         remarks: [],
         data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
                counts: {train: 1, val: 1, test: 4}},
-        base: {network: "fcn8s:tu-resnet10t", steps: 2}, tricks: {f: {knobs: {flip: 0.5}}},
+        base: {network: "fcn8s:tu-resnet10t", steps: 2}, tricks: {f: {knobs: {flip: 0.5}}, t: {knobs: {test_flip: true}}},
         studies: {heads: {question: q, networks: {baseline: "baseline:0.05",
                           fcn: "fcn8s:tu-resnet10t"}},
-                  ladder: {question: q, start: fcn, ladder: [f]}}}"""
+                  ladder: {question: q, start: fcn, ladder: [f]},
+                  each: {question: q, start: fcn, alone: [f, t]},
+                  spread: {question: q, start: fcn, noise: [3, 4, 5]}}}"""
     )
     monkeypatch.setattr(study, "ROOT", tmp_path)
     plan = study.load("params.yaml")
@@ -108,30 +131,31 @@ def plan(tmp_path, monkeypatch):
         json.dumps({"size": [64, 64], "classes": ["x", "y"], "splits": splits})
     )
     rng = np.random.default_rng(0)
-    right = {"baseline": 0.5, "fcn": 0.7, "with-f": 0.6}
-    for run, differences in plan.runs.items():
-        share = right[run.rpartition("-s")[0]]
-        counts = {}
-        for split, n in (("val", 1), ("test", 4)):
-            hits = rng.binomial(1000, share, (n, 2))
-            counts[split] = np.stack([[[a, 1000 - a], [1000 - b, b]] for a, b in hits]).astype(
-                np.int32
-            )
-        folder = plan.build / "runs" / run
-        folder.mkdir(parents=True)
-        about = {"seconds": 1.0, "device": "d"}
-        recipe = dataclasses.asdict(Recipe.of(differences))
-        (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
-        (folder / "curve.csv").write_text("step,loss,lr,val_miou\n2,0.5,0.1,0.4\n")
-        np.savez_compressed(folder / "counts.npz", **counts)
+    right = {"baseline": 0.5, "fcn": 0.7, "with-f": 0.6, "fcn-t": 0.8}
+    for arm in plan.arms:
+        for seed in plan.seeds_of(arm):
+            counts = {}
+            for split, n in (("val", 1), ("test", 4)):
+                hits = rng.binomial(1000, right[arm], (n, 2))
+                counts[split] = np.stack(
+                    [[[a, 1000 - a], [1000 - b, b]] for a, b in hits]
+                ).astype(np.int32)
+            folder = plan.folder(arm, seed)
+            folder.mkdir(parents=True)
+            about = {"seconds": 1.0, "device": "d", "weights_of": "fcn-s3" if arm == "fcn-t" else ""}
+            recipe = dataclasses.asdict(plan.arms[arm].changed({"seed": seed}))
+            (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
+            (folder / "curve.csv").write_text("step,loss,lr,val_miou\n2,0.5,0.1,0.4\n")
+            np.savez_compressed(folder / "counts.npz", **counts)
     return plan
 
 
 def test_the_tables_are_computed_from_the_right_runs(plan):
     found = results.collect(plan)
     score = {
-        run: Confusion(Record.read(plan.build / "runs" / run).counts["test"].sum(0)).miou
-        for run in plan.runs
+        f"{arm}-s{seed}": Confusion(Record.read(plan.folder(arm, seed)).counts["test"].sum(0)).miou
+        for arm in plan.arms
+        for seed in plan.seeds_of(arm)
     }
     for row in found.runs.itertuples():
         assert row.test_miou == pytest.approx(score[row.run])
@@ -145,12 +169,66 @@ def test_the_tables_are_computed_from_the_right_runs(plan):
     assert up["difference"] == pytest.approx(by_hand) and by_hand > 0.1
     down = found.difference("ladder", "with-f", "fcn")
     assert down["difference"] < 0 and down["low"] < down["difference"] < down["high"]
-    assert len(found.comparisons) == 2 and len(found.networks) == 2
-    best = found.best_of_each_network()
-    assert list(best.arm) == ["baseline", "fcn"]
+    assert len(found.comparisons) == 1 + 1 + 2 and len(found.networks) == 2
+    best = found.best_of_each_network().set_index("network")
+    assert best.arm["baseline:0.05"] == "baseline"
+    twice = found.networks.set_index("network").gmacs["fcn8s:tu-resnet10t"] * 2
+    assert best.loc["fcn8s:tu-resnet10t", "test_cost"] == 2  # the mirrored one scores best on val
+    assert best.loc["fcn8s:tu-resnet10t", "gmacs"] == pytest.approx(twice)
+
+
+def test_tricks_are_judged_together_and_their_noise_is_pooled(plan):
+    found = results.collect(plan)
+    own = found.effects("each")
+    assert list(own.trick) == ["f", "t"] and list(own.tests) == [2, 2]
+    assert list(found.effects("ladder").trick) == ["f"] and not len(found.effects("heads"))
+    tests = {
+        arm: np.stack([Record.read(plan.folder(arm, s)).counts["test"] for s in plan.seeds])
+        for arm in ("fcn", "with-f", "fcn-t")
+    }
+    noise = metrics.seed_noise(list(tests.values()), metrics.miou)
+    by_hand = [
+        metrics.interval(tests[arm], np.arange(4), minus=tests["fcn"], noise=noise)
+        for arm in ("with-f", "fcn-t")
+    ]
+    np.testing.assert_allclose(own.p, [each.p for each in by_hand])
+    np.testing.assert_allclose(own.low, [each.low for each in by_hand])
+    np.testing.assert_allclose(own.p_corrected, metrics.holm(own.p.to_numpy()))
+    assert (own.p_corrected >= own.p).all()
+    np.testing.assert_allclose(own.detectable, [metrics.detectable(each, 2) for each in by_hand])
+    signs = np.where(own.difference > 0, "helps", "hurts")
+    expected = np.where(own.p_corrected < 0.05, signs, "no effect seen")
+    assert list(own.verdict) == list(expected) and "hurts" in expected
+
+
+def test_classes_are_corrected_over_tricks_and_classes(plan):
+    table = results.collect(plan).class_effects
+    each = table[table.study == "each"]
+    assert list(zip(each.trick, each["class"], strict=True)) == [
+        ("f", "x"), ("f", "y"), ("t", "x"), ("t", "y")
+    ]  # fmt: skip
+    np.testing.assert_allclose(each.p_corrected, metrics.holm(each.p.to_numpy()))
+    np.testing.assert_allclose(each.share, 0.5)
+
+
+def test_a_noise_study_has_its_own_seeds(plan):
+    found = results.collect(plan)
+    scores = [
+        Confusion(Record.read(plan.folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5)
+    ]
+    (row,) = found.noise.itertuples()
+    assert (row.arm, row.seeds) == ("fcn", 3)
+    assert row.sd == pytest.approx(np.std(scores, ddof=1)) and row.sd_low < row.sd < row.sd_high
+    arm = found.arms[found.arms.trained_as == "fcn"].iloc[0]
+    assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
+
+
+def test_tables_read_back(plan):
+    found = results.collect(plan)
     results.write(found, plan.results)
     again = results.Results.read(plan)
-    pd.testing.assert_frame_equal(again.comparisons, found.comparisons, rtol=1e-4)
+    read = again.comparisons.fillna({"trick": ""})  # as every empty text in a CSV file
+    pd.testing.assert_frame_equal(read, found.comparisons, rtol=1e-4)
 
 
 def test_missing_results_say_how_to_make_them(plan):

@@ -76,10 +76,10 @@ def test_equal_recipes_may_have_two_names(tmp_path):
     assert plan.arm(plan.studies["again"].arms["plain"]) == "fcn-8s"
 
 
-def test_the_plan_s_text_reads_back_as_its_runs(tmp_path):
+def test_the_plan_s_text_reads_back_as_its_arms(tmp_path):
     plan = load(tmp_path, TEXT.replace("steps: 10", "steps: 10, lr: 3e-4"))
     read = YAML(typ="safe").load(plan.text())
-    assert read["runs"] == plan.runs
+    assert read["arms"] == plan.written
     assert "0.0003" not in plan.text()  # the default leaves no trace
     tiny = load(tmp_path, TEXT.replace("steps: 10", "steps: 10, lr: 1e-5"))
     assert "lr: 0.00001\n" in tiny.text()  # never 1e-05, which YAML 1.1 reads as text
@@ -95,8 +95,8 @@ def test_a_ladder_may_start_from_an_arm_of_an_earlier_study(tmp_path):
 @pytest.mark.parametrize("lr", ["0.00012345678901234", "1e-13", "3", "0.1"])
 def test_the_plan_keeps_every_digit(tmp_path, lr):
     plan = load(tmp_path, TEXT.replace("steps: 10", f"steps: 10, lr: {lr}"))
-    read = YAML(typ="safe").load(plan.text())["runs"]
-    assert read == plan.runs and not re.search(r"\de-\d", plan.text())
+    read = YAML(typ="safe").load(plan.text())["arms"]
+    assert read == plan.written and not re.search(r"\de-\d", plan.text())
 
 
 def test_yaml_1_2_numbers(tmp_path):
@@ -123,7 +123,7 @@ def test_yaml_1_2_numbers(tmp_path):
         ("flip: 0.5}", "flip: 0.0}", "tricks: flip: flip is 0.0 already without it"),
         ("{knobs: {flip: 0.5}, source: someone}", "{knobs: {}}", "tricks: flip: sets no knob"),
         ("{schedule: poly}", "{optimizer: adam}", "studies: ladder: adamw and poly both set"
-         " optimizer"),
+         " optimizer; the second would undo the first"),
         ("[flip, adamw, poly]", "[flop, adamw]", "studies: ladder: 'flop' is no trick."
          " Did you mean 'flip'?"),
         ("    start: fcn-8s\n", "", "studies: ladder: start: missing"),
@@ -132,7 +132,8 @@ def test_yaml_1_2_numbers(tmp_path):
         ("    ladder: [flip, adamw, poly]", "    ladder: [flip]\n  more:\n    question: And?\n"
          "    start: baseline\n    ladder: [flip]", "studies: more: arm with-flip is another recipe in"
          " ladder (network differ); rename one. A rung is named after its trick"),
-        ("[flip, adamw, poly]", "[]", "studies: ladder: has 1 arm; a comparison needs two or more."),
+        ("[flip, adamw, poly]", "[]", "studies: ladder: ladder: lists 0 tricks; a comparison needs one or more."),
+        ("[flip, adamw, poly]", "[flip, flip]", "studies: ladder: ladder: lists a trick twice; drop one."),
         ("[flip, adamw, poly]", "[{flip: 1}]", "studies: ladder: {'flip': 1} is no trick."),
         ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "studies: ladder: tricks: has no"
          " effect here; leave it out."),
@@ -142,7 +143,7 @@ def test_yaml_1_2_numbers(tmp_path):
         ("    start: fcn-8s\n    ladder: [flip, adamw, poly]", "    networks: {a: baseline, b:"
          " 'smp:unet:resnet18'}", "studies: the report needs a ladder"),
         ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "studies: heads: arm: 'fcn.8s' cannot name a file"),
-        ("    networks: {", "    ladder: [flip]\n    networks: {", "studies: heads: give either"),
+        ("    networks: {", "    ladder: [flip]\n    networks: {", "studies: heads: give exactly one of networks, ladder,"),
         ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "studies: heads: networks: two arms are"),
         ("remarks: []", "remarks: none", "remarks: 'none' is not allowed; give a list."),
         ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "9: not valid YAML"),
@@ -161,3 +162,103 @@ def test_bad_settings_are_named(tmp_path, old, new, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere.yaml: no such file."):
         study.load(tmp_path / "nowhere.yaml")
+
+
+MORE = """\
+  without:
+    question: Which are needed?
+    start: fcn-8s
+    leave_one_out: [flip, adamw, poly]
+  each:
+    question: What does each do?
+    start: fcn-8s
+    alone: [flip, poly]
+  spread:
+    question: How far do seeds spread?
+    start: fcn-8s
+    noise: [0, 1, 2, 5]
+"""
+
+
+def test_leave_one_out_takes_one_trick_from_all(tmp_path):
+    plan = load(tmp_path, TEXT + MORE)
+    found = plan.studies["without"]
+    everything = found.arms["fcn-8s-all"]
+    assert everything == plan.studies["ladder"].arms["with-poly"]
+    without = {"flip": {"flip": 0.0}, "adamw": {"optimizer": "adam", "weight_decay": 0.0},
+               "poly": {"schedule": "fixed"}}  # fmt: skip
+    for trick, neutral in without.items():
+        assert found.arms[f"fcn-8s-all-but-{trick}"] == everything.changed(neutral)
+        assert (trick, "fcn-8s-all", f"fcn-8s-all-but-{trick}") in found.effects
+    assert len(found.effects) == 3 and len(found.arms) == 4
+
+
+def test_alone_puts_one_trick_on_the_start(tmp_path):
+    plan = load(tmp_path, TEXT + MORE)
+    found, start = plan.studies["each"], plan.arms["fcn-8s"]
+    assert found.arms == {
+        "fcn-8s": start, "fcn-8s-flip": start.changed({"flip": 0.5}),
+        "fcn-8s-poly": start.changed({"schedule": "poly"}),
+    }  # fmt: skip
+    assert found.effects == (("flip", "fcn-8s-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
+
+
+def test_a_noise_study_trains_its_arm_with_more_seeds(tmp_path):
+    plan = load(tmp_path, TEXT + MORE)
+    assert plan.seeds_of("fcn-8s") == (0, 1, 2, 5) and plan.seeds_of("baseline") == (0, 1)
+    assert [run for run in plan.runs if run.startswith("fcn-8s-s")] == [f"fcn-8s-s{s}" for s in (0, 1, 2, 5)]
+    assert plan.written["fcn-8s"]["seeds"] == [0, 1, 2, 5]
+
+
+def test_studies_share_what_is_equal(tmp_path):
+    """Of 4 + 4 + 3 + 1 + 2 arms, the start occurs five times, flip and two ladders' ends twice."""
+    plan = load(tmp_path, TEXT + MORE)
+    shared = {plan.arm(plan.studies[study].arms[arm]) for study, arm in [
+        ("without", "fcn-8s-all"), ("without", "fcn-8s-all-but-poly"), ("each", "fcn-8s-flip"),
+        ("spread", "fcn-8s")]}  # fmt: skip
+    assert shared == {"with-poly", "with-adamw", "with-flip", "fcn-8s"}
+    assert list(plan.arms) == [
+        "baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly", "fcn-8s-all-but-flip",
+        "fcn-8s-all-but-adamw", "fcn-8s-poly",
+    ]  # fmt: skip
+
+
+def test_runs_that_differ_in_testing_share_their_training(tmp_path):
+    text = TEXT.replace("  poly: {", "  mirror: {knobs: {test_flip: true}}\n  poly: {").replace(
+        "adamw, poly]", "adamw, mirror, poly]"
+    )
+    plan = load(tmp_path, text)
+    assert len(plan.runs) == 12 and len(plan.trainings) == 10
+    assert plan.trainings[plan.runs["with-mirror-s0"].training] == "with-adamw-s0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("leave_one_out: [flip, adamw, poly]", "leave_one_out: [flip]", "studies: without: leave_one_out:"
+         " lists 1 tricks; a comparison needs two or more."),
+        ("alone: [flip, poly]", "alone: [flip, polly]", "studies: each: 'polly' is no trick. Did you mean"
+         " 'poly'?"),
+        ("noise: [0, 1, 2, 5]", "noise: [0, 1]", "studies: spread: noise: [0, 1] are the plan's seeds"
+         " already; list more"),
+        ("noise: [0, 1, 2, 5]", "noise: [0, -1]", "studies: spread: noise: [0, -1] is not allowed"),
+        ("noise: [0, 1, 2, 5]", "noise: 5", "studies: spread: noise: 5 is not allowed; give a list."),
+        ("    start: fcn-8s\n    noise", "    noise", "studies: spread: start: missing"),
+        ("alone: [flip, poly]", "alone: [flip, poly]\n    tricks: [flip]", "studies: each: tricks: has no"
+         " effect here"),
+    ],
+)  # fmt: skip
+def test_bad_studies_are_named(tmp_path, old, new, message):
+    text = TEXT + MORE
+    assert old in text
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text.replace(old, new, 1))
+    assert str(caught.value).removeprefix(f"{tmp_path}/params.yaml: ").startswith(message)
+
+
+def test_a_trick_that_no_study_uses_is_checked_too(tmp_path):
+    text = TEXT.replace("studies:\n", "  idle: {knobs: {focal_gama: 2.0}}\nstudies:\n", 1)
+    with pytest.raises(InputError, match="tricks: idle: focal_gama: no such knob. Did you mean 'focal_gamma'?"):
+        load(tmp_path, text)
+    with pytest.raises(InputError, match="tricks: idle: focal_gamma: 99 is not allowed"):
+        load(tmp_path, text.replace("focal_gama: 2.0", "focal_gamma: 99"))

@@ -1,10 +1,12 @@
-import json
+import dataclasses
+import functools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from roadseg import train
+from roadseg import losses, train
 from roadseg.models import build
 from roadseg.recipe import InputError, Recipe
 
@@ -39,6 +41,19 @@ def test_schedules_by_hand():
     assert [train.lr_factor(s, warm) for s in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert train.lr_factor(4, warm) == 1
     assert train.lr_factor(7, warm) == pytest.approx(0.5**0.9)
+
+
+def test_warm_restarts_agree_with_torch():
+    cosine = Recipe(steps=24, schedule="cosine", cycles=3)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=8)
+    for step in range(24):
+        assert train.lr_factor(step, cosine) == pytest.approx(theirs.get_last_lr()[0], abs=1e-6)
+        optimizer.step()
+        theirs.step()
+    warm = Recipe(steps=14, schedule="cosine", warmup_steps=4)
+    assert train.lr_factor(3, warm) == pytest.approx(0.8) and train.lr_factor(4, warm) == 1
+    assert train.lr_factor(9, warm) == pytest.approx(0.5)
 
 
 def test_poly_agrees_with_torch():
@@ -125,30 +140,157 @@ def test_bf16_and_fp32_agree_roughly(scenes):
     assert 0.9 < (predictions[0] == predictions[1]).mean() <= 1
 
 
-def test_the_record_reads_back(prepared, tmp_path):
-    lines = []
-    record = train.run(TINY, prepared, tmp_path / "run", device=CPU, say=lines.append)
-    assert record.recipe == TINY
-    assert record.about["digest"] == TINY.digest
-    assert {"device", "precision", "seconds", "torch", "data_digest"} <= set(record.about)
-    assert record.counts["val"].shape == (2, 19, 19)
-    assert len(lines) == 1 + len(record.curve)
-    with np.load(tmp_path / "run/predictions.npz") as stored:
-        assert stored["test"].shape == (4, 48, 96)
-    network = build(TINY.network, 19)
-    network.load_state_dict(torch.load(tmp_path / "run/weights.pt", weights_only=True))
-    counts, _ = train.evaluate(network, train.Scenes.load(prepared, "test"), CPU, TINY)
-    np.testing.assert_array_equal(counts, record.counts["test"])
-    assert not list(tmp_path.glob("*.partial"))
-    json.loads((tmp_path / "run/record.json").read_text())
+# Each knob of a trick away from neutral, with what it needs beside it. A test below fails if a
+# knob is missing here, another if one of these changes nothing.
+KNOBS = {
+    "batch_norm": {"batch_norm": True, "network": "baseline:0.05"},
+    "residual": {"residual": True, "network": "baseline:0.05"},
+    "dropout": {"dropout": 0.5},
+    "optimizer": {"optimizer": "adamw", "weight_decay": 0.1},
+    "weight_decay": {"weight_decay": 0.1},
+    "schedule": {"schedule": "poly"},
+    "poly_power": {"schedule": "poly", "poly_power": 3.0},
+    "cycles": {"schedule": "cosine", "cycles": 2},
+    "warmup_steps": {"warmup_steps": 2},
+    "ema_decay": {"ema_decay": 0.5},
+    "flip": {"flip": 1.0},
+    "scale_jitter": {"scale_jitter": 2.0},
+    "colour_jitter": {"colour_jitter": 0.5},
+    "hue_jitter": {"hue_jitter": 90.0},
+    "crop": {"crop": 0.75},
+    "size_jitter": {"size_jitter": 1.5},
+    "class_balance": {"class_balance": 1.0},
+    "ohem_threshold": {"ohem_threshold": 0.02, "ohem_kept": 200},
+    "ohem_kept": {"ohem_threshold": 0.02, "ohem_kept": 400},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "focal_gamma": {"focal_gamma": 2.0},
+    "dice_weight": {"dice_weight": 1.0},
+    "lovasz_weight": {"lovasz_weight": 1.0},
+    "aux_weight": {"aux_weight": 0.4},
+    "distill_weight": {"distill_weight": 3.0, "teacher": "fcn8s:tu-test_resnet"},
+    "distill_temperature": {
+        "distill_weight": 3.0, "teacher": "fcn8s:tu-test_resnet", "distill_temperature": 1.0,
+    },
+}  # fmt: skip
+# What a trick does not set, or what test_runs.py changes: where weights and teachers come from.
+OTHERS = {"seed", "network", "steps", "batch_size", "lr", "precision", "test_scales", "test_flip",
+          "pretrained", "pretrained_part", "pretrain_steps", "teacher"}  # fmt: skip
+TOY = Recipe(network="fcn8s:tu-test_resnet", steps=4, batch_size=2, precision="fp32", lr=0.01)
 
 
-def test_a_missing_record_says_how_to_make_it(tmp_path):
-    with pytest.raises(InputError, match="holds no finished run. Run 'make report' first."):
-        train.Record.read(tmp_path)
+@functools.cache
+def toy_weights(scenes_id, changes: tuple) -> torch.Tensor:
+    """Return the weights after a few steps, flat, without those of an auxiliary head."""
+    recipe = TOY.changed(dict(changes))
+    scenes = SCENES[scenes_id]
+    torch.manual_seed(0)
+    teacher = build("fcn8s:tu-test_resnet", 19).eval() if recipe.teacher else None
+    network, _, _ = train.train(
+        recipe, scenes["train"], scenes["val"], device=CPU, teacher=teacher, say=quiet
+    )
+    return torch.cat([p.detach().flatten() for p in network.body.parameters()])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_trains_too(prepared, tmp_path):
-    record = train.run(TINY.changed({"precision": "auto"}), prepared, tmp_path / "run", say=quiet)
-    assert record.about["peak_memory_mib"] > 0 and np.isfinite(record.curve.loss).all()
+SCENES = {}
+
+
+def test_every_knob_of_a_trick_is_tested_here():
+    assert set(KNOBS) | OTHERS == {knob.name for knob in dataclasses.fields(Recipe)}
+    assert not set(KNOBS) & OTHERS
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_each_knob_changes_the_training_and_is_absent_at_neutral(scenes, knob):
+    """Away from neutral the weights differ after a few steps; back at it they are bit-equal."""
+    SCENES["small"] = scenes
+    changes = KNOBS[knob]
+    base = {name: value for name, value in changes.items() if name in ("network", "teacher")}
+    if knob not in ("distill_weight", "distill_temperature"):
+        base.pop("teacher", None)
+    companions = {name: value for name, value in changes.items() if name != knob}
+    neutral = dataclasses.asdict(Recipe())[knob]
+    try:
+        without = TOY.changed({**companions, knob: neutral})
+    except InputError:  # the companion alone is refused: the plain recipe is without
+        without = TOY.changed({k: v for k, v in companions.items() if k == "network"})
+    plain = toy_weights("small", tuple(without.differences().items()))
+    changed = toy_weights("small", tuple({**TOY.differences(), **changes}.items()))
+    same_shape = plain.shape == changed.shape
+    assert not (same_shape and torch.equal(plain, changed)), knob
+
+
+def test_neutral_leaves_the_computation_as_it_was(scenes, monkeypatch):
+    """At neutral none of the tricks' machinery is entered, so it cannot change a bit."""
+    def forbidden(*_, **__):
+        raise AssertionError("entered at neutral")
+
+    for name in ("AveragedModel", "balanced_weights", "distillation_loss", "averaged_probabilities"):
+        monkeypatch.setattr(train, name, forbidden)
+    for name in ("hard_pixels", "DICE", "LOVASZ"):
+        monkeypatch.setattr(losses, name, forbidden)
+    for name in ("grid_sample", "affine_grid"):
+        monkeypatch.setattr(torch.nn.functional, name, forbidden)
+    monkeypatch.setattr(train.Segmenter, "with_auxiliary", forbidden)
+    network, _, _ = train.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
+    train.evaluate(network, scenes["test"], CPU, TOY)
+
+
+def test_the_average_of_weights_is_the_one_by_hand(scenes):
+    seen = []
+
+    def keep(network, images):
+        seen.append([p.detach().clone() for p in network.parameters()])
+
+    recipe = TOY.changed({"ema_decay": 0.75})
+    trace = []
+    original = train.AveragedModel.update_parameters
+
+    class Spy(train.AveragedModel):
+        def update_parameters(self, network):
+            trace.append([p.detach().clone() for p in network.parameters()])
+            original(self, network)
+
+    train.AveragedModel, plain = Spy, train.AveragedModel
+    try:
+        network, _, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
+    finally:
+        train.AveragedModel = plain
+    expected = trace[0]
+    for later in trace[1:]:
+        expected = [0.75 * a + 0.25 * b for a, b in zip(expected, later, strict=True)]
+    for found, wanted in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_averaged_probabilities_by_hand():
+    """A 'network' whose logits are its red channel and zero, over two sizes and mirrored."""
+    def network(x):
+        return torch.stack([x[:, 0] / 100, torch.zeros_like(x[:, 0])], 1)
+
+    images = torch.rand(1, 3, 8, 12) * 255
+    one = network(images).softmax(1)
+    torch.testing.assert_close(train.averaged_probabilities(network, images, (1.0,), flip=True), one)
+    resize = functools.partial(torch.nn.functional.interpolate, mode="bilinear")
+    larger = resize(network(resize(images, size=(12, 18))), size=(8, 12)).softmax(1)
+    both = train.averaged_probabilities(network, images, (1.0, 1.5), flip=False)
+    torch.testing.assert_close(both, (one + larger) / 2)
+
+
+def test_multi_scale_testing_changes_predictions_and_not_the_curve(scenes):
+    recipe = TOY.changed({"test_scales": [0.5, 1.0, 1.5], "test_flip": True})
+    network, curve, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
+    _, plain_curve, _ = train.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
+    pd.testing.assert_frame_equal(curve, plain_curve)
+    several = train.evaluate(network, scenes["test"], CPU, recipe)[1]
+    single = train.evaluate(network, scenes["test"], CPU, TOY)[1]
+    assert 0.3 < (several == single).mean() < 1
+
+
+def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):
+    for changes in ({}, {"ema_decay": 0.5}):
+        recipe = TOY.changed(changes)
+        network, curve, _ = train.train(
+            recipe, scenes["train"], scenes["val"], device=CPU, say=quiet
+        )
+        counts, _ = train.evaluate(network, scenes["val"], CPU, recipe)
+        assert curve.val_miou.iloc[-1] == pytest.approx(train.Confusion(counts.sum(0)).miou)

@@ -1,0 +1,111 @@
+"""How long a plan's training will take, from steps that are timed on the device at hand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import torch
+
+from roadseg.data import CITYSCAPES, Scenes
+from roadseg.recipe import Recipe
+from roadseg.runs import teacher_recipe
+from roadseg.study import Plan
+from roadseg.train import default_device, device_name, make_network, train
+
+START_SECONDS = 12  # of one arm: kernel, imports, scoring; measured on two CPU cores
+
+
+def forecast(plan: Plan) -> str:
+    """Return in words how long the plan's training takes here, from one step of each arm.
+
+    Times are kept in `build/<study>/steps.json`, so that planning again is quick.
+    """
+    device = default_device()
+    file = plan.build / "steps.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    classes = len(CITYSCAPES)
+    if (plan.prepared / "scenes.json").is_file():
+        classes = len(json.loads((plan.prepared / "scenes.json").read_text())["classes"])
+    seconds, slowest = 0.0, (0.0, "")
+    cores = 1 if device.type == "cuda" else torch.get_num_threads()
+    first_needed = set(plan.trainings.values())
+    for arm, recipe in plan.arms.items():
+        seeds = [s for s in plan.seeds_of(arm) if f"{arm}-s{s}" in first_needed]
+        if not seeds:
+            continue
+        own = 0.0
+        for part in [recipe.training, *_before(recipe)]:
+            key = f"{_step_digest(part)} {plan.data['size']} {classes} {device_name(device)}"
+            if key not in kept:
+                kept[key] = step_seconds(part, tuple(plan.data["size"]), classes)
+            own += part.steps * kept[key] * len(seeds) / min(cores, len(seeds))
+        slowest = max(slowest, (own, arm))
+        seconds += own + START_SECONDS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    return (
+        f"Training takes about {_words(seconds)} on {device_name(device)}, by one timed step of "
+        f"each arm; the slowest arm is {slowest[1]} ({_words(slowest[0])}). Arms that are trained "
+        "already and have not changed take none of it."
+    )
+
+
+def _before(recipe: Recipe) -> list[Recipe]:
+    """Return the trainings that a recipe starts from, if this project does them."""
+    before = []
+    if recipe.pretrained.startswith("scenes:"):
+        before.append(Recipe(network=recipe.network, batch_norm=recipe.batch_norm,
+                             residual=recipe.residual, steps=recipe.pretrain_steps,
+                             batch_size=recipe.batch_size))  # fmt: skip
+    if recipe.teacher and not recipe.teacher.startswith("study:"):
+        before.append(teacher_recipe(recipe))
+    return before
+
+
+def _step_digest(recipe: Recipe) -> str:
+    """Return the digest of what decides a step's time: the recipe without its number of steps."""
+    free = {"steps": 1000, "warmup_steps": 0, "pretrained": "", "pretrained_part": "encoder",
+            "pretrain_steps": 1000, "seed": 0}  # fmt: skip
+    return recipe.changed(free).digest
+
+
+def _words(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
+    """Measure one training step of a recipe at an image size, in seconds, on the device at hand.
+
+    Random images stand for the data; a teacher's own training is left out, its forward pass is not.
+    On the CPU the step runs on one core, as it does beside the other seeds of its arm.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    device, n = default_device(), 2 * recipe.batch_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, 3, *size), np.uint8)
+    labels = rng.integers(0, classes, (n, *size), np.uint8)
+    names, colours = tuple(map(str, range(classes))), ((0, 0, 0),) * classes
+    scenes = Scenes(images, labels, ("",) * n, ("",) * n, names, colours, "")
+    few = dataclasses.replace(
+        scenes, images=scenes.images[:1], labels=scenes.labels[:1], names=("",)
+    )
+    teacher = None
+    if recipe.teacher and not recipe.teacher.startswith("study:"):
+        teacher = make_network(teacher_recipe(recipe), classes).to(device).eval()
+    elif recipe.teacher:
+        recipe = recipe.changed({"teacher": "", "distill_weight": 0.0, "distill_temperature": 4.0})
+    taken = []
+    recipe = recipe.changed(
+        {"pretrained": "", "pretrained_part": "encoder", "pretrain_steps": 1000}
+    )
+    for steps in (2, 6):  # the first steps are slow: only those after them count
+        short = recipe.training.changed({"steps": steps, "warmup_steps": 0})
+        _, _, seconds = train(
+            short, scenes, few, device=device, teacher=teacher, say=lambda _: None
+        )
+        taken.append(seconds)
+    torch.set_num_threads(threads)
+    return max(taken[1] - taken[0], 0.0) / 4

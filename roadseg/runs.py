@@ -1,0 +1,504 @@
+"""A run, from recipe to record: what it starts from, its scores, and all seeds of an arm at once.
+
+From the inside out: `trained` finds what the loop starts from (weights, a teacher), or that an
+equal training is done already; `run` scores the result and keeps it; `run_all` does so for each
+seed of an arm.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import platform
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from roadseg import synthetic
+from roadseg.data import CITYSCAPES, Scenes
+from roadseg.models import Segmenter, check_hub, check_name, load_encoder
+from roadseg.recipe import InputError, Recipe
+from roadseg.train import (
+    default_device,
+    device_name,
+    evaluate,
+    make_network,
+    peak_memory,
+    precision_on,
+    train,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run left behind.
+
+    Attributes
+    ----------
+    recipe : the settings
+    about : digest, data digest, device, versions, precision, seconds, memory
+    curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
+    counts : 'val' and 'test', int64 (N, K, K) per image
+    """
+
+    recipe: Recipe
+    about: dict
+    curve: pd.DataFrame
+    counts: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """Read a record; the InputError of a missing one says how to make it."""
+        if not (folder / "record.json").is_file():
+            raise InputError(f"{folder}: holds no finished run. Run 'make report' first.")
+        record = json.loads((folder / "record.json").read_text())
+        with np.load(folder / "counts.npz") as counts:
+            counts = {split: counts[split].astype(np.int64) for split in counts.files}
+        curve = pd.read_csv(folder / "curve.csv")
+        return cls(Recipe.of(record["recipe"]), record["about"], curve, counts)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network whose training is over, with its curve, and what the record says about both."""
+
+    network: Segmenter
+    curve: pd.DataFrame
+    about: dict
+
+
+def trained(
+    recipe: Recipe,
+    splits: dict[str, Scenes],
+    device: torch.device,
+    *,
+    runs: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Trained:
+    """Train a recipe with what it starts from, or take the weights of an equal training.
+
+    Trainings are equal when code, data, device, versions and the recipe, apart from what only
+    testing sees, are: with multi-scale testing or without, the network is trained once. What a
+    recipe starts from is kept in `work/`, where all recipes with the same start find it.
+
+    Parameters
+    ----------
+    recipe : the run's settings
+    splits : 'train' and 'val'
+    device : where it runs
+    runs : folder of the study's finished runs, whose weights may be taken; None looks in `work/`,
+        and keeps the result there
+
+    Raises
+    ------
+    InputError : the weights or the teacher it asks for are not there, or do not fit
+    """
+    recipe = recipe.training
+    about = _settings(recipe, splits["train"], device)
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    kept = ROOT / "work" / key
+    places = [kept] if runs is None else [f.parent for f in sorted(runs.glob("*/s*/record.json"))]
+    for place in places:
+        if (found := _taken(place, key, recipe, splits["train"], device)) is not None:
+            say(f"weights of {found.about['weights_of']}: an equal training")
+            return found
+
+    start = teacher = None
+    if recipe.pretrained:
+        start = start_weights(recipe, splits, device, say)
+    if recipe.teacher:
+        teacher = teach(recipe, splits, device, say)
+    network, curve, seconds = train(
+        recipe, splits["train"], splits["val"], device=device, start=start, teacher=teacher, say=say
+    )
+    about |= {
+        "training": key,
+        "weights_of": "",
+        "seconds": round(seconds, 2),
+        "images_per_second": round(recipe.steps * recipe.batch_size / seconds, 2),
+        "peak_memory_mib": peak_memory(device),
+        "python": platform.python_version(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    found = Trained(network, curve, about)
+    if runs is None:
+        with _written(kept) as work:
+            _keep(found, recipe, work)
+    return found
+
+
+def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
+    """Return all that decides a training, apart from chance."""
+    modules = (
+        "augment", "data", "losses", "metrics", "models", "recipe", "runs", "synthetic", "train",
+    )  # fmt: skip
+    code = hashlib.sha256()
+    for module in modules:
+        code.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    height, width = scenes.labels.shape[1:]
+    return {
+        "digest": recipe.digest,
+        "data_digest": scenes.digest,
+        "train_images": len(scenes),
+        "height": height,
+        "width": width,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision_on(device, recipe.precision),
+        "code": code.hexdigest()[:12],
+        "start": _start_digest(recipe),
+        **{name: version(name) for name in ("torch", "segmentation-models-pytorch", "timm")},
+    }
+
+
+def _start_digest(recipe: Recipe) -> str:
+    """Return digests of the files that a recipe starts from, in order; '' if there are none."""
+    files = [
+        weights_file(source, recipe.seed)
+        for source in (recipe.pretrained, recipe.teacher)
+        if source.startswith(("file:", "study:"))
+    ]
+    return " ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)
+
+
+def _taken(
+    folder: Path, key: str, recipe: Recipe, scenes: Scenes, device: torch.device
+) -> Trained | None:
+    """Return the training that `folder` keeps if it is the one of this key, else None."""
+    try:
+        about = json.loads((folder / "record.json").read_text())["about"]
+        if about.get("training") != key:
+            return None
+        weights = torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
+        curve = pd.read_csv(folder / "curve.csv")
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None  # being written, or half removed: train again
+    network = make_network(recipe, len(scenes.classes))
+    network.load_state_dict(weights)
+    name = about["weights_of"] or f"{folder.parent.name}-{folder.name}"
+    about |= {"weights_of": name}
+    return Trained(network.to(device, memory_format=torch.channels_last).eval(), curve, about)
+
+
+def weights_file(source: str, seed: int) -> Path:
+    """Return the file that 'file:PATH' or 'study:NAME/ARM' stands for.
+
+    Of another study's arm it is the run of the same seed, or of its first seed if it has not that.
+
+    Raises
+    ------
+    InputError : there is no such file
+    """
+    kind, _, name = source.partition(":")
+    if kind == "file":
+        file = ROOT / name
+        if not file.is_file():
+            raise InputError(f"{source}: no such file. Paths start at the project's root.")
+        return file
+    study, _, arm = name.partition("/")
+    runs = ROOT / "build" / study / "runs"
+    found = sorted((runs / arm).glob("s*/weights.pt"))
+    if not found:
+        known = sorted(folder.parent.parent.name for folder in runs.glob("*/s*/weights.pt"))
+        there = f"It has: {', '.join(dict.fromkeys(known))}." if known else "It has none."
+        raise InputError(
+            f"{source}: study {study!r} has no trained arm {arm!r}. {there} "
+            f"Run 'make report STUDY={study}' first."
+        )
+    same = runs / arm / f"s{seed}" / "weights.pt"
+    return same if same in found else found[0]
+
+
+def start_weights(
+    recipe: Recipe, splits: dict[str, Scenes], device: torch.device, say: Callable[[str], None]
+) -> Callable[[Segmenter], None]:
+    """Return what puts a recipe's pre-trained weights into its new network.
+
+    'scenes:N' trains the same network first, by `pretrain_steps` steps of Adam with the poly
+    schedule, on N road scenes drawn for that; 'study:NAME/ARM' and 'file:PATH' read weights that
+    this project or torch.save wrote; 'hub:NAME' asks segmentation-models-pytorch for its encoder's
+    published weights of that name, and may download them.
+
+    Raises
+    ------
+    InputError : the weights are not there, or do not fit the network
+    """
+    kind, _, rest = recipe.pretrained.partition(":")
+    if kind == "hub":
+        return lambda network: load_encoder(network, rest, recipe.network)
+    if kind == "scenes":
+        scenes = drawn_scenes(int(rest), splits["train"].labels.shape[1:])
+        plain = Recipe(
+            seed=recipe.seed, network=recipe.network, batch_norm=recipe.batch_norm,
+            residual=recipe.residual, steps=recipe.pretrain_steps, batch_size=recipe.batch_size,
+            lr=recipe.lr, schedule="poly", precision=recipe.precision,
+        )  # fmt: skip
+        say(f"pre-training: {plain.steps} steps on {len(scenes)} drawn scenes")
+        few = dataclasses.replace(
+            scenes, images=scenes.images[:8], labels=scenes.labels[:8], names=scenes.names[:8]
+        )
+        donor = trained(plain, {"train": scenes, "val": few}, device, say=say).network
+        weights = {name: value.cpu() for name, value in donor.state_dict().items()}
+    else:
+        file = weights_file(recipe.pretrained, recipe.seed)
+        try:
+            weights = torch.load(file, weights_only=True, map_location="cpu")
+        except Exception as problem:  # of many kinds, for a file that is no such archive
+            raise InputError(
+                f"pretrained: {recipe.pretrained}: cannot be read as weights "
+                f"({type(problem).__name__}); it must be a state dict that torch.save wrote."
+            ) from None
+    return lambda network: load_part(network, weights, recipe.pretrained_part, recipe.pretrained)
+
+
+def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source: str) -> None:
+    """Put a state dict into a network: all of it, or what its encoder finds there.
+
+    Raises
+    ------
+    InputError : a weight is missing or has another shape; `source` is named
+    """
+    wanted = network.state_dict()
+    if part == "encoder":
+        prefix = "body.blocks." if hasattr(network.body, "blocks") else "body.encoder."
+        if not any(name.startswith(prefix) for name in weights):  # an encoder's own state dict
+            weights = {prefix + name: value for name, value in weights.items()}
+        wanted = {name: value for name, value in wanted.items() if name.startswith(prefix)}
+    else:  # an auxiliary head starts anew where the source has none
+        wanted = {
+            name: value for name, value in wanted.items()
+            if name in weights or not name.startswith("auxiliary.")
+        }  # fmt: skip
+    unfit = [n for n, v in wanted.items() if n not in weights or weights[n].shape != v.shape]
+    if unfit:
+        raise InputError(
+            f"pretrained: {source}: {len(unfit)} of the {len(wanted)} weights of the {part} are "
+            f"missing there or have another shape, {unfit[0]} first; it must come from the same "
+            "network" + (" and classes." if part == "network" else "'s encoder.")
+        )
+    network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+
+
+def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
+    """Return N drawn road scenes of a size, (height, width), from `work/` if they are there."""
+    content = Path(synthetic.__file__).read_bytes() + repr((n, tuple(size), SCENES_SEED)).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    folder = ROOT / "work" / f"scenes-{digest[:12]}"
+    if not (folder / "labels.npy").is_file():
+        drawn = [synthetic.scene(SCENES_SEED, i, tuple(size)) for i in range(n)]
+        with _written(folder) as work:
+            np.save(work / "images.npy", np.stack([image.transpose(2, 0, 1) for image, _ in drawn]))
+            np.save(work / "labels.npy", np.stack([labels for _, labels in drawn]))
+    names = tuple(f"drawn-{i}" for i in range(n))
+    images, labels = (np.load(folder / f"{kind}.npy") for kind in ("images", "labels"))
+    classes, colours = tuple(CITYSCAPES), tuple(CITYSCAPES.values())
+    return Scenes(images, labels, names, names, classes, colours, digest)
+
+
+def teach(
+    recipe: Recipe, splits: dict[str, Scenes], device: torch.device, say: Callable[[str], None]
+) -> Segmenter:
+    """Return the trained network that a recipe learns from, in eval mode.
+
+    'study:NAME/ARM' is that arm's. A network's name is that network trained by the same recipe and
+    seed, apart from the distillation and from what belongs to one network only.
+
+    Raises
+    ------
+    InputError : the teacher is not there, or knows other classes
+    """
+    if recipe.teacher.startswith("study:"):
+        file = weights_file(recipe.teacher, recipe.seed)
+        own = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
+        network = make_network(own, len(splits["train"].classes))
+        weights = torch.load(file, weights_only=True, map_location="cpu")
+        load_part(network, weights, "network", recipe.teacher)
+    else:
+        say(f"the teacher, {recipe.teacher}:")
+        network = trained(teacher_recipe(recipe), splits, device, say=say).network
+    return network.to(device, memory_format=torch.channels_last).eval()
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raise InputError unless what a recipe starts from is there: files, names, teachers."""
+    kind, _, name = recipe.pretrained.partition(":")
+    try:
+        if kind in ("file", "study"):
+            weights_file(recipe.pretrained, recipe.seed)
+        elif kind == "hub":
+            check_hub(name, recipe.network)
+    except InputError as problem:
+        raise InputError(f"pretrained: {problem}") from None
+    if not recipe.teacher:
+        return
+    try:
+        if recipe.teacher.startswith("study:"):
+            weights_file(recipe.teacher, recipe.seed)
+        else:
+            check_name(recipe.teacher)
+            with torch.device("meta"):
+                make_network(teacher_recipe(recipe), 2)
+    except InputError as problem:
+        raise InputError(f"teacher: {problem}") from None
+    if recipe.teacher == recipe.network:
+        raise InputError(f"teacher: {recipe.teacher!r} is the network itself; name a larger one.")
+
+
+def teacher_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of a teacher that is given as a network's name."""
+    neutral = ("teacher", "distill_weight", "distill_temperature", "dropout", "pretrained",
+               "pretrained_part", "pretrain_steps", "batch_norm", "residual")  # fmt: skip
+    defaults = dataclasses.asdict(Recipe())
+    return recipe.changed({"network": recipe.teacher, **{name: defaults[name] for name in neutral}})
+
+
+def run(
+    recipe: Recipe,
+    prepared: Path,
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    say: Callable[[str], None] = print,
+) -> Record:
+    """Train one recipe on prepared scenes, score it once on val and test, and write its record.
+
+    Parameters
+    ----------
+    recipe : the run's settings
+    prepared : folder of the prepared scenes
+    folder : receives record.json, curve.csv, counts.npz, predictions.npz (test, uint8 (N, H, W))
+        and weights.pt; it appears when all of them are written, an old one is replaced then.
+        Finished runs beside its parent may give their weights, see `trained`
+    """
+    device = device or default_device()
+    splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
+    say(f"{recipe.architecture}, {recipe.steps} steps, on {device_name(device)}")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    found = trained(recipe, splits, device, runs=folder.parent.parent, say=say)
+    network = found.network
+    scored = {split: evaluate(network, splits[split], device, recipe) for split in ("val", "test")}
+    with _written(folder) as work:
+        _keep(
+            dataclasses.replace(found, about={**found.about, "digest": recipe.digest}), recipe, work
+        )
+        np.savez_compressed(
+            work / "counts.npz", **{s: c.astype(np.int32) for s, (c, _) in scored.items()}
+        )
+        np.savez_compressed(work / "predictions.npz", test=scored["test"][1])
+    return Record.read(folder)
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into; at the end it takes the place of `folder`, as a whole."""
+    work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _keep(found: Trained, recipe: Recipe, folder: Path) -> None:
+    """Write record, curve and weights of a training."""
+    content = {"recipe": dataclasses.asdict(recipe), "about": found.about}
+    (folder / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+    found.curve.to_csv(folder / "curve.csv", index=False)
+    torch.save(found.network.state_dict(), folder / "weights.pt")
+
+
+def run_all(
+    recipes: list[Recipe],
+    prepared: Path,
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Record]:
+    """Do `run` for the seeds of one arm; the record of seed 2 goes into `folder`/s2.
+
+    On a GPU one after the other. On the CPU at the same time, in processes that share its cores:
+    small networks do not fill several cores, and a network of one core gives the same numbers
+    whatever runs beside it.
+
+    Raises
+    ------
+    InputError : a run's own, with its seed; or a process was killed
+    """
+    device = device or default_device()
+    folders = [folder / f"s{recipe.seed}" for recipe in recipes]
+    if device.type == "cuda" or len(recipes) == 1:
+        return [
+            run(recipe, prepared, target, device=device, say=_prefixed(recipe, say))
+            for recipe, target in zip(recipes, folders, strict=True)
+        ]
+    for recipe in recipes:
+        kind, _, n = recipe.pretrained.partition(":")
+        if kind == "scenes":  # once, before each process would draw them
+            drawn_scenes(int(n), Scenes.load(prepared, "train").labels.shape[1:])
+    cores = torch.get_num_threads()
+    workers = len(recipes) if len(recipes) <= 2 * cores else cores
+    # Forked, a process starts at once; imports take longer than many a training.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    lines = context.SimpleQueue()
+    printer = threading.Thread(target=lambda: [say(line) for line in iter(lines.get, None)])
+    printer.start()
+    try:
+        with ProcessPoolExecutor(
+            workers, context, initializer=_join, initargs=(lines, max(1, cores // workers))
+        ) as pool:
+            jobs = [
+                pool.submit(_run_in_process, recipe, prepared, target, device)
+                for recipe, target in zip(recipes, folders, strict=True)
+            ]
+            for job in jobs:
+                job.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a training process was killed, most often for want of memory: lower batch_size or "
+            "data: size, or train fewer seeds at once."
+        ) from None
+    finally:
+        lines.put(None)
+        printer.join()
+    return [Record.read(target) for target in folders]
+
+
+def _prefixed(recipe: Recipe, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda line: say(f"s{recipe.seed}  {line}")
+
+
+def _join(lines, threads: int) -> None:
+    """Make this process one of several that train: fewer threads, lines to the parent."""
+    torch.set_num_threads(threads)
+    _run_in_process.lines = lines
+
+
+def _run_in_process(recipe: Recipe, prepared: Path, folder: Path, device: torch.device) -> None:
+    try:
+        say = _prefixed(recipe, _run_in_process.lines.put)
+        run(recipe, prepared, folder, device=device, say=say)
+    except InputError as problem:
+        raise InputError(f"seed {recipe.seed}: {problem}") from None

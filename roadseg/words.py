@@ -1,0 +1,296 @@
+"""What the tables say, in sentences: every number in them comes from a row."""
+
+import numpy as np
+import pandas as pd
+
+from roadseg.results import LEVEL, Results
+from roadseg.study import Plan, Study
+
+
+def points(difference: float) -> str:
+    """Return a difference of mIoU (0..1) in points, signed, with decimals until it is not zero."""
+    if np.isnan(difference):
+        return "unknown"
+    text = next(
+        (t for t in (f"{100 * difference:+.{n}f}" for n in (1, 2, 3)) if float(t)),
+        f"{100 * difference:+.1f}",
+    )
+    return text.replace("-", "−")
+
+
+def basis(row: pd.Series) -> str:
+    """Return what the interval of an arm or comparison rests on, in words."""
+    seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
+    if row["seeds"] == 1 and row["blocks"] == 1:
+        return f"{seeds}, test images of one block: no interval can be computed"
+    if row["seeds"] == 1:
+        return f"over test images alone, {seeds}"
+    return f"over {seeds} alone, test images of one block" if row["blocks"] == 1 else seeds
+
+
+def between(row: pd.Series) -> str:
+    """Return the interval of an arm's mIoU and what it rests on, in %."""
+    if np.isnan(row["low"]):
+        return basis(row)
+    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {basis(row)}"
+
+
+def sentence(row: pd.Series) -> str:
+    """Return a comparison in words, in points of mIoU (%)."""
+    size = 100 * row["difference"]
+    change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
+    if np.isnan(row["low"]):
+        return (
+            f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU here; "
+            f"whether they differ elsewhere cannot be told ({basis(row)})."
+        )
+    interval = f"95 % interval {low} to {high}, {basis(row)}"
+    if not row["p_corrected"] < LEVEL:
+        return (
+            f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
+            f"{change} points of mIoU ({interval}).{_alone(row, 'comparisons')}"
+        )
+    return (
+        f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "
+        f"{'more' if size > 0 else 'less'} than **{row['against']}** ({interval})."
+    )
+
+
+def trick_sentence(row: pd.Series) -> str:
+    """Return the verdict on a trick in words: a row of `comparisons` that names one."""
+    change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
+    if np.isnan(row["low"]):
+        return (
+            f"**{row['trick']}** changes mIoU by {change} points here; whether it does elsewhere "
+            f"cannot be told ({basis(row)})."
+        )
+    interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
+    if row["p_corrected"] < LEVEL:
+        return f"**{row['trick']}** {row['verdict']}: {interval}."
+    return f"**{row['trick']}**: no effect seen ({interval}).{_alone(row, 'tricks')}"
+
+
+def _alone(row: pd.Series, things: str) -> str:
+    """Say why an interval that excludes zero decides nothing, if this one does."""
+    if row["tests"] < 2 or row["low"] <= 0 <= row["high"]:
+        return ""
+    return (
+        f" Alone, this interval excludes zero; among {int(row['tests'])} {things} one such is no "
+        f"longer rare by chance (p = {row['p_corrected']:.2f} after correction)."
+    )
+
+
+# Where a trick was tried, by the kind of its study: alone, and where several must be told apart.
+PLACES = {
+    "ladder": ("on the ladder", "on the ladder from {}"),
+    "leave_one_out": ("on top of all others", "on top of all others from {}"),
+    "alone": ("alone", "alone on {}"),
+}
+UNKNOWN = "cannot be told"
+MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
+
+
+def effects_by_place(plan: Plan, results: Results) -> dict[str, pd.DataFrame]:
+    """Return the comparisons that judge tricks, by where the trick was tried, in words."""
+    studies = [study for study in plan.studies.values() if study.kind in PLACES]
+    networks = {recipe.network for study in studies for recipe in study.arms.values()}
+    words = [PLACES[study.kind][0] for study in studies]
+    if len(networks) > 1 or len(set(words)) < len(words):
+        starts = [next(iter(study.arms)).removesuffix("-all") for study in studies]
+        words = [PLACES[s.kind][1].format(start) for s, start in zip(studies, starts, strict=True)]
+    if len(set(words)) < len(words):
+        words = [f"{word} ({s.name})" for word, s in zip(words, studies, strict=True)]
+    return {word: results.effects(s.name) for word, s in zip(words, studies, strict=True)}
+
+
+def held_fixed(study: Study) -> str:
+    """Return what all arms of a study share, and what of it some trick changes, in words."""
+    words = {
+        "network": "the network (`{}`)",
+        "steps": "{} steps",
+        "batch_size": "{} images a step",
+        "lr": "a learning rate of {:g}",
+    }
+    values = {
+        knob: list(dict.fromkeys(getattr(recipe, knob) for recipe in study.arms.values()))
+        for knob in words
+    }
+    fixed = [text.format(values[knob][0]) for knob, text in words.items() if len(values[knob]) == 1]
+    moved = [f"`{knob}`" for knob in words if len(values[knob]) > 1]
+    told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
+    told += f"Not the same in all arms: {_listed(moved)}." if moved else ""
+    return told.strip()
+
+
+def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons that judge tricks as the report's table."""
+    own = arms.set_index("arm").loc[rows["arm"]]
+    return pd.DataFrame(
+        {
+            "trick": rows["trick"].to_numpy(),
+            "change (points)": [points(x) for x in rows["difference"]],
+            "95 % interval": [
+                "none" if np.isnan(low) else f"{points(low)} to {points(high)}"
+                for low, high in zip(rows["low"], rows["high"], strict=True)
+            ],
+            "p, corrected": [_p(p) for p in rows["p_corrected"]],
+            "verdict": [_decided(row) for _, row in rows.iterrows()],
+            "passes per test image": own["test_passes"].astype(int).to_numpy(),
+            "training s": own["train_seconds"].map("{:.0f}".format).to_numpy(),
+        }
+    )
+
+
+def _decided(row: pd.Series) -> str:
+    return UNKNOWN if np.isnan(row["p_corrected"]) else row["verdict"]
+
+
+def _p(p: float) -> str:
+    if np.isnan(p):
+        return "unknown"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def detection(rows: pd.DataFrame) -> str:
+    """Return which effects these comparisons of one study would find, in words."""
+    known = rows.dropna(subset="detectable").sort_values("detectable")
+    if not len(known):
+        return f"How large an effect must be to be found {UNKNOWN} ({basis(rows.iloc[0])})."
+    least, most = known.iloc[0], known.iloc[-1]
+    size = f"{100 * least['detectable']:.1f} points (for **{least['trick']}**)"
+    if len(known) > 1:
+        size += f" to {100 * most['detectable']:.1f} points (for **{most['trick']}**)"
+    tests = int(least["tests"])
+    after = f"after the correction for {tests} tests" if tests > 1 else "with its one test"
+    return (
+        f"{basis(least)[0].upper()}{basis(least)[1:]}: {after}, a true effect of {size} of mIoU "
+        "is found four times in five."
+    )
+
+
+def luck(sd: float) -> float:
+    """Return how far two single runs that differ in their seed lie apart, 19 times of 20."""
+    return 1.96 * np.sqrt(2) * sd
+
+
+def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
+    """Return what the spread over seeds means for one run against one, in words.
+
+    `ladder` is a ladder of one run per rung to hold against it (`reference_ladder`).
+    """
+    told = []
+    for row in noise.itertuples():
+        if np.isnan(row.sd):
+            told.append(f"How far seeds of **{row.arm}** spread cannot be told from {row.seeds}.")
+            continue
+        far, low, high = (100 * luck(sd) for sd in (row.sd, row.sd_low, row.sd_high))
+        steps = 100 * ladder["miou"].diff().dropna().abs()
+        told.append(
+            f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
+            f"test with a standard deviation of {100 * row.sd:.2f} points between seeds (95 % "
+            f"interval {100 * row.sd_low:.2f} to {100 * row.sd_high:.2f}). So of two single runs "
+            f"of that same recipe, one in twenty pairs lies more than {far:.1f} points apart "
+            f"({low:.1f} to {high:.1f}) by the seed alone, and one run against one run shows no "
+            f"effect smaller than that. Of the {len(steps)} steps of the course study's ladder "
+            f"{(steps < far).sum()} are smaller; how far its own runs spread, nobody measured."
+        )
+    return " ".join(told)
+
+
+def agreement(places: dict[str, pd.DataFrame]) -> str:
+    """Return where the verdicts on a trick agree between `effects_by_place`, in words."""
+    found = _by_trick(places)
+    several = {trick: rows for trick, rows in found.items() if len(rows) > 1}
+    if not several:
+        return ""
+    verdicts = {trick: {_decided(row) for row in rows.values()} for trick, rows in several.items()}
+    lines = []
+    for verdict in ("helps", "hurts", "no effect seen", UNKNOWN):
+        same = [f"**{trick}**" for trick, seen in verdicts.items() if seen == {verdict}]
+        lines += [f"the same everywhere, {verdict}: {_listed(same)}"] if same else []
+    mixed = {
+        "helps in one place and hurts in another": lambda seen: {"helps", "hurts"} <= seen,
+        "an effect seen in one place and not in another": lambda seen: (
+            len(seen) > 1 and not {"helps", "hurts"} <= seen
+        ),
+    }
+    for words, holds in mixed.items():
+        told = [
+            f"**{trick}** ("
+            + "; ".join(
+                f"{place} {points(row['difference'])}, {_decided(row)}"
+                for place, row in several[trick].items()
+            )
+            + ")"
+            for trick, seen in verdicts.items()
+            if holds(seen)
+        ]
+        lines += [f"{words}: {_listed(told)}"] if told else []
+    return (
+        f"Tricks that were tried in more than one place: {len(several)}.\n\n"
+        + "\n".join(f"- {line}." for line in lines)
+        + "\n\nAn effect that is seen in one place and not in another is no proof that it differs "
+        "between them: each verdict is about one comparison, not about the difference of two."
+    )
+
+
+def _by_trick(places: dict[str, pd.DataFrame]) -> dict[str, dict[str, pd.Series]]:
+    found = {}
+    for place, rows in places.items():
+        for _, row in rows.iterrows():
+            found.setdefault(row["trick"], {})[place] = row
+    return found
+
+
+def class_words(table: pd.DataFrame) -> str:
+    """Return which classes each trick of a study helps or hurts (its `class_effects`), in words."""
+    tests = int(table["p_corrected"].notna().sum())
+    if not tests:
+        return "Whether a trick changes a class cannot be told: no interval can be computed."
+    lines, silent = [], []
+    for trick, own in table.groupby("trick", sort=False):
+        parts = []
+        for verdict in ("helps", "hurts"):
+            rows = own[own["verdict"] == verdict].sort_values("difference", key=abs)[::-1]
+            shown = rows.head(MOST_NAMED)
+            names = [f"{r['class']} ({points(r['difference'])})" for _, r in shown.iterrows()]
+            names += [f"{len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
+            parts += [f"{verdict} {_listed(names)}"] if names else []
+        if parts:
+            lines.append(f"- **{trick}** {' and '.join(parts)}.")
+        else:
+            silent.append(f"**{trick}**")
+    pairs = f"after the correction for {tests} pairs of a trick and a class"
+    if not lines:
+        return f"No trick is seen to change any class, {pairs}."
+    rest = f"\n\nFor {_listed(silent)} no class shows an effect." if silent else ""
+    return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
+
+
+def conclusion(places: dict[str, pd.DataFrame]) -> str:
+    """Return which tricks help, which hurt, and which show no effect, in words."""
+    lines = []
+    heads = {"helps": "Seen to help", "hurts": "Seen to hurt", "no effect seen": "No effect seen"}
+    heads[UNKNOWN] = UNKNOWN.capitalize()
+    for verdict, head in heads.items():
+        told = []
+        for trick, rows in _by_trick(places).items():
+            own = {place: row for place, row in rows.items() if _decided(row) == verdict}
+            values = [
+                (f"{place} " if len(places) > 1 else "")
+                + points(row["difference"])
+                + (f", {_allowed(row)}" if verdict == "no effect seen" else "")
+                for place, row in own.items()
+            ]
+            told += [f"**{trick}** ({'; '.join(values)})"] if own else []
+        if told or verdict != UNKNOWN:
+            lines.append(f"- {head}: {_listed(told) if told else 'none'}.")
+    return "\n".join(lines)
+
+
+def _allowed(row: pd.Series) -> str:
+    return f"interval {points(row['low'])} to {points(row['high'])}"
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1]
