@@ -44,5 +44,5 @@ bench: $(READY)  ## time training steps and single images of each network of the
 	$(BIN)/python benchmarks/steps.py
 
 clean:  ## remove everything that can be made again, the environment included
-	rm -rf .venv build data/prepared .dvc/cache .dvc/tmp *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build work data/prepared .dvc/cache .dvc/tmp *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

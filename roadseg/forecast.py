@@ -28,13 +28,14 @@ def forecast(plan: Plan) -> str:
         classes = len(json.loads((plan.prepared / "scenes.json").read_text())["classes"])
     seconds, slowest = 0.0, (0.0, "")
     cores = 1 if device.type == "cuda" else torch.get_num_threads()
-    first_needed = set(plan.trainings.values())
+    counted = set()
     for arm, recipe in plan.arms.items():
-        seeds = [s for s in plan.seeds_of(arm) if f"{arm}-s{s}" in first_needed]
-        if not seeds:
-            continue
         own = 0.0
         for part in [recipe.training, *_before(recipe)]:
+            seeds = [s for s in plan.seeds_of(arm) if (part, s) not in counted]
+            counted |= {(part, s) for s in seeds}  # what several arms share trains once
+            if not seeds:
+                continue
             key = f"{_step_digest(part)} {plan.data['size']} {classes} {device_name(device)}"
             if key not in kept:
                 kept[key] = step_seconds(part, tuple(plan.data["size"]), classes)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +45,8 @@ from roadseg.train import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+# Forked, a process starts at once; imports take longer than many a training.
+CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
 
 
@@ -303,7 +306,10 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
     digest = hashlib.sha256(content).hexdigest()
     folder = ROOT / "work" / f"scenes-{digest[:12]}"
     if not (folder / "labels.npy").is_file():
-        drawn = [synthetic.scene(SCENES_SEED, i, tuple(size)) for i in range(n)]
+        with ProcessPoolExecutor(os.cpu_count(), CONTEXT) as pool:
+            drawn = list(
+                pool.map(partial(synthetic.scene, SCENES_SEED, size=tuple(size)), range(n))
+            )
         with _written(folder) as work:
             np.save(work / "images.npy", np.stack([image.transpose(2, 0, 1) for image, _ in drawn]))
             np.save(work / "labels.npy", np.stack([labels for _, labels in drawn]))
@@ -460,14 +466,12 @@ def run_all(
             drawn_scenes(int(n), Scenes.load(prepared, "train").labels.shape[1:])
     cores = torch.get_num_threads()
     workers = len(recipes) if len(recipes) <= 2 * cores else cores
-    # Forked, a process starts at once; imports take longer than many a training.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    lines = context.SimpleQueue()
+    lines = CONTEXT.SimpleQueue()
     printer = threading.Thread(target=lambda: [say(line) for line in iter(lines.get, None)])
     printer.start()
     try:
         with ProcessPoolExecutor(
-            workers, context, initializer=_join, initargs=(lines, max(1, cores // workers))
+            workers, CONTEXT, initializer=_join, initargs=(lines, max(1, cores // workers))
         ) as pool:
             jobs = [
                 pool.submit(_run_in_process, recipe, prepared, target, device)

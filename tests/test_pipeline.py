@@ -16,7 +16,9 @@ from conftest import call, ran, snapshot
 from roadseg import notebook
 from roadseg.recipe import InputError
 
-RUNS = {"baseline-s0", "fcn-32s-s0", "fcn-8s-s0", "with-augmentation-s0", "with-adamw-poly-s0"}
+ARMS = {"baseline", "fcn-32s", "fcn-8s", "with-augmentation", "with-transfer", "with-adamw-poly",
+        "with-multi-scale-testing", "baseline-batch-norm"}  # fmt: skip
+RUNS = {f"{arm}-s0" for arm in ARMS} | {"fcn-8s-s1"}
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +30,14 @@ def reproduced(clone) -> Path:
     assert not (clone / "data/prepared").exists()
     planned = call(clone, "roadseg", "plan")
     assert planned.returncode == 0, planned.stderr
-    assert planned.stdout.startswith("plan.yaml: 5 runs for 2 studies and 1 seeds (1 shared).")
+    assert planned.stdout.startswith(
+        "plan.yaml: 8 arms (11 asked for by 4 studies, 3 shared), 9 runs, 8 trainings"
+    )
+    assert re.search(r"Training takes about \d+ (s|minutes) on ", planned.stdout)
     result = call(clone, "dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert {f"train@{run}" for run in RUNS} <= ran(result)
-    assert re.search(r"epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout)
+    assert {f"train@{arm}" for arm in ARMS} <= ran(result)
+    assert re.search(r"s0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout)
     return clone
 
 
@@ -41,9 +46,14 @@ def test_the_tables_hold_every_run(reproduced):
     assert set(runs.run) == RUNS
     assert runs.test_miou.between(0, 1).all() and (runs.seconds > 0).all()
     comparisons = pd.read_csv(reproduced / "results/synthetic/comparisons.csv")
-    assert len(comparisons) == 3 + 3  # all pairs of three networks, and of three rungs
+    # all pairs of three networks; four rungs, and the ladder's ends; one trick alone
+    assert len(comparisons) == 3 + 5 + 1
     networks = pd.read_csv(reproduced / "results/synthetic/networks.csv")
-    assert set(networks.network) == set(runs.network)
+    assert set(networks.network) == {*runs.network, "baseline:0.05+batch_norm"}
+    tested = runs.set_index("arm").loc["with-multi-scale-testing"]
+    assert tested.weights_of == "with-adamw-poly-s0"
+    noise = pd.read_csv(reproduced / "results/synthetic/noise.csv")
+    assert list(noise.seeds) == [2]
     headline = json.loads((reproduced / "results/synthetic/metrics.json").read_text())
     assert headline["baseline"]["test_miou"] == pytest.approx(
         runs.set_index("run").test_miou["baseline-s0"], abs=1e-4
@@ -92,7 +102,7 @@ def test_a_saved_notebook_and_a_changed_figure_train_nothing(reproduced):
     saved.cells[1].execution_count = 7
     nbformat.write(saved, file)
     result = call(reproduced, "dvc", "repro")
-    assert ran(result) == {"notebook@train"}, result.stderr
+    assert ran(result) == {"notebooks"}, result.stderr
     file.write_bytes(before)
 
     figures = reproduced / "roadseg/figures.py"
@@ -100,7 +110,7 @@ def test_a_saved_notebook_and_a_changed_figure_train_nothing(reproduced):
     figures.write_text(text.replace('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'))
     assert figures.read_text() != text
     result = call(reproduced, "dvc", "repro", "--dry")
-    assert "chapter@2_baseline" in ran(result)
+    assert "chapters" in ran(result)
     assert not any(name.startswith(("train@", "prepare", "results")) for name in ran(result))
     figures.write_text(text)
 
@@ -111,12 +121,14 @@ def test_a_changed_trick_trains_only_the_runs_that_contain_it(reproduced):
     params.write_text(text.replace("weight_decay: 0.01", "weight_decay: 0.02"))
     assert call(reproduced, "roadseg", "plan").returncode == 0
     result = call(reproduced, "dvc", "repro", "train")
-    assert {s for s in ran(result) if s.startswith("train@")} == {"train@with-adamw-poly-s0"}
+    assert {s for s in ran(result) if s.startswith("train@")} == {
+        "train@with-adamw-poly", "train@with-multi-scale-testing"
+    }  # fmt: skip
     params.write_text(text)
     assert call(reproduced, "roadseg", "plan").returncode == 0
     result = call(reproduced, "dvc", "repro", "train")  # back: restored, not trained again
     assert result.returncode == 0
-    assert "Stage 'train@with-adamw-poly-s0' is cached - skipping run" in result.stdout
+    assert "Stage 'train@with-adamw-poly' is cached - skipping run" in result.stdout
     assert not any(name.startswith("train@") for name in ran(result))
 
 
@@ -141,7 +153,7 @@ def test_chapters_run_on_their_defaults(reproduced):
 
 
 def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path):
-    before = (reproduced / "build/synthetic/runs/baseline-s0/record.json").read_bytes()
+    before = (reproduced / "build/synthetic/runs/baseline/s0/record.json").read_bytes()
     code = (
         "from pathlib import Path; from roadseg.notebook import execute;"
         "execute(Path('notebooks/train.ipynb'), Path('build/by-hand.ipynb'), {})"
@@ -150,21 +162,25 @@ def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path)
         [sys.executable, "-c", code], cwd=reproduced, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert (reproduced / "build/by-hand/record.json").is_file()
-    assert (reproduced / "build/synthetic/runs/baseline-s0/record.json").read_bytes() == before
+    assert (reproduced / "build/by-hand/runs/baseline/s0/record.json").is_file()
+    assert (reproduced / "build/synthetic/runs/baseline/s0/record.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("seeds: [0]", "sedes: [0]", "params.yaml: sedes: no such setting. Did you mean 'seeds'?"),
-        ("fcn8s:tu-resnet10t", "fcn8:tu-resnet10t", "params.yaml: arm fcn-8s: network "
-         "'fcn8:tu-resnet10t': unknown. Did you mean 'fcn8s:ENCODER'?"),
+        ("fcn8s:tu-test_resnet", "fcn8:tu-test_resnet", "params.yaml: arm fcn-8s: network "
+         "'fcn8:tu-test_resnet': unknown. Did you mean 'fcn8s:ENCODER'?"),
         ("source: synthetic", "source: sintetic", "params.yaml: data: source: 'sintetic' is "
          "unknown. Did you mean 'synthetic'?"),
-        ("fcn8s:tu-resnet10t", "fcn8s:tu-resnet10", "params.yaml: arm fcn-8s: network "
-         "'fcn8s:tu-resnet10': unknown encoder 'tu-resnet10'. Did you mean 'tu-resnet10t'?"),
-        ("fcn8s:tu-resnet10t", "smp:linknet:mit_b0", "params.yaml: arm fcn-8s: network "
+        ("fcn8s:tu-test_resnet", "fcn8s:tu-test_resnt", "params.yaml: arm fcn-8s: network "
+         "'fcn8s:tu-test_resnt': unknown encoder 'tu-test_resnt'. Did you mean 'tu-test_resnet'?"),
+        ('pretrained: "scenes:4", pretrain_steps: 2', 'pretrained: "file:gone.pt"', "params.yaml: arm "
+         "with-transfer: pretrained: file:gone.pt: no such file. Paths start at"),
+        ('pretrained: "scenes:4", pretrain_steps: 2', 'teacher: "fcn8s:resnet19", distill_weight: 1.0',
+         "params.yaml: arm with-transfer: teacher: network 'fcn8s:resnet19': unknown encoder 'resnet19'."),
+        ("fcn8s:tu-test_resnet", "smp:linknet:mit_b0", "params.yaml: arm fcn-8s: network "
          "'smp:linknet:mit_b0' cannot be built ("),
         ("flip: 0.5", "filp: 0.5", "params.yaml: tricks: augmentation: filp: no such knob. Did you "
          "mean 'flip'?"),
@@ -249,5 +265,5 @@ def test_the_runner_names_the_failing_cell_and_gives_equal_bytes(tmp_path):
 
 def test_unknown_commands_and_runs(clone):
     assert call(clone, "roadseg", "trian").returncode == 2
-    result = call(clone, "roadseg", "run", "params.yaml", "baseline-s9")
-    assert result.returncode == 2 and "'baseline-s9' is no run of plan.yaml" in result.stderr
+    result = call(clone, "roadseg", "train", "params.yaml", "baselin")
+    assert result.returncode == 2 and "'baselin' is no arm of plan.yaml" in result.stderr

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from roadseg import study
 from roadseg.notebook import CHAPTERS
-from roadseg.recipe import Recipe
+from roadseg.recipe import InputError, Recipe
 from roadseg.study import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -95,6 +95,22 @@ def test_each_study_has_the_same_pipeline_and_a_current_plan(folder):
     assert (folder / "plan.yaml").read_text() == plan.text()
     assert ROOT / plan.params == folder / "params.yaml"
     assert ROOT / plan.plan == folder / "plan.yaml"
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda p: p.name)
+def test_every_trick_can_be_tried_and_says_where_it_comes_from(folder):
+    """Those that no study uses yet, too: on the FCN that ladders start from, or on the baseline."""
+    plan = study.load((folder / "params.yaml").relative_to(ROOT))
+    starts = {plan.arms[arm] for arm in (plan.baseline, list(plan.fcn.arms)[-1])}
+    for trick in plan.tricks.values():
+        assert trick.idea and re.search(r"(19|20)\d\d|arXiv", trick.source), trick.name
+        tried = 0
+        for recipe in starts:
+            try:
+                tried += trick(recipe) != recipe
+            except InputError as problem:
+                assert "baseline" in str(problem), trick.name
+        assert tried, trick.name
 
 
 def test_weights_are_shared_by_the_same_code_only():
