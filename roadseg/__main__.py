@@ -10,9 +10,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from roadseg.recipe import InputError
+from roadseg.recipe import InputError, Recipe
 from roadseg.study import ROOT, Plan, load, read_yaml
 
+SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
 HELP = {
     "params": "the study's params.yaml",
     "path": "a folder of images and labels, or a study's params.yaml",
@@ -207,6 +208,22 @@ def report(study: Plan) -> None:
     print(target)
 
 
+def _check_sizes(recipe: Recipe, size: list[int]) -> None:
+    """Raise InputError where a knob means nothing, or a network too little, at an image size."""
+    pixels = size[0] * size[1] * recipe.crop**2
+    if recipe.ohem_threshold < 1 and recipe.ohem_kept >= pixels:
+        raise InputError(
+            f"ohem_kept: {recipe.ohem_kept} of at most {pixels:.0f} pixels keeps all of them; set "
+            f"fewer, such as {max(round(pixels / 4), 1)}."
+        )
+    smallest = min(size) * min(recipe.crop / recipe.size_jitter, *recipe.test_scales, 1.0)
+    if recipe.network.startswith("baseline") and smallest < SMALLEST:
+        raise InputError(
+            f"data: size: {size[0]} x {size[1]} becomes {smallest:.0f} pixels by crop, size_jitter "
+            f"or test_scales; the baseline needs at least {SMALLEST} each way."
+        )
+
+
 def _check_settings(study: Plan) -> None:
     """Raise InputError for networks, weights, teachers and data sources that nothing provides."""
     import torch
@@ -220,7 +237,15 @@ def _check_settings(study: Plan) -> None:
         try:
             with torch.device("meta"):  # builds everything but the weights' memory
                 make_network(recipe, 2)
-            check_start(recipe)
+            _check_sizes(recipe, study.data["size"])
+            for source in (recipe.pretrained, recipe.teacher):
+                if source.startswith(f"study:{study.name}/"):
+                    raise InputError(
+                        f"{source}: is an arm of this study, which may be trained later; name "
+                        "another study's, or a network."
+                    )
+            for seed in study.seeds_of(arm):
+                check_start(recipe.changed({"seed": seed}))
         except InputError as problem:
             raise InputError(f"{study.params}: arm {arm}: {problem}") from None
         except Exception as problem:  # a library's own, of any kind: a combination it cannot build

@@ -8,7 +8,7 @@ import torch
 
 from roadseg.data import CITYSCAPES, Scenes
 from roadseg.recipe import Recipe
-from roadseg.runs import teacher_recipe
+from roadseg.runs import pretraining, teacher_recipe
 from roadseg.study import Plan
 from roadseg.train import default_device, device_name, make_network, train
 
@@ -27,6 +27,7 @@ def forecast(plan: Plan) -> str:
     if (plan.prepared / "scenes.json").is_file():
         classes = len(json.loads((plan.prepared / "scenes.json").read_text())["classes"])
     seconds, slowest = 0.0, (0.0, "")
+    where = f"{device_name(device)}, torch {torch.__version__}"
     cores = 1 if device.type == "cuda" else torch.get_num_threads()
     counted = set()
     for arm, recipe in plan.arms.items():
@@ -36,7 +37,7 @@ def forecast(plan: Plan) -> str:
             counted |= {(part, s) for s in seeds}  # what several arms share trains once
             if not seeds:
                 continue
-            key = f"{_step_digest(part)} {plan.data['size']} {classes} {device_name(device)}"
+            key = f"{_step_digest(part)} {plan.data['size']} {classes} {where}"
             if key not in kept:
                 kept[key] = step_seconds(part, tuple(plan.data["size"]), classes)
             own += part.steps * kept[key] * len(seeds) / min(cores, len(seeds))
@@ -55,9 +56,7 @@ def _before(recipe: Recipe) -> list[Recipe]:
     """Return the trainings that a recipe starts from, if this project does them."""
     before = []
     if recipe.pretrained.startswith("scenes:"):
-        before.append(Recipe(network=recipe.network, batch_norm=recipe.batch_norm,
-                             residual=recipe.residual, steps=recipe.pretrain_steps,
-                             batch_size=recipe.batch_size))  # fmt: skip
+        before.append(pretraining(recipe).changed({"seed": 0}))
     if recipe.teacher and not recipe.teacher.startswith("study:"):
         before.append(teacher_recipe(recipe))
     return before
@@ -83,7 +82,6 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     On the CPU the step runs on one core, as it does beside the other seeds of its arm.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     device, n = default_device(), 2 * recipe.batch_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, 3, *size), np.uint8)
@@ -98,15 +96,18 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
         teacher = make_network(teacher_recipe(recipe), classes).to(device).eval()
     elif recipe.teacher:
         recipe = recipe.changed({"teacher": "", "distill_weight": 0.0, "distill_temperature": 4.0})
-    taken = []
-    recipe = recipe.changed(
-        {"pretrained": "", "pretrained_part": "encoder", "pretrain_steps": 1000}
-    )
-    for steps in (2, 6):  # the first steps are slow: only those after them count
-        short = recipe.training.changed({"steps": steps, "warmup_steps": 0})
-        _, _, seconds = train(
-            short, scenes, few, device=device, teacher=teacher, say=lambda _: None
-        )
-        taken.append(seconds)
-    torch.set_num_threads(threads)
-    return max(taken[1] - taken[0], 0.0) / 4
+    plain = {"pretrained": "", "pretrained_part": "encoder", "pretrain_steps": 1000}
+    # near zero, a learning rate cannot make the loss infinite without the recipe's warm-up
+    short = recipe.training.changed({**plain, "warmup_steps": 0, "lr": 1e-9})
+    torch.set_num_threads(1)
+    try:
+        taken = []
+        for steps in (1, 2, 6):  # the first steps are slow: only those after them count
+            _, _, seconds = train(
+                short.changed({"steps": steps}), scenes, few, device=device, teacher=teacher,
+                say=lambda _: None,
+            )  # fmt: skip
+            taken.append(seconds)
+    finally:
+        torch.set_num_threads(threads)
+    return max(taken[2] - taken[1], 0.0) / 4

@@ -185,9 +185,8 @@ class Baseline(nn.Module):
             )
         steps = []
         for stage, block in enumerate(self.blocks):
-            shortcut = self.shortcuts[stage](x) if self.shortcuts else 0
-            # the sum comes before the block's last ReLU
-            x = F.relu(block[:-1](x) + shortcut)
+            made = block[:-1](x)  # up to its last ReLU, which comes after the sum
+            x = block[-1](made + self.shortcuts[stage](x) if self.shortcuts else made)
             size = x.shape[-2:]
             x = self.pool(x)
             if self.unpool:
@@ -365,7 +364,8 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
     """
     encoder = name.rsplit(":", 1)[-1]
     try:
-        donor = get_encoder(encoder, weights=weights)
+        donor = get_encoder(encoder, weights=weights).state_dict()
+        network.body.encoder.load_state_dict(donor)
     except Exception as problem:  # a library's own, of any kind: no network, no such weights
         cause = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise InputError(
@@ -373,7 +373,6 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
             f"({cause}). Without a network, put the encoder's state dict into a file and set "
             "pretrained: file:PATH."
         ) from None
-    network.body.encoder.load_state_dict(donor.state_dict())
 
 
 def check_hub(weights: str, network: str) -> None:

@@ -79,7 +79,7 @@ class Recipe:
     dropout: float = rule(0.0, "a probability in [0, 1)", lambda v: 0 <= v < 1)
 
     # Where the weights start. '' is at random; otherwise 'scenes:N', 'study:NAME/ARM',
-    # 'file:PATH' or 'hub:NAME' (see train.start_weights).
+    # 'file:PATH' or 'hub:NAME' (see runs.start_weights).
     pretrained: str = rule("", FORMS_OF_WEIGHTS, lambda v: not v or _is_source(v))
     pretrained_part: str = _one_of("encoder", "encoder", "network")
     pretrain_steps: int = rule(1000, "a whole number >= 1", lambda v: v >= 1)
@@ -116,12 +116,12 @@ class Recipe:
     lovasz_weight: float = rule(0.0, "a weight in [0, 100]", lambda v: 0 <= v <= 100)
     aux_weight: float = rule(0.0, "a weight in [0, 100]", lambda v: 0 <= v <= 100)
 
-    # Distillation: the teacher is a network's name or 'study:NAME/ARM' (see train.teach).
+    # Distillation: the teacher is a network's name or 'study:NAME/ARM' (see runs.teach).
     teacher: str = rule("", "a network's name or study:NAME/ARM", lambda v: True)
     distill_weight: float = rule(0.0, "a weight in [0, 100]", lambda v: 0 <= v <= 100)
     distill_temperature: float = rule(4.0, "a number > 0", lambda v: v > 0)
 
-    # Testing: logits are averaged over these sizes, and over mirrored images.
+    # Testing: probabilities are averaged over these sizes, and over mirrored images.
     test_scales: tuple = rule(
         (1.0,), "a list of different factors in [0.25, 4]",
         lambda v: v and len(set(v)) == len(v) and all(0.25 <= scale <= 4 for scale in v),
@@ -216,7 +216,8 @@ def check_knob(name: str, value):
     if knob.type is tuple and isinstance(value, list | tuple):
         numbers = all(type(item) in (int, float) for item in value)
         value = tuple(map(float, value)) if numbers else None
-    if type(value) is not knob.type or not knob.metadata["check"](value):
+    infinite = knob.type is float and value in (float("inf"), float("-inf"))
+    if type(value) is not knob.type or infinite or not knob.metadata["check"](value):
         hint = _float_hint(given) if knob.type is float else ""
         raise InputError(
             f"{name}: {given!r} is not allowed; it must be {knob.metadata['allowed']}.{hint}"

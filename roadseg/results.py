@@ -224,7 +224,9 @@ def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarr
         "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in records]),
         "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
         "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
-        "train_seconds": np.median([r.about["seconds"] for r in records]),
+        "train_seconds": np.median(
+            [r.about["seconds"] + r.about["start_seconds"] for r in records]
+        ),
         "test_passes": recipe.passes[0],
         "test_cost": recipe.passes[1],
     }
@@ -258,10 +260,10 @@ def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray)
     tests : arm -> counts int64 (S, N, K, K)
     blocks : int (N,)
     """
-    asked = list(study.effects)
+    asked, noise = list(study.effects), _pooled(study, tests, metrics.miou)
     if study.kind == "networks":
         asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
-    noise = _pooled(tests, metrics.miou)
+        noise = None  # networks differ in how much their seeds differ: each pair has its own
     found = [metrics.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
     corrected = metrics.holm(np.array([each.p for each in found]))
     rows = [
@@ -276,13 +278,17 @@ def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray)
     return rows
 
 
-def _pooled(tests: dict[str, np.ndarray], measure) -> metrics.SeedNoise | None:
-    """Return the noise between seeds that a study's arms share; None with one seed.
+def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> metrics.SeedNoise | None:
+    """Return the noise between seeds that a study's arms share; None if it cannot be told.
 
+    Arms that share their weights, because only testing differs, share their luck and count once.
     With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
     for many comparisons: see `metrics.interval`.
     """
-    arms = list(tests.values())
+    trained = {}
+    for arm, counts in tests.items():
+        trained.setdefault(study.arms[arm].training, counts)
+    arms = list(trained.values())
     return metrics.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
 
 
@@ -323,7 +329,7 @@ def _class_effects(
     """Return the rows of `class_effects` that belong to a study of tricks; see `_comparisons`."""
     if not study.effects:
         return []
-    noise = _pooled(tests, metrics.iou)
+    noise = _pooled(study, tests, metrics.iou)
     truth = next(iter(tests.values()))[0].sum(0).sum(1)
     rows = [
         {

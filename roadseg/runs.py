@@ -18,7 +18,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ from torch import Tensor
 from roadseg import synthetic
 from roadseg.data import CITYSCAPES, Scenes
 from roadseg.models import Segmenter, check_hub, check_name, load_encoder
-from roadseg.recipe import InputError, Recipe
+from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.train import (
     default_device,
     device_name,
@@ -43,6 +43,7 @@ from roadseg.train import (
     precision_on,
     train,
 )
+from roadseg.weights import start_digest, weights_file
 
 ROOT = Path(__file__).resolve().parent.parent
 # Forked, a process starts at once; imports take longer than many a training.
@@ -93,7 +94,8 @@ def trained(
     splits: dict[str, Scenes],
     device: torch.device,
     *,
-    runs: Path | None = None,
+    runs: Path,
+    keep: bool = False,
     say: Callable[[str], None] = print,
 ) -> Trained:
     """Train a recipe with what it starts from, or take the weights of an equal training.
@@ -107,8 +109,8 @@ def trained(
     recipe : the run's settings
     splits : 'train' and 'val'
     device : where it runs
-    runs : folder of the study's finished runs, whose weights may be taken; None looks in `work/`,
-        and keeps the result there
+    runs : folder of the study's finished runs, whose weights may be taken
+    keep : whether to keep the result in `work/`, where other runs look too
 
     Raises
     ------
@@ -118,17 +120,17 @@ def trained(
     about = _settings(recipe, splits["train"], device)
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     kept = ROOT / "work" / key
-    places = [kept] if runs is None else [f.parent for f in sorted(runs.glob("*/s*/record.json"))]
-    for place in places:
+    for place in [kept, *(file.parent for file in sorted(runs.glob("*/s*/record.json")))]:
         if (found := _taken(place, key, recipe, splits["train"], device)) is not None:
             say(f"weights of {found.about['weights_of']}: an equal training")
             return found
 
     start = teacher = None
+    before = []
     if recipe.pretrained:
-        start = start_weights(recipe, splits, device, say)
+        start = start_weights(recipe, splits, device, runs, before, say)
     if recipe.teacher:
-        teacher = teach(recipe, splits, device, say)
+        teacher = teach(recipe, splits, device, runs, before, say)
     network, curve, seconds = train(
         recipe, splits["train"], splits["val"], device=device, start=start, teacher=teacher, say=say
     )
@@ -136,13 +138,16 @@ def trained(
         "training": key,
         "weights_of": "",
         "seconds": round(seconds, 2),
+        "start_seconds": round(
+            sum(t.about["seconds"] + t.about["start_seconds"] for t in before), 2
+        ),
         "images_per_second": round(recipe.steps * recipe.batch_size / seconds, 2),
         "peak_memory_mib": peak_memory(device),
         "python": platform.python_version(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     found = Trained(network, curve, about)
-    if runs is None:
+    if keep:
         with _written(kept) as work:
             _keep(found, recipe, work)
     return found
@@ -152,6 +157,7 @@ def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
     """Return all that decides a training, apart from chance."""
     modules = (
         "augment", "data", "losses", "metrics", "models", "recipe", "runs", "synthetic", "train",
+        "weights",
     )  # fmt: skip
     code = hashlib.sha256()
     for module in modules:
@@ -167,19 +173,9 @@ def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "precision": precision_on(device, recipe.precision),
         "code": code.hexdigest()[:12],
-        "start": _start_digest(recipe),
+        "start": start_digest(recipe),
         **{name: version(name) for name in ("torch", "segmentation-models-pytorch", "timm")},
     }
-
-
-def _start_digest(recipe: Recipe) -> str:
-    """Return digests of the files that a recipe starts from, in order; '' if there are none."""
-    files = [
-        weights_file(source, recipe.seed)
-        for source in (recipe.pretrained, recipe.teacher)
-        if source.startswith(("file:", "study:"))
-    ]
-    return " ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)
 
 
 def _taken(
@@ -201,39 +197,17 @@ def _taken(
     return Trained(network.to(device, memory_format=torch.channels_last).eval(), curve, about)
 
 
-def weights_file(source: str, seed: int) -> Path:
-    """Return the file that 'file:PATH' or 'study:NAME/ARM' stands for.
-
-    Of another study's arm it is the run of the same seed, or of its first seed if it has not that.
-
-    Raises
-    ------
-    InputError : there is no such file
-    """
-    kind, _, name = source.partition(":")
-    if kind == "file":
-        file = ROOT / name
-        if not file.is_file():
-            raise InputError(f"{source}: no such file. Paths start at the project's root.")
-        return file
-    study, _, arm = name.partition("/")
-    runs = ROOT / "build" / study / "runs"
-    found = sorted((runs / arm).glob("s*/weights.pt"))
-    if not found:
-        known = sorted(folder.parent.parent.name for folder in runs.glob("*/s*/weights.pt"))
-        there = f"It has: {', '.join(dict.fromkeys(known))}." if known else "It has none."
-        raise InputError(
-            f"{source}: study {study!r} has no trained arm {arm!r}. {there} "
-            f"Run 'make report STUDY={study}' first."
-        )
-    same = runs / arm / f"s{seed}" / "weights.pt"
-    return same if same in found else found[0]
-
-
 def start_weights(
-    recipe: Recipe, splits: dict[str, Scenes], device: torch.device, say: Callable[[str], None]
+    recipe: Recipe,
+    splits: dict[str, Scenes],
+    device: torch.device,
+    runs: Path,
+    before: list[Trained],
+    say: Callable[[str], None],
 ) -> Callable[[Segmenter], None]:
     """Return what puts a recipe's pre-trained weights into its new network.
+
+    A training that this takes is added to `before`. The other arguments are those of `trained`.
 
     'scenes:N' trains the same network first, by `pretrain_steps` steps of Adam with the poly
     schedule, on N road scenes drawn for that; 'study:NAME/ARM' and 'file:PATH' read weights that
@@ -248,17 +222,22 @@ def start_weights(
     if kind == "hub":
         return lambda network: load_encoder(network, rest, recipe.network)
     if kind == "scenes":
-        scenes = drawn_scenes(int(rest), splits["train"].labels.shape[1:])
-        plain = Recipe(
-            seed=recipe.seed, network=recipe.network, batch_norm=recipe.batch_norm,
-            residual=recipe.residual, steps=recipe.pretrain_steps, batch_size=recipe.batch_size,
-            lr=recipe.lr, schedule="poly", precision=recipe.precision,
-        )  # fmt: skip
+        if recipe.pretrained_part == "network" and splits["train"].classes != tuple(CITYSCAPES):
+            raise InputError(
+                "pretrained: drawn scenes have the classes of Cityscapes, these data have others: "
+                "set pretrained_part: encoder."
+            )
+        scenes, plain = (
+            drawn_scenes(int(rest), splits["train"].labels.shape[1:]),
+            pretraining(recipe),
+        )
         say(f"pre-training: {plain.steps} steps on {len(scenes)} drawn scenes")
         few = dataclasses.replace(
             scenes, images=scenes.images[:8], labels=scenes.labels[:8], names=scenes.names[:8]
         )
-        donor = trained(plain, {"train": scenes, "val": few}, device, say=say).network
+        found = trained(plain, {"train": scenes, "val": few}, device, runs=runs, keep=True, say=say)
+        before.append(found)
+        donor = found.network
         weights = {name: value.cpu() for name, value in donor.state_dict().items()}
     else:
         file = weights_file(recipe.pretrained, recipe.seed)
@@ -269,7 +248,21 @@ def start_weights(
                 f"pretrained: {recipe.pretrained}: cannot be read as weights "
                 f"({type(problem).__name__}); it must be a state dict that torch.save wrote."
             ) from None
+        if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+            raise InputError(
+                f"pretrained: {recipe.pretrained}: holds {type(weights).__name__}, no weights by "
+                "name; save a network's or an encoder's state_dict()."
+            )
     return lambda network: load_part(network, weights, recipe.pretrained_part, recipe.pretrained)
+
+
+def pretraining(recipe: Recipe) -> Recipe:
+    """Return the recipe that trains a recipe's network on drawn scenes first."""
+    return Recipe(
+        seed=recipe.seed, network=recipe.network, batch_norm=recipe.batch_norm,
+        residual=recipe.residual, steps=recipe.pretrain_steps, batch_size=recipe.batch_size,
+        lr=recipe.lr, schedule="poly", precision=recipe.precision,
+    )  # fmt: skip
 
 
 def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source: str) -> None:
@@ -281,10 +274,12 @@ def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source:
     """
     wanted = network.state_dict()
     if part == "encoder":
-        prefix = "body.blocks." if hasattr(network.body, "blocks") else "body.encoder."
-        if not any(name.startswith(prefix) for name in weights):  # an encoder's own state dict
-            weights = {prefix + name: value for name, value in weights.items()}
-        wanted = {name: value for name, value in wanted.items() if name.startswith(prefix)}
+        parts = ("body.blocks.", "body.shortcuts.")  # of the baselines
+        if not hasattr(network.body, "blocks"):
+            parts = ("body.encoder.",)
+            if not any(name.startswith(parts) for name in weights):  # an encoder's own state dict
+                weights = {parts[0] + name: value for name, value in weights.items()}
+        wanted = {name: value for name, value in wanted.items() if name.startswith(parts)}
     else:  # an auxiliary head starts anew where the source has none
         wanted = {
             name: value for name, value in wanted.items()
@@ -320,16 +315,21 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
 
 
 def teach(
-    recipe: Recipe, splits: dict[str, Scenes], device: torch.device, say: Callable[[str], None]
+    recipe: Recipe,
+    splits: dict[str, Scenes],
+    device: torch.device,
+    runs: Path,
+    before: list[Trained],
+    say: Callable[[str], None],
 ) -> Segmenter:
     """Return the trained network that a recipe learns from, in eval mode.
 
-    'study:NAME/ARM' is that arm's. A network's name is that network trained by the same recipe and
-    seed, apart from the distillation and from what belongs to one network only.
+    'study:NAME/ARM' is that arm's. A network's name is that network trained by `teacher_recipe`,
+    which is then added to `before`. The other arguments are those of `trained`.
 
     Raises
     ------
-    InputError : the teacher is not there, or knows other classes
+    InputError : the teacher is not there, or knows another number of classes
     """
     if recipe.teacher.startswith("study:"):
         file = weights_file(recipe.teacher, recipe.seed)
@@ -339,7 +339,10 @@ def teach(
         load_part(network, weights, "network", recipe.teacher)
     else:
         say(f"the teacher, {recipe.teacher}:")
-        network = trained(teacher_recipe(recipe), splits, device, say=say).network
+        before.append(
+            trained(teacher_recipe(recipe), splits, device, runs=runs, keep=True, say=say)
+        )
+        network = before[-1].network
     return network.to(device, memory_format=torch.channels_last).eval()
 
 
@@ -369,11 +372,16 @@ def check_start(recipe: Recipe) -> None:
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe of a teacher that is given as a network's name."""
-    neutral = ("teacher", "distill_weight", "distill_temperature", "dropout", "pretrained",
-               "pretrained_part", "pretrain_steps", "batch_norm", "residual")  # fmt: skip
-    defaults = dataclasses.asdict(Recipe())
-    return recipe.changed({"network": recipe.teacher, **{name: defaults[name] for name in neutral}})
+    """Return the recipe of a teacher that is given as a network's name.
+
+    It is the student's, seed included, without distillation and without what belongs to the
+    student's network: changes of its layers, and weights that are not pre-trained on drawn scenes.
+    """
+    neutral = ["teacher", "distill_weight", "distill_temperature", "dropout", "batch_norm",
+               "residual"]  # fmt: skip
+    if not recipe.pretrained.startswith("scenes:"):
+        neutral += ["pretrained", "pretrained_part", "pretrain_steps"]
+    return recipe.changed({"network": recipe.teacher, **{name: DEFAULTS[name] for name in neutral}})
 
 
 def run(
@@ -477,8 +485,12 @@ def run_all(
                 pool.submit(_run_in_process, recipe, prepared, target, device)
                 for recipe, target in zip(recipes, folders, strict=True)
             ]
-            for job in jobs:
-                job.result()
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+            except BaseException:  # those that have not begun need not
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     except BrokenProcessPool:
         raise InputError(
             "a training process was killed, most often for want of memory: lower batch_size or "

@@ -12,7 +12,8 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from roadseg.recipe import InputError, Recipe, check_knob, nearest
+from roadseg.recipe import DEFAULTS, InputError, Recipe, check_knob, nearest
+from roadseg.weights import start_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "letters, digits and single dashes, as in fcn-8s"
@@ -139,10 +140,15 @@ class Plan:
     @property
     def written(self) -> dict:
         """What `plan.yaml` holds: each arm's seeds, and how it differs from the defaults."""
-        return {
-            arm: {"seeds": list(self.seeds_of(arm)), **recipe.differences()}
-            for arm, recipe in self.arms.items()
-        }
+        written = {}
+        for arm, recipe in self.arms.items():
+            seeds = self.seeds_of(arm)
+            written[arm] = {"seeds": list(seeds), **recipe.differences()}
+            # DVC sees no file that a recipe names: another content is another plan
+            digests = [start_digest(recipe.changed({"seed": seed})) for seed in seeds]
+            if any(digests):
+                written[arm]["starts_from"] = digests
+        return written
 
     def text(self) -> str:
         """Return the text of `plan.yaml`."""
@@ -280,7 +286,7 @@ def _parse(settings: dict) -> Plan:
         raise InputError("studies: none is listed; name at least one.")
     studies, known = {}, {}
     for name, study in settings["studies"].items():
-        studies[name] = _study(name, study, base, tricks, known, seeds)
+        studies[name] = _study(name, study, base, tricks, known)
         known |= studies[name].arms
     _check_chapters(studies)
     return _checked(
@@ -304,7 +310,6 @@ def _study(
     base: Recipe,
     tricks: dict[str, Trick],
     known: dict[str, Recipe],
-    seeds: tuple[int, ...],
 ) -> Study:
     check_name("studies", name)
     where = f"studies: {name}: "
@@ -324,6 +329,7 @@ def _study(
 
     if kind == "networks":
         arms = {}
+        _check_apart([trick(rung) for rung in settings.get("tricks", [])], where)
         for arm, network in settings["networks"].items():
             recipe = base.changed({"network": network})
             for rung in settings.get("tricks", []):
@@ -345,7 +351,7 @@ def _study(
         listed = settings[kind]
         if kind == "noise":
             arms, effects = {first: known[first]}, ()
-            more = _seeds(f"{where}noise", listed, known=seeds)
+            more = _seeds(f"{where}noise", listed)
         else:
             more = ()
             chosen = [trick(rung) for rung in listed]
@@ -417,7 +423,7 @@ def _check_apart(tricks: list[Trick], where: str) -> None:
             setters[knob] = trick.name
 
 
-def _seeds(where: str, seeds, known: tuple[int, ...] = ()) -> tuple[int, ...]:
+def _seeds(where: str, seeds) -> tuple[int, ...]:
     """Return seeds if they are different whole numbers >= 0, else raise InputError."""
     if (
         not isinstance(seeds, list)
@@ -426,10 +432,6 @@ def _seeds(where: str, seeds, known: tuple[int, ...] = ()) -> tuple[int, ...]:
         or len(set(seeds)) < len(seeds)
     ):
         raise InputError(f"{where}: {seeds!r} is not allowed; list different whole numbers >= 0.")
-    if known and set(seeds) <= set(known):
-        raise InputError(
-            f"{where}: {seeds!r} are the plan's seeds already; list more, to see the spread better."
-        )
     return tuple(seeds)
 
 
@@ -440,10 +442,10 @@ def _checked(plan: Plan) -> Plan:
         for name, recipe in study.arms.items():
             other, known = seen.setdefault(name, (study.name, recipe))
             if known != recipe:
-                differing = set(known.differences().items()) ^ set(recipe.differences().items())
+                differing = [k for k in DEFAULTS if getattr(known, k) != getattr(recipe, k)]
                 raise InputError(
                     f"studies: {study.name}: arm {name} is another recipe in {other} "
-                    f"({', '.join(sorted({knob for knob, _ in differing}))} differ); rename one. "
+                    f"({', '.join(sorted(differing))} differ); rename one. "
                     "A rung is named after its trick: list the trick again under another name."
                 )
     return plan

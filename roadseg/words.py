@@ -106,7 +106,7 @@ def effects_by_place(plan: Plan, results: Results) -> dict[str, pd.DataFrame]:
 def held_fixed(study: Study) -> str:
     """Return what all arms of a study share, and what of it some trick changes, in words."""
     words = {
-        "network": "the network (`{}`)",
+        "architecture": "the network (`{}`)",
         "steps": "{} steps",
         "batch_size": "{} images a step",
         "lr": "a learning rate of {:g}",
@@ -116,7 +116,13 @@ def held_fixed(study: Study) -> str:
         for knob in words
     }
     fixed = [text.format(values[knob][0]) for knob, text in words.items() if len(values[knob]) == 1]
-    moved = [f"`{knob}`" for knob in words if len(values[knob]) > 1]
+    moved = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
+    moved += [f"`{knob}`" for knob, found in values.items() if len(found) > 1]
+    moved += [
+        f"`{knob}` (its training comes on top)"
+        for knob in ("pretrained", "teacher")
+        if any(getattr(recipe, knob) for recipe in study.arms.values())
+    ]
     told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
     told += f"Not the same in all arms: {_listed(moved)}." if moved else ""
     return told.strip()

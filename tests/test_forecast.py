@@ -32,7 +32,7 @@ def test_shared_trainings_count_once(plan, monkeypatch):
     text = forecast.forecast(plan)
     assert text.startswith("Training takes about 45 s on ")
     assert "the slowest arm is with-start (15 s)" in text
-    assert len(timed) == 3  # the two networks and the flip; the others take their steps as long
+    assert len(timed) == 4  # two networks, the pre-training, the flip; others are as long as these
     timed.clear()
     assert forecast.forecast(plan) == text and not timed  # kept
 

@@ -23,7 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
 LAYERS = [
     {"recipe", "synthetic"},
-    {"data", "fetch"},
+    {"data", "fetch", "weights"},
     {"augment", "losses", "metrics", "models", "cost", "study", "survey", "layout"},
     {"train", "figures", "folder"},
     {"runs", "notebook", "sources"},

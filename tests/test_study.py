@@ -239,8 +239,6 @@ def test_runs_that_differ_in_testing_share_their_training(tmp_path):
          " lists 1 tricks; a comparison needs two or more."),
         ("alone: [flip, poly]", "alone: [flip, polly]", "studies: each: 'polly' is no trick. Did you mean"
          " 'poly'?"),
-        ("noise: [0, 1, 2, 5]", "noise: [0, 1]", "studies: spread: noise: [0, 1] are the plan's seeds"
-         " already; list more"),
         ("noise: [0, 1, 2, 5]", "noise: [0, -1]", "studies: spread: noise: [0, -1] is not allowed"),
         ("noise: [0, 1, 2, 5]", "noise: 5", "studies: spread: noise: 5 is not allowed; give a list."),
         ("    start: fcn-8s\n    noise", "    noise", "studies: spread: start: missing"),
@@ -254,6 +252,36 @@ def test_bad_studies_are_named(tmp_path, old, new, message):
     with pytest.raises(InputError) as caught:
         load(tmp_path, text.replace(old, new, 1))
     assert str(caught.value).removeprefix(f"{tmp_path}/params.yaml: ").startswith(message)
+
+
+def test_tricks_of_a_networks_study_and_one_name_for_two_recipes(tmp_path):
+    both = TEXT.replace("networks: {base", "tricks: [adamw, again]\n    networks: {base").replace(
+        "  poly: {", "  again: {knobs: {optimizer: adamw}}\n  poly: {"
+    )
+    with pytest.raises(InputError, match="studies: heads: adamw and again both set optimizer"):
+        load(tmp_path, both)
+    more = "  second:\n    question: q\n    start: baseline\n    ladder: [mirror]\n"
+    text = TEXT.replace("  poly: {", "  mirror: {knobs: {test_scales: [1, 2]}}\n  poly: {").replace(
+        "adamw, poly]", "mirror]"
+    )
+    with pytest.raises(InputError, match="arm with-mirror is another recipe in ladder .*network.* differ"):
+        load(tmp_path, text + more)
+
+
+def test_a_file_of_weights_is_part_of_the_plan_by_content(tmp_path, monkeypatch):
+    monkeypatch.setattr("roadseg.weights.ROOT", tmp_path)
+    text = TEXT.replace("  poly: {", "  start: {knobs: {pretrained: 'file:w.pt'}}\n  poly: {").replace(
+        "[flip, adamw, poly]", "[start]"
+    )
+    plan = load(tmp_path, text)
+    with pytest.raises(InputError, match="file:w.pt: no such file"):
+        plan.text()
+    (tmp_path / "w.pt").write_bytes(b"one")
+    first = plan.text()
+    assert len(plan.written["with-start"]["starts_from"]) == 2  # one of each seed
+    assert YAML(typ="safe").load(first)["arms"] == plan.written
+    (tmp_path / "w.pt").write_bytes(b"two")
+    assert plan.text() != first
 
 
 def test_a_trick_that_no_study_uses_is_checked_too(tmp_path):
