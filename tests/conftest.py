@@ -65,7 +65,7 @@ def camvid() -> Path:
 
 EMBEDDED_SMOKE = {
     "size: [64, 192]": "size: [48, 96]",
-    "train: 120, val: 30, test: 50": "train: 6, val: 2, test: 4",
+    "train: 120, val: 30, test: 100": "train: 6, val: 2, test: 4",
     "seeds: [0, 1, 2]": "seeds: [0]",
     "  steps: 300": "  steps: 4",
     "batch_size: 4": "batch_size: 2",
