@@ -511,8 +511,11 @@ def accuracy_cost(arms: pd.DataFrame) -> Figure:
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         axis.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=colour)
-        axis.annotate(row.arm, (row.gmacs, y), xytext=(6, 5), textcoords="offset points",
-                      fontsize=8, color=colour)  # fmt: skip
+        beside = {"xytext": (6, 5), "ha": "left"}
+        if row.gmacs == arms["gmacs"].max() > arms["gmacs"].min():
+            beside = {"xytext": (-6, 5), "ha": "right"}  # to the right it would leave the frame
+        axis.annotate(row.arm, (row.gmacs, y), textcoords="offset points", fontsize=8,
+                      color=colour, **beside)  # fmt: skip
     axis.set(
         xscale="log",
         xlabel="multiply-adds per image (10⁹, log scale)",

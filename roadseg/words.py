@@ -163,9 +163,10 @@ def detection(rows: pd.DataFrame) -> str:
     if not len(known):
         return f"How large an effect must be to be found {UNKNOWN} ({basis(rows.iloc[0])})."
     least, most = known.iloc[0], known.iloc[-1]
-    size = f"{100 * least['detectable']:.1f} points (for **{least['trick']}**)"
-    if len(known) > 1:
-        size += f" to {100 * most['detectable']:.1f} points (for **{most['trick']}**)"
+    low, high = (f"{100 * row['detectable']:.1f} points" for row in (least, most))
+    size = low
+    if low != high:
+        size = f"{low} (for **{least['trick']}**) to {high} (for **{most['trick']}**)"
     tests = int(least["tests"])
     after = f"after the correction for {tests} tests" if tests > 1 else "with its one test"
     return (
@@ -273,8 +274,11 @@ def class_words(table: pd.DataFrame) -> str:
     return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
 
 
-def conclusion(places: dict[str, pd.DataFrame]) -> str:
-    """Return which tricks help, which hurt, and which show no effect, in words."""
+def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
+    """Return which tricks help, which hurt, and which show no effect, in words.
+
+    `brief` leaves out the numbers of those that show none.
+    """
     lines = []
     heads = {"helps": "Seen to help", "hurts": "Seen to hurt", "no effect seen": "No effect seen"}
     heads[UNKNOWN] = UNKNOWN.capitalize()
@@ -288,7 +292,8 @@ def conclusion(places: dict[str, pd.DataFrame]) -> str:
                 + (f", {_allowed(row)}" if verdict == "no effect seen" else "")
                 for place, row in own.items()
             ]
-            told += [f"**{trick}** ({'; '.join(values)})"] if own else []
+            numbers = "" if brief and verdict == "no effect seen" else f" ({'; '.join(values)})"
+            told += [f"**{trick}**{numbers}"] if own else []
         if told or verdict != UNKNOWN:
             lines.append(f"- {head}: {_listed(told) if told else 'none'}.")
     return "\n".join(lines)

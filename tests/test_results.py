@@ -83,6 +83,20 @@ def test_an_interval_that_excludes_zero_decides_nothing_among_many():
     assert words.trick_sentence(none).endswith("95 % interval −0.2 to +0.6).")
 
 
+def test_the_conclusion_names_every_trick_once_per_verdict():
+    rows = pd.DataFrame([
+        row(0.031, 0.01, 0.05, trick="flip"), row(-0.02, -0.03, -0.01, trick="dice"),
+        row(0.001, -0.01, 0.02, trick="focal"),
+    ]).assign(detectable=[0.0301, 0.0302, 0.034])  # fmt: skip
+    assert words.conclusion({"on the ladder": rows}) == (
+        "- Seen to help: **flip** (+3.1).\n- Seen to hurt: **dice** (−2.0).\n"
+        "- No effect seen: **focal** (+0.1, interval −1.0 to +2.0)."
+    )
+    assert words.conclusion({"on the ladder": rows}, brief=True).endswith("seen: **focal**.")
+    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in words.detection(rows)
+    assert "a true effect of 3.0 points of mIoU is found" in words.detection(rows[:2])
+
+
 def test_a_comparison_reads_both_ways():
     found = tables([row(0.03, 0.01, 0.05)])
     there, back = found.difference("s", "b-2", "a-1"), found.difference("s", "a-1", "b-2")
