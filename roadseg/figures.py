@@ -511,11 +511,11 @@ def accuracy_cost(arms: pd.DataFrame) -> Figure:
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         axis.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=colour)
-        beside = {"xytext": (6, 5), "ha": "left"}
-        if row.gmacs == arms["gmacs"].max() > arms["gmacs"].min():
-            beside = {"xytext": (-6, 5), "ha": "right"}  # to the right it would leave the frame
-        axis.annotate(row.arm, (row.gmacs, y), textcoords="offset points", fontsize=8,
-                      color=colour, **beside)  # fmt: skip
+        # below the point where another's label would be in the way
+        near = np.abs(np.log(arms["gmacs"] / row.gmacs)) < 0.3
+        near &= (arms["test_miou"] > row.test_miou) & (arms["test_miou"] < row.test_miou + 0.02)
+        axis.annotate(row.arm, (row.gmacs, y), xytext=(6, -11 if near.any() else 5),
+                      textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     axis.set(
         xscale="log",
         xlabel="multiply-adds per image (10⁹, log scale)",
@@ -524,7 +524,7 @@ def accuracy_cost(arms: pd.DataFrame) -> Figure:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("")
-    axis.margins(x=0.18)
+    axis.margins(x=0.35, y=0.1)
     return figure
 
 
