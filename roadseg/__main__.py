@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from roadseg.recipe import InputError, Recipe
@@ -226,17 +227,20 @@ def _check_sizes(recipe: Recipe, size: list[int]) -> None:
 
 def _check_settings(study: Plan) -> None:
     """Raise InputError for networks, weights, teachers and data sources that nothing provides."""
-    import torch
-
+    from roadseg.models import check_name, on_meta
     from roadseg.recipe import nearest
     from roadseg.runs import check_start
     from roadseg.sources import SOURCES
     from roadseg.train import make_network
 
+    for entry in study.networks.values():
+        try:
+            check_name(entry.network)
+        except InputError as problem:
+            raise InputError(f"{study.params}: networks: {entry.name}: {problem}") from None
     for arm, recipe in study.arms.items():
         try:
-            with torch.device("meta"):  # builds everything but the weights' memory
-                make_network(recipe, 2)
+            on_meta(partial(make_network, recipe, 2))
             _check_sizes(recipe, study.data["size"])
             for source in (recipe.pretrained, recipe.teacher):
                 if source.startswith(f"study:{study.name}/"):

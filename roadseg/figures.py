@@ -504,27 +504,241 @@ def class_iou(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
     return figure
 
 
-def accuracy_cost(arms: pd.DataFrame) -> Figure:
-    """Show test mIoU against multiply-adds; columns arm, test_miou, low, high, gmacs."""
-    figure, axis = _subplots(figsize=(7, 4))
-    for colour, row in zip(_colours(len(arms)), arms.itertuples(), strict=True):
+MEASURES = {
+    "gmacs": "multiply-adds per image (10⁹)",
+    "latency_ms": "latency of one image (ms)",
+    "parameters": "parameters",
+}
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+
+
+def _marks(names: list[str]) -> dict[str, dict]:
+    """Return each name's colour and marker: no two of up to 56 names share both."""
+    colours = PALETTE[:7]  # the eighth, yellow, is too light
+    return {
+        name: {"color": colours[n % 7], "marker": MARKERS[(n + 2 * (n // 7)) % len(MARKERS)]}
+        for n, name in enumerate(names)
+    }
+
+
+def _cost_axis(axis, label: str) -> None:
+    axis.set(xscale="log", xlabel=f"{label}, log scale")
+    low, high = axis.get_xlim()
+    subs = (1, 2, 5) if high / low < 100 else (1,)
+    axis.xaxis.set_major_locator(LogLocator(subs=subs))
+    axis.xaxis.set_major_formatter(_short)
+    axis.xaxis.set_minor_formatter("")
+
+
+def _short(value: float, _position=None) -> str:
+    """Return a number with k or M for thousands and millions."""
+    for size, letter in ((1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def fronts(table: pd.DataFrame) -> Figure:
+    """Show test mIoU against each measure of cost, and the front that val scores choose.
+
+    `table` holds the rows of `Results.fronts` of one study. The staircase is what the best
+    affordable network, chosen on val, scores on test; those on it are filled.
+    """
+    measures = list(dict.fromkeys(table["measure"]))
+    marks = _marks(list(dict.fromkeys(table["label"])))
+    figure, axes = _subplots(
+        1, len(measures), figsize=(3.4 * len(measures), 3.6), sharey=True, squeeze=False
+    )
+    for axis, measure in zip(axes[0], measures, strict=True):
+        own = table[table["measure"] == measure].sort_values("cost")
+        for row in own.itertuples():
+            y, style = 100 * row.test_miou, marks[row.label]
+            axis.errorbar(
+                row.cost, y, yerr=[[y - 100 * row.low], [100 * row.high - y]], capsize=2,
+                linewidth=1, linestyle="", markersize=7, **style,
+                markerfacecolor=style["color"] if row.front else "white",
+            )  # fmt: skip
+        chosen = own[own["front"]]
+        costs = [*chosen["cost"], own["cost"].max() * 1.15]
+        axis.step(costs, 100 * np.array([*chosen["test_miou"], chosen["test_miou"].iloc[-1]]),
+                  where="post", color=UNDECIDED, linewidth=1.4, zorder=0)  # fmt: skip
+        _cost_axis(axis, MEASURES[measure])
+        axis.margins(x=0.12)
+    axes[0][0].set_ylabel("mIoU on test (%), 95 % interval")
+    handles = [
+        plt.Line2D([], [], linestyle="", markersize=7, label=name, **style)
+        for name, style in marks.items()
+    ]
+    figure.tight_layout()
+    axes[0][-1].legend(handles=handles, fontsize=8, frameon=False, loc="center left",
+                       bbox_to_anchor=(1.0, 0.5))  # fmt: skip
+    return figure
+
+
+def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+    """Show test mIoU against multiply-adds, and beside it what a reference reports.
+
+    Parameters
+    ----------
+    arms : columns label, test_miou, low, high, gmacs
+    reference : columns network, encoder_pretrained, decoder_pretrained, miou, gmacs
+    """
+    panels = 1 if reference is None else 2
+    figure, axes = _subplots(1, panels, figsize=(1.5 + 4.6 * panels, 4.4), squeeze=False)
+    left = axes[0][0]
+    for row in arms.itertuples():
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
-        axis.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=colour)
-        # below the point where another's label would be in the way
-        near = np.abs(np.log(arms["gmacs"] / row.gmacs)) < 0.3
-        near &= (arms["test_miou"] > row.test_miou) & (arms["test_miou"] < row.test_miou + 0.02)
-        axis.annotate(row.arm, (row.gmacs, y), xytext=(6, -11 if near.any() else 5),
-                      textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
-    axis.set(
-        xscale="log",
-        xlabel="multiply-adds per image (10⁹, log scale)",
-        ylabel="mIoU on test (%), 95 % interval",
+        left.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=PALETTE[0])
+    _annotated(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])
+    left.set(ylabel="mIoU on test (%)", title="here: means over seeds, 95 % intervals")
+    if reference is not None:
+        right, shown = axes[0][1], set()
+        for row in reference.itertuples():
+            kind = (
+                "pre-trained whole" if row.decoder_pretrained != "no"
+                else "pre-trained encoder" if row.encoder_pretrained != "no" else "from scratch"
+            )  # fmt: skip
+            colour = {"from scratch": 1, "pre-trained encoder": 2, "pre-trained whole": 3}[kind]
+            right.plot(row.gmacs, 100 * row.miou, "D", color=PALETTE[colour],
+                       label=None if kind in shown else kind)  # fmt: skip
+            shown.add(kind)
+        _annotated(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
+        right.set(title="arXiv 2206.12571, as reported: one run each", ylabel="mIoU (%)")
+        right.legend(fontsize=8, loc="lower right")
+    for axis in axes[0]:
+        axis.margins(x=0.3, y=0.12)
+        _cost_axis(axis, MEASURES["gmacs"])
+        axis.title.set_fontsize(9)
+    figure.tight_layout()
+    return figure
+
+
+def _annotated(axis, xs, ys, names) -> None:
+    """Write names beside points: to the right, or to the left where another point is near."""
+    xs, ys = np.log(np.asarray(xs, float)), np.asarray(ys, float)
+    reach, tall = 0.35 * max(np.ptp(xs), 1e-9), 0.05 * max(np.ptp(ys), 1e-9)
+    for x, y, name in zip(xs, ys, names, strict=True):
+        near = (xs > x) & (xs < x + reach) & (abs(ys - y) < tall)
+        side = -1 if near.any() else 1
+        axis.annotate(
+            name, (np.exp(x), y), xytext=(6 * side, 4), textcoords="offset points", fontsize=7.5,
+            ha="left" if side > 0 else "right",
+        )  # fmt: skip
+
+
+def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
+    """Show IoU of each class and network in a heat map, classes from frequent to rare.
+
+    `arms` maps the name to show to the arm's name in `classes`.
+    """
+    own = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
+    order = own.sort_values("share", ascending=False)["class"].drop_duplicates()
+    wide = 100 * own.pivot(index="class", columns="arm", values="iou").loc[order, [*arms.values()]]
+    figure, axis = _subplots(figsize=(2 + 0.75 * len(arms), 1 + 0.27 * len(wide)))
+    best = wide.eq(wide.max(axis=1), axis=0)
+    sns.heatmap(wide, cmap="Blues", vmin=0, vmax=100, cbar=False, ax=axis, linewidths=0.5)
+    for (y, x), value in np.ndenumerate(wide.to_numpy()):
+        axis.text(
+            x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=7.5,
+            color="white" if value > 60 else "black",
+            weight="bold" if best.iat[y, x] else "normal",
+        )  # fmt: skip
+    axis.set_xticks(np.arange(len(arms)) + 0.5, [*arms], rotation=50, ha="right", fontsize=8,
+                    rotation_mode="anchor")  # fmt: skip
+    axis.set_yticks(np.arange(len(wide)) + 0.5, wide.index, fontsize=8, rotation=0)
+    axis.set(xlabel="", ylabel="")
+    axis.set_title(
+        "IoU on test (%), mean over seeds; bold: the class's best", fontsize=9, loc="left"
     )
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def searches(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
+    """Show what each learning rate of the searches scored on val; the chosen one is filled.
+
+    `table` is `Results.searches`; `labels` maps its arms to the names to show.
+    """
+    marks = _marks(list(labels.values()))
+    figure, axis = _subplots(figsize=(6.4, 3.6))
+    for arm, name in labels.items():
+        own, style = table[table["arm"] == arm], marks[name]
+        axis.plot(own["lr"], 100 * own["val_miou"], markerfacecolor="white", linewidth=1.2,
+                  label=name, **style)  # fmt: skip
+        chosen = own[own["chosen"].astype(bool)]
+        axis.plot(chosen["lr"], 100 * chosen["val_miou"], linestyle="", markersize=9, **style)
+    axis.set(xscale="log", xlabel="learning rate (log scale)", ylabel="mIoU on val (%)")
+    rates = sorted(table["lr"].unique())
+    axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axis.xaxis.set_minor_formatter("")
-    axis.margins(x=0.35, y=0.1)
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, tuple]) -> Figure:
+    """Show how much each pixel sways the output in the middle, one picture per network.
+
+    Parameters
+    ----------
+    maps : name -> float (H, W), from `cost.effective_field`
+    sides : name -> (side that holds most of it, theoretical side), in pixels; the first is drawn
+    """
+    columns = min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    height, width = next(iter(maps.values())).shape
+    figure, axes = _subplots(
+        rows, columns, squeeze=False, figsize=(3.5 * columns, rows * (3.5 * height / width + 0.35))
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (name, field) in zip(axes.flat, maps.items(), strict=False):
+        # the square root, since a few pixels in the middle outshine all others
+        axis.imshow(np.sqrt(field), cmap="magma")
+        side, theoretical = sides[name]
+        corner = (width // 2 - side / 2, height // 2 - side / 2)
+        axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.2))
+        axis.set(xlim=(0, width - 1), ylim=(height - 1, 0))
+        reach = f"{theoretical:.0f} px" if np.isfinite(theoretical) else "everything"
+        axis.set_title(f"{name}: {side:.0f} px of {reach}", fontsize=8)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def closer_look(
+    scenes: Scenes, windows: dict[str, tuple[int, int, int]], size: tuple[int, int],
+    predicted: dict[str, np.ndarray],
+) -> Figure:  # fmt: skip
+    """Show windows of test images: image, truth, and what each network makes of them.
+
+    Parameters
+    ----------
+    scenes : the split that was predicted
+    windows : name -> (image, top, left)
+    size : (height, width) of a window
+    predicted : name -> uint8 (N, H, W)
+    """
+    height, width = size
+    rows = [("image", None), ("truth", scenes.labels), *predicted.items()]
+    inches = 9 / max(len(windows), 3)
+    figure, axes = _subplots(
+        len(rows), len(windows), squeeze=False,
+        figsize=(inches * len(windows), len(rows) * (inches * height / width + 0.04) + 0.2),
+    )  # fmt: skip
+    for place, ((name, labels), axis_row) in enumerate(zip(rows, axes, strict=True)):
+        for axis, (title, (index, top, left)) in zip(axis_row, windows.items(), strict=True):
+            part = np.s_[top : top + height, left : left + width]
+            picture = (
+                scenes.images[index].transpose(1, 2, 0)[part]
+                if labels is None
+                else paint(labels[index][part], scenes)
+            )
+            axis.imshow(picture, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            if not place:
+                axis.set_title(title, fontsize=9)
+        axis_row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+    figure.tight_layout(pad=0.3)
+    _class_legend(figure, scenes)
     return figure
 
 
@@ -644,3 +858,8 @@ def table(frame: pd.DataFrame, decimals: dict[str, int] | None = None) -> HTML:
     for column, places in (decimals or {}).items():
         shown[column] = shown[column].map(lambda value, places=places: f"{value:.{places}f}")
     return HTML(shown.to_html(index=False, border=0, na_rep=""))
+
+
+def folded(title: str, content: HTML) -> HTML:
+    """Return what is shown only after a click on its title."""
+    return HTML(f"<details><summary>{title}</summary>{content.data}</details>")

@@ -8,10 +8,11 @@ import torch
 
 from roadseg.data import CITYSCAPES, Scenes
 from roadseg.recipe import Recipe
-from roadseg.runs import pretraining, teacher_recipe
+from roadseg.runs import pretraining, teacher_recipe, trials
 from roadseg.study import Plan
 from roadseg.train import default_device, device_name, make_network, train
 
+MOST_PIXELS = 500_000  # of a step that is timed as it is on a CPU
 START_SECONDS = 12  # of one arm: kernel, imports, scoring; measured on two CPU cores
 
 
@@ -32,15 +33,14 @@ def forecast(plan: Plan) -> str:
     counted = set()
     for arm, recipe in plan.arms.items():
         own = 0.0
-        for part in [recipe.training, *_before(recipe)]:
-            seeds = [s for s in plan.seeds_of(arm) if (part, s) not in counted]
-            counted |= {(part, s) for s in seeds}  # what several arms share trains once
-            if not seeds:
-                continue
-            key = f"{_step_digest(part)} {plan.data['size']} {classes} {where}"
-            if key not in kept:
-                kept[key] = step_seconds(part, tuple(plan.data["size"]), classes)
-            own += part.steps * kept[key] * len(seeds) / min(cores, len(seeds))
+        for group in _groups(recipe, plan.seeds_of(arm)):
+            group = [part for part in group if part not in counted]
+            counted |= set(group)  # what several arms share trains once
+            for part in group:
+                key = f"{_step_digest(part)} {plan.data['size']} {classes} {where}"
+                if key not in kept:
+                    kept[key] = step_seconds(part, tuple(plan.data["size"]), classes)
+                own += part.steps * kept[key] / min(cores, len(group))
         slowest = max(slowest, (own, arm))
         seconds += own + START_SECONDS
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,20 +52,22 @@ def forecast(plan: Plan) -> str:
     )
 
 
-def _before(recipe: Recipe) -> list[Recipe]:
-    """Return the trainings that a recipe starts from, if this project does them."""
-    before = []
+def _groups(recipe: Recipe, seeds: tuple[int, ...]) -> list[list[Recipe]]:
+    """Return the trainings of an arm that this project does, as groups that run at once."""
+    own = recipe.training.at_lr(recipe.lr)
+    parts = [own]
     if recipe.pretrained.startswith("scenes:"):
-        before.append(pretraining(recipe).changed({"seed": 0}))
+        parts.append(pretraining(own))
     if recipe.teacher and not recipe.teacher.startswith("study:"):
-        before.append(teacher_recipe(recipe))
-    return before
+        parts.append(teacher_recipe(own))
+    groups = [[part.changed({"seed": seed}) for seed in seeds] for part in parts]
+    return [[trial.changed({"seed": seeds[0]}) for trial in trials(recipe).values()], *groups]
 
 
 def _step_digest(recipe: Recipe) -> str:
     """Return the digest of what decides a step's time: the recipe without its number of steps."""
-    free = {"steps": 1000, "warmup_steps": 0, "pretrained": "", "pretrained_part": "encoder",
-            "pretrain_steps": 1000, "seed": 0}  # fmt: skip
+    free = {"steps": 1000, "warmup_steps": 0, "lr": 0.001, "pretrained": "",
+            "pretrained_part": "encoder", "pretrain_steps": 1000, "seed": 0}  # fmt: skip
     return recipe.changed(free).digest
 
 
@@ -79,9 +81,17 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     """Measure one training step of a recipe at an image size, in seconds, on the device at hand.
 
     Random images stand for the data; a teacher's own training is left out, its forward pass is not.
-    On the CPU the step runs on one core, as it does beside the other seeds of its arm.
+    On the CPU the step runs on one core, as it does beside the other seeds of its arm; there a step
+    of many pixels is told from one of few, so that a plan made for a GPU can be made anywhere.
     """
     threads = torch.get_num_threads()
+    pixels = recipe.batch_size * size[0] * size[1]
+    if default_device().type == "cpu" and pixels > MOST_PIXELS:
+        smaller = tuple(max(side // 3, 128) for side in size)
+        few = recipe.changed({"batch_size": 2, "ohem_kept": min(recipe.ohem_kept, 1000)}
+                             if recipe.ohem_threshold < 1 else {"batch_size": 2})  # fmt: skip
+        share = 2 * smaller[0] * smaller[1] / pixels
+        return step_seconds(few, smaller, classes) / share
     device, n = default_device(), 2 * recipe.batch_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, 3, *size), np.uint8)

@@ -1,10 +1,11 @@
-"""The networks: the course baseline, FCN, and any segmentation-models-pytorch network by name.
+"""The networks by name: baseline, U-Net, FCN, real-time ones, any of segmentation-models-pytorch.
 
 A *body* maps normalised float images to logits at any resolution. `Segmenter` wraps every body in
 the same way: it normalises, pads to the body's stride, and returns logits of the images' own size.
 """
 
 import difflib
+from collections.abc import Callable
 from functools import partial
 
 import segmentation_models_pytorch as smp
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
+from roadseg.realtime import DABNet, LMFFNet
 from roadseg.recipe import InputError, nearest
 
 # ImageNet statistics in units of 0..255. Constants, because the library's own look-up asks a hub.
@@ -122,6 +124,8 @@ class Baseline(nn.Module):
     arXiv 2206.12571, section on the baseline, and the course's code.
     """
 
+    encoder_parts = ("blocks.", "shortcuts.")
+
     def __init__(
         self,
         classes: int,
@@ -218,6 +222,61 @@ def _conv(before: int, after: int) -> nn.Conv2d:
     return nn.Conv2d(before, after, 3, padding=1)
 
 
+class UNet(nn.Module):
+    """The plain U-Net, with batch normalisation and padded convolutions.
+
+    Parameters
+    ----------
+    classes : number of classes K
+    width : factor on the channel counts 64, 128, 256, 512, 1024
+
+    Source
+    ------
+    Ronneberger et al. 2015, figure 1. As in MMSegmentation, which the course study used:
+    convolutions are padded, upsampling is bilinear with a 1x1 convolution, and a 3x3 convolution
+    comes before the class scores. We keep odd sizes by padding images to the stride.
+    """
+
+    stride = 16
+    encoder_parts = ("down.",)
+
+    def __init__(self, classes: int, *, width: float = 1.0):
+        super().__init__()
+        widths = [max(1, round(channels * width)) for channels in (64, 128, 256, 512, 1024)]
+        self.down = nn.ModuleList(
+            nn.Sequential(_conv_norm(before, after), _conv_norm(after, after))
+            for before, after in zip([3, *widths[:-1]], widths, strict=True)
+        )
+        steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # from coarse to fine
+        self.narrow = nn.ModuleList(_conv_norm(before, after, 1) for before, after in steps)
+        self.up = nn.ModuleList(
+            nn.Sequential(_conv_norm(2 * after, after), _conv_norm(after, after))
+            for _, after in steps
+        )
+        self.scores = nn.Sequential(
+            _conv_norm(widths[0], widths[0]), nn.Conv2d(widths[0], classes, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, K, H, W)."""
+        maps = []
+        for stage, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if stage else x)
+            maps.append(x)
+        for narrow, block, skip in zip(self.narrow, self.up, maps[-2::-1], strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(torch.cat([skip, narrow(x)], 1))
+        return self.scores(x)
+
+
+def _conv_norm(before: int, after: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
 class FCN(nn.Module):
     """Fully convolutional network with skip connections over any encoder.
 
@@ -294,8 +353,10 @@ def build(
 
     Parameters
     ----------
-    name : 'baseline', 'baseline-unpool' (either with ':WIDTH', a factor such as 0.25),
-        'fcn32s:ENCODER', 'fcn16s:ENCODER', 'fcn8s:ENCODER', or 'smp:ARCHITECTURE:ENCODER'
+    name : 'baseline', 'baseline-unpool', 'unet', 'dabnet', 'lmffnet' (each also with ':WIDTH', a
+        factor on its channels such as 0.25), 'fcn32s:ENCODER', 'fcn16s:ENCODER', 'fcn8s:ENCODER',
+        or 'smp:ARCHITECTURE:ENCODER', with DeepLabV3 and DeepLabV3+ also 'smp:...:STRIDE', where
+        the encoder stops getting coarser: 8 or 16
     classes : number of classes K >= 2
     batch_norm, residual : see `Baseline`, and for the baselines only
     dropout : probability of dropping a channel of what the last score layer reads (in an FCN, of
@@ -309,16 +370,23 @@ def build(
     """
     check_name(name)
     kind, *rest = name.split(":")
+    width = float(rest[0]) if kind in WIDE and rest else 1.0
     if kind in ("baseline", "baseline-unpool"):
         body = Baseline(
-            classes, width=float(rest[0]) if rest else 1.0, unpool=kind != "baseline",
-            batch_norm=batch_norm, residual=residual,
+            classes, width=width, unpool=kind != "baseline", batch_norm=batch_norm,
+            residual=residual,
         )  # fmt: skip
         stride, channels = 1, body.scores[0].in_channels
+    elif kind in WIDE:
+        body = {"unet": UNet, "dabnet": DABNet, "lmffnet": LMFFNet}[kind](classes, width=width)
+        stride, head = body.stride, None
     elif kind == "smp":
-        architecture, encoder = rest
+        architecture, encoder, *at = rest
+        options = {"encoder_output_stride": int(at[0])} if at else {}
+        if encoder.startswith("tu-swin"):  # made for one size, unless told
+            options["strict_img_size"] = False
         body = smp.create_model(
-            architecture, encoder_name=encoder, encoder_weights=None, classes=classes
+            architecture, encoder_name=encoder, encoder_weights=None, classes=classes, **options
         )
         stride, head = 32, getattr(body, "segmentation_head", None)
     else:
@@ -345,6 +413,15 @@ def build(
     return Segmenter(body, stride, head)
 
 
+def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return the network that `make` builds, on the meta device: shapes without numbers."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except RuntimeError:  # some encoders compute with numbers while they are built
+        return make().to("meta")
+
+
 def _drop_channels(share: float, layer: nn.Module, inputs: tuple) -> Tensor:
     return F.dropout2d(inputs[0], share, layer.training)
 
@@ -356,13 +433,14 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
     ----------
     network : one with an encoder of segmentation-models-pytorch
     weights : their name there, such as 'imagenet'
-    name : the network's name, whose last part is the encoder's
+    name : the network's name, which holds the encoder's
 
     Raises
     ------
     InputError : they cannot be had
     """
-    encoder = name.rsplit(":", 1)[-1]
+    kind, *rest = name.split(":")
+    encoder = rest[1] if kind == "smp" else rest[0]
     try:
         donor = get_encoder(encoder, weights=weights).state_dict()
         network.body.encoder.load_state_dict(donor)
@@ -378,9 +456,9 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
 def check_hub(weights: str, network: str) -> None:
     """Raise InputError unless a network's encoder is published with weights of this name."""
     kind, *rest = network.split(":")
-    if kind.startswith("baseline"):
-        raise InputError(f"hub:{weights}: the baseline has no published weights; leave it out.")
-    encoder = rest[-1]
+    if kind in WIDE:
+        raise InputError(f"hub:{weights}: {network!r} has no published weights; leave it out.")
+    encoder = rest[0] if kind != "smp" else rest[1]
     if encoder.startswith("tu-"):  # timm's have one set each, whatever the name
         known = ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
     else:
@@ -389,14 +467,16 @@ def check_hub(weights: str, network: str) -> None:
         raise InputError(f"hub:{weights}: {encoder} has no such weights.{nearest(weights, known)}")
 
 
+WHOLE = ("dabnet", "lmffnet")  # networks without an encoder that could be taken out
+WIDE = ("baseline", "baseline-unpool", "unet", "dabnet", "lmffnet")
 FORMS = {
-    "baseline": "baseline[:WIDTH]",
-    "baseline-unpool": "baseline-unpool[:WIDTH]",
+    **{kind: f"{kind}[:WIDTH]" for kind in WIDE},
     "fcn32s": "fcn32s:ENCODER",
     "fcn16s": "fcn16s:ENCODER",
     "fcn8s": "fcn8s:ENCODER",
     "smp": "smp:ARCHITECTURE:ENCODER",
 }
+STRIDED = ("deeplabv3", "deeplabv3plus")
 
 
 def check_name(name: str) -> None:
@@ -407,7 +487,7 @@ def check_name(name: str) -> None:
         hint = f" Did you mean {FORMS[close[0]]!r}?" if close else ""
         raise InputError(f"network {name!r}: unknown.{hint} Known: {', '.join(FORMS.values())}.")
     wanted = FORMS[kind]
-    if kind.startswith("baseline"):
+    if kind in WIDE:
         try:
             fits = len(rest) <= 1 and all(0 < float(width) <= 4 for width in rest)
         except ValueError:
@@ -415,8 +495,12 @@ def check_name(name: str) -> None:
         if not fits:
             raise InputError(f"network {name!r}: write {wanted}, WIDTH a factor in (0, 4].")
         return
+    strided = kind == "smp" and len(rest) == 3 and rest[0] in STRIDED
+    if strided and rest.pop() not in ("8", "16"):
+        raise InputError(f"network {name!r}: write {wanted}:STRIDE, STRIDE 8 or 16.")
     if len(rest) != wanted.count(":"):
-        raise InputError(f"network {name!r}: write {wanted}.")
+        also = f" ({' and '.join(STRIDED)} also with :STRIDE)" if kind == "smp" else ""
+        raise InputError(f"network {name!r}: write {wanted}{also}.")
     if kind == "smp" and rest[0] not in smp.MODEL_ARCHITECTURES_MAPPING:
         raise InputError(
             f"network {name!r}: unknown architecture {rest[0]!r}."

@@ -51,6 +51,7 @@ COMPANIONS = (
     ("teacher", lambda r: r.distill_weight > 0, "distill_weight above 0"),
     ("distill_weight", lambda r: r.teacher, "a teacher"),
     ("distill_temperature", lambda r: r.teacher, "a teacher"),
+    ("lr_search_steps", lambda r: r.lr_search != (1.0,), "lr_search"),
 )
 TEST_KNOBS = ("test_scales", "test_flip")
 
@@ -71,8 +72,8 @@ class Recipe:
 
     seed: int = rule(0, "a whole number >= 0", lambda v: v >= 0)
 
-    # Network: 'baseline[:WIDTH]', 'baseline-unpool[:WIDTH]', 'fcn32s|fcn16s|fcn8s:ENCODER' or
-    # 'smp:ARCHITECTURE:ENCODER' (see models.build). The next two are for the baselines only.
+    # A network's name: 'baseline:0.25', 'fcn8s:vgg16', 'smp:unet:resnet18', ... (see
+    # models.build). The next two are for the baselines only.
     network: str = rule("baseline", "a network's name", bool)
     batch_norm: bool = rule(False, "true or false", lambda v: True)
     residual: bool = rule(False, "true or false", lambda v: True)
@@ -91,6 +92,12 @@ class Recipe:
     # Optimisation. The defaults are the course baseline's: Adam, 3e-4, fixed.
     optimizer: str = _one_of("adam", "adam", "adamw")
     lr: float = rule(0.0003, "a number > 0", lambda v: v > 0)
+    # Factors on lr that short trainings try first (see runs.search_lr); at (1.0,) none do.
+    lr_search: tuple = rule(
+        (1.0,), "a list of different factors in [0.001, 1000]",
+        lambda v: v and len(set(v)) == len(v) and all(0.001 <= factor <= 1000 for factor in v),
+    )  # fmt: skip
+    lr_search_steps: int = rule(300, "a whole number >= 1", lambda v: v >= 1)
     weight_decay: float = rule(0.0, "a number >= 0", lambda v: v >= 0)
     schedule: str = _one_of("fixed", "fixed", "poly", "cosine")
     poly_power: float = rule(0.9, "a number > 0", lambda v: v > 0)
@@ -170,6 +177,11 @@ class Recipe:
         """The recipe without what only testing sees: recipes that share it share their weights."""
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in TEST_KNOBS})
 
+    def at_lr(self, lr: float) -> "Recipe":
+        """The recipe once its learning rate is chosen: recipes that share it are one training."""
+        neutral = {name: DEFAULTS[name] for name in ("lr_search", "lr_search_steps")}
+        return dataclasses.replace(self, lr=lr, **neutral)
+
     @property
     def architecture(self) -> str:
         """The network's name with what the recipe changes about its layers in use."""
@@ -177,10 +189,9 @@ class Recipe:
         return "+".join([self.network, *extras])
 
     @property
-    def passes(self) -> tuple[int, float]:
-        """Forward passes per test image, and their cost as a multiple of one at full size."""
-        mirrored = 2 if self.test_flip else 1
-        return len(self.test_scales) * mirrored, sum(s**2 for s in self.test_scales) * mirrored
+    def passes(self) -> tuple[float, ...]:
+        """The scale of each forward pass that a test image goes through."""
+        return tuple(scale for scale in self.test_scales for _ in range(1 + self.test_flip))
 
     def differences(self) -> dict:
         """Return the knobs that differ from their defaults, in order of declaration."""

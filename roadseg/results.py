@@ -4,21 +4,29 @@ import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from roadseg import cost, data, metrics
+from roadseg import cost, course, data, metrics, pareto
+from roadseg.data import Scenes
 from roadseg.metrics import Confusion, Interval
-from roadseg.recipe import InputError
+from roadseg.models import Segmenter, build, on_meta
+from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
 from roadseg.study import ROOT, Plan, Study
 from roadseg.train import default_device, device_name, make_network, precision_on
 
 TABLES = (
-    "runs", "arms", "classes", "comparisons", "class_effects", "noise", "networks", "curves",
+    "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
+    "fronts", "volumes", "catalogue", "course", "curves",
 )  # fmt: skip
+MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
+THROUGHPUT_SECONDS = 3.0  # of timing, for each network
+FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
 LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
 
 
@@ -30,8 +38,8 @@ class Results:
     ----------
     runs : one row per run: arm, seed, every knob, scores, cost in seconds, device, versions
     arms : one row per study and arm: mIoU on test over seeds with its 95 % interval, on val,
-        forward passes per test image with their cost as a multiple of one, and the name its runs
-        are trained under (`trained_as`), which the tables below and `runs` use
+        forward passes per test image and the multiply-adds (10^9) of all of them, and the name its
+        runs are trained under (`trained_as`), which the tables below and `runs` use
     classes : one row per trained arm and class: mean IoU on test over seeds, share of test pixels
     comparisons : one row per comparison of a study: paired difference with its 95 % interval, p
         alone and corrected (Holm) for the study's `tests`, the smallest true difference that would
@@ -39,7 +47,14 @@ class Results:
         comparisons that the study is made for (`trick` names it) and a ladder's two ends
     class_effects : one row per trick and class: the same for the class's IoU
     noise : one row per noise study: the spread over seeds of one recipe's score
-    networks : one row per architecture: parameters, multiply-adds, latency
+    searches : one row per arm and learning rate that a search tried: score on val, whether chosen
+    networks : one row per architecture: parameters, multiply-adds of one pass, latency, throughput,
+        memory, energy, receptive fields
+    fronts : one row per networks study, measure of cost and arm: cost, scores, whether it is on the
+        front by val scores, and in what share of resamples by test scores
+    volumes : one row per networks study and measure: the front's hypervolume with its interval
+    catalogue : one row per network that the settings list: parameters and multiply-adds
+    course : the course study's networks, their cost as reported and as counted here
     curves : one row per run and epoch
     """
 
@@ -49,7 +64,12 @@ class Results:
     comparisons: pd.DataFrame
     class_effects: pd.DataFrame
     noise: pd.DataFrame
+    searches: pd.DataFrame
     networks: pd.DataFrame
+    fronts: pd.DataFrame
+    volumes: pd.DataFrame
+    catalogue: pd.DataFrame
+    course: pd.DataFrame
     curves: pd.DataFrame
 
     @classmethod
@@ -80,8 +100,8 @@ class Results:
     def best_of_each_network(self) -> pd.DataFrame:
         """Return each network's arm that scored best on val, with its cost, cheapest first."""
         best = self.arms.loc[self.arms.groupby("network")["val_miou"].idxmax()]
-        costs = best.merge(self.networks, on="network")
-        costs["gmacs"] *= costs["test_cost"]  # several passes per image cost what they cost
+        # the arm's multiply-adds, not the network's: several passes per image cost what they cost
+        costs = best.merge(self.networks.drop(columns="gmacs"), on="network")
         return costs.sort_values("gmacs", ignore_index=True)
 
     def effects(self, study: str) -> pd.DataFrame:
@@ -120,11 +140,19 @@ def collect(plan: Plan) -> Results:
         arm: np.stack([records[arm][seed].counts["test"] for seed in plan.seeds])
         for arm in plan.arms
     }
+    size = tuple(scenes["size"])
     rows = {
         arm: _arm_row(arm, [records[arm][seed] for seed in plan.seeds], tests[arm], blocks)
-        for arm in plan.arms
+        | {"gmacs": _test_gmacs(recipe, size, len(names))}
+        for arm, recipe in plan.arms.items()
     }
+    networks = _costs(plan, size, len(names))
     studies = plan.studies.values()
+    compared = [study for study in studies if study.kind == "networks"]
+    fronts = pd.concat(
+        [_fronts(plan, study, rows, networks, tests, blocks) for study in compared],
+        ignore_index=True,
+    )
     own = {s.name: {a: tests[plan.arm(r)] for a, r in s.arms.items()} for s in studies}
     return Results(
         runs=pd.DataFrame(
@@ -161,7 +189,18 @@ def collect(plan: Plan) -> Results:
             ],
             columns=["study", "arm", "seeds", "mean", "sd", "sd_low", "sd_high"],
         ),
-        networks=_costs(plan, tuple(scenes["size"]), len(names)),
+        searches=_searches(plan),
+        networks=networks,
+        fronts=fronts,
+        volumes=pd.DataFrame(
+            [
+                row
+                for study in compared
+                for row in _volumes(plan, study, fronts, tests, blocks)
+            ]
+        ),
+        catalogue=_catalogue(plan, size, len(names)),
+        course=course.compare(reference()),
         curves=pd.concat(
             [
                 record.curve.assign(run=f"{arm}-s{seed}", arm=arm, seed=seed)
@@ -227,8 +266,8 @@ def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarr
         "train_seconds": np.median(
             [r.about["seconds"] + r.about["start_seconds"] for r in records]
         ),
-        "test_passes": recipe.passes[0],
-        "test_cost": recipe.passes[1],
+        "lr": records[0].about["lr_used"],
+        "test_passes": len(recipe.passes),
     }
 
 
@@ -377,29 +416,150 @@ def verdict(difference: float, p: float, *, trick: bool) -> str:
     return more if difference > 0 else less
 
 
+def _searches(plan: Plan) -> pd.DataFrame:
+    """Return what the searches of all arms tried, and which learning rate they chose."""
+    tables = []
+    for arm, recipe in plan.arms.items():
+        if recipe.lr_search != DEFAULTS["lr_search"]:
+            table = pd.read_csv(plan.folder(arm, plan.seeds[0]).parent / "search.csv")
+            best = table.index == table["val_miou"].idxmax()
+            tables.append(table.assign(arm=arm, chosen=best))
+    columns = ["arm", "lr", "steps", "val_miou", "seconds", "chosen"]
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )
+
+
+def outline(recipe: Recipe, classes: int) -> Segmenter:
+    """Return the network that is tested, without numbers and without an auxiliary head."""
+    return on_meta(lambda: make_network(recipe.changed({"aux_weight": 0.0}), classes))
+
+
+def _test_gmacs(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
+    """Return the multiply-adds of all passes that one test image goes through."""
+    network = outline(recipe, classes)
+    sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
+    return sum(cost.multiply_adds(network, each) for each in sizes)
+
+
 def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return each network's cost at the study's image size, on the device at hand."""
     device = default_device()
     precision = precision_on(device)
-    recipes = {recipe.architecture: recipe for recipe in plan.arms.values()}
-    networks = {
-        name: make_network(recipe.changed({"aux_weight": 0.0}), classes)  # for training only
-        for name, recipe in recipes.items()
-    }
-    counted = {
-        name: {
+    bf16 = precision == "bf16"
+    arms = {}  # those of the study that compares most networks come first
+    for recipe in [*plan.compared.arms.values(), *plan.arms.values()]:
+        arms.setdefault(recipe.architecture, plan.arm(recipe))
+    networks = {name: weighted(plan, arm, classes) for name, arm in arms.items()}
+    scenes = Scenes.load(plan.prepared, "test")
+    looked = torch.from_numpy(np.array(scenes.images[:: -(-len(scenes) // FIELD_IMAGES)]))
+    fixed = {}
+    for name, network in networks.items():
+        fixed[name] = {
             "parameters": cost.parameters(network),
             "gmacs": cost.multiply_adds(network, size),
+            "memory_mib": cost.peak_memory(network, size, device=device),
+            "field": cost.theoretical_field(network),
+            "effective_field": cost.field_side(
+                cost.effective_field(network, looked, device=device)
+            ),
         }
+    timed = cost.latencies(networks, size, device=device, bf16=bf16)
+    at_best = {
+        name: cost.throughput(network, size, device=device, bf16=bf16, seconds=THROUGHPUT_SECONDS)
         for name, network in networks.items()
     }
-    timed = cost.latencies(networks, size, device=device, bf16=precision == "bf16")
     where = {
         "height": size[0],
         "width": size[1],
         "device": device_name(device),
         "precision": precision,
     }
-    return pd.DataFrame(
-        [{"network": name, **counted[name], **timed[name], **where} for name in networks]
+    rows = [
+        {"network": name, **fixed[name], **timed[name], **at_best[name], **where}
+        for name in networks
+    ]
+    return pd.DataFrame(rows)
+
+
+def weighted(plan: Plan, arm: str, classes: int) -> Segmenter:
+    """Return an arm's network with the weights of the first seed, without an auxiliary head."""
+    recipe = plan.arms[arm].changed({"aux_weight": 0.0})
+    network = make_network(recipe, classes)
+    file = plan.folder(arm, plan.seeds[0]) / "weights.pt"
+    weights = torch.load(file, weights_only=True, map_location="cpu")
+    network.load_state_dict({n: w for n, w in weights.items() if not n.startswith("auxiliary.")})
+    return network.eval()
+
+
+def _catalogue(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
+    """Return parameters and multiply-adds of every network that the settings list."""
+    rows = []
+    for entry in plan.networks.values():
+        network = on_meta(partial(build, entry.network, classes))
+        rows.append(
+            {
+                "name": entry.name,
+                "network": entry.network,
+                "parameters": cost.parameters(network),
+                "gmacs": cost.multiply_adds(network, size),
+            }
+        )
+    return pd.DataFrame(rows, columns=["name", "network", "parameters", "gmacs"])
+
+
+def _fronts(
+    plan: Plan,
+    study: Study,
+    rows: dict[str, dict],
+    networks: pd.DataFrame,
+    tests: dict[str, np.ndarray],
+    blocks: np.ndarray,
+) -> pd.DataFrame:
+    """Return the rows of `fronts` that belong to a study."""
+    arms = {arm: plan.arm(recipe) for arm, recipe in study.arms.items()}
+    table = pd.DataFrame(
+        [
+            {"study": study.name, "arm": arm, "label": study.labels[arm], **rows[trained]}
+            for arm, trained in arms.items()
+        ]
+    ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
+    # a pass at another size takes longer or shorter about as its multiply-adds do
+    table["latency_ms"] *= table["gmacs"] / table["gmacs_once"]
+    draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
+    kept = ["study", "arm", "label", "val_miou", "test_miou", "low", "high"]
+    return pd.concat(
+        [
+            table[kept].assign(
+                measure=measure,
+                cost=table[measure],
+                front=pareto.front(table[measure].to_numpy(), table["val_miou"].to_numpy()),
+                share=pareto.front(table[measure].to_numpy(), draws).mean(0),
+            )
+            for measure in MEASURES
+        ]
     )
+
+
+def _volumes(
+    plan: Plan,
+    study: Study,
+    fronts: pd.DataFrame,
+    tests: dict[str, np.ndarray],
+    blocks: np.ndarray,
+) -> list[dict]:
+    """Return the rows of `volumes` that belong to a study."""
+    draws = pareto.resampled([tests[plan.arm(recipe)] for recipe in study.arms.values()], blocks)
+    rows = []
+    for measure in MEASURES:
+        own = fronts[(fronts["study"] == study.name) & (fronts["measure"] == measure)]
+        costs, choice = own["cost"].to_numpy(), own["val_miou"].to_numpy()
+        low, high = np.percentile(pareto.volume(costs, choice, draws), [2.5, 97.5])
+        rows.append(
+            {
+                "study": study.name, "measure": measure, "cheapest": costs.min(),
+                "dearest": costs.max(), "networks": len(own), "low": low, "high": high,
+                "volume": float(pareto.volume(costs, choice, own["test_miou"].to_numpy())),
+            }
+        )  # fmt: skip
+    return rows

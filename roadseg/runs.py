@@ -1,8 +1,8 @@
 """A run, from recipe to record: what it starts from, its scores, and all seeds of an arm at once.
 
 From the inside out: `trained` finds what the loop starts from (weights, a teacher), or that an
-equal training is done already; `run` scores the result and keeps it; `run_all` does so for each
-seed of an arm.
+equal training is done already; `run` scores the result and keeps it; `search_lr` chooses a learning
+rate, and `run_all` runs each seed of an arm with it.
 """
 
 import contextlib
@@ -32,9 +32,10 @@ from torch import Tensor
 
 from roadseg import synthetic
 from roadseg.data import CITYSCAPES, Scenes
-from roadseg.models import Segmenter, check_hub, check_name, load_encoder
+from roadseg.models import WHOLE, Segmenter, check_hub, check_name, load_encoder, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.train import (
+    Diverged,
     default_device,
     device_name,
     evaluate,
@@ -106,7 +107,7 @@ def trained(
 
     Parameters
     ----------
-    recipe : the run's settings
+    recipe : the run's settings; its learning rate is taken as it is, without a search
     splits : 'train' and 'val'
     device : where it runs
     runs : folder of the study's finished runs, whose weights may be taken
@@ -116,7 +117,7 @@ def trained(
     ------
     InputError : the weights or the teacher it asks for are not there, or do not fit
     """
-    recipe = recipe.training
+    recipe = recipe.training.at_lr(recipe.lr)
     about = _settings(recipe, splits["train"], device)
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     kept = ROOT / "work" / key
@@ -156,8 +157,8 @@ def trained(
 def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
     """Return all that decides a training, apart from chance."""
     modules = (
-        "augment", "data", "losses", "metrics", "models", "recipe", "runs", "synthetic", "train",
-        "weights",
+        "augment", "data", "losses", "metrics", "models", "realtime", "recipe", "runs", "synthetic",
+        "train", "weights",
     )  # fmt: skip
     code = hashlib.sha256()
     for module in modules:
@@ -274,11 +275,10 @@ def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source:
     """
     wanted = network.state_dict()
     if part == "encoder":
-        parts = ("body.blocks.", "body.shortcuts.")  # of the baselines
-        if not hasattr(network.body, "blocks"):
-            parts = ("body.encoder.",)
-            if not any(name.startswith(parts) for name in weights):  # an encoder's own state dict
-                weights = {parts[0] + name: value for name, value in weights.items()}
+        parts = getattr(network.body, "encoder_parts", ("encoder.",))
+        parts = tuple(f"body.{part}" for part in parts)
+        if not any(name.startswith(parts) for name in weights):  # an encoder's own state dict
+            weights = {parts[0] + name: value for name, value in weights.items()}
         wanted = {name: value for name, value in wanted.items() if name.startswith(parts)}
     else:  # an auxiliary head starts anew where the source has none
         wanted = {
@@ -354,6 +354,12 @@ def check_start(recipe: Recipe) -> None:
             weights_file(recipe.pretrained, recipe.seed)
         elif kind == "hub":
             check_hub(name, recipe.network)
+        whole = recipe.network.split(":")[0] in WHOLE
+        if recipe.pretrained and whole and recipe.pretrained_part == "encoder":
+            raise InputError(
+                f"{recipe.network!r} has no encoder apart from the rest; set pretrained_part: "
+                "network, or leave it out."
+            )
     except InputError as problem:
         raise InputError(f"pretrained: {problem}") from None
     if not recipe.teacher:
@@ -363,8 +369,7 @@ def check_start(recipe: Recipe) -> None:
             weights_file(recipe.teacher, recipe.seed)
         else:
             check_name(recipe.teacher)
-            with torch.device("meta"):
-                make_network(teacher_recipe(recipe), 2)
+            on_meta(partial(make_network, teacher_recipe(recipe), 2))
     except InputError as problem:
         raise InputError(f"teacher: {problem}") from None
     if recipe.teacher == recipe.network:
@@ -389,6 +394,7 @@ def run(
     prepared: Path,
     folder: Path,
     *,
+    lr: float | None = None,
     device: torch.device | None = None,
     say: Callable[[str], None] = print,
 ) -> Record:
@@ -401,19 +407,20 @@ def run(
     folder : receives record.json, curve.csv, counts.npz, predictions.npz (test, uint8 (N, H, W))
         and weights.pt; it appears when all of them are written, an old one is replaced then.
         Finished runs beside its parent may give their weights, see `trained`
+    lr : the learning rate that a search chose, else the recipe's own
     """
     device = device or default_device()
     splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
     say(f"{recipe.architecture}, {recipe.steps} steps, on {device_name(device)}")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    found = trained(recipe, splits, device, runs=folder.parent.parent, say=say)
+    lr = lr or recipe.lr
+    found = trained(recipe.at_lr(lr), splits, device, runs=folder.parent.parent, say=say)
     network = found.network
     scored = {split: evaluate(network, splits[split], device, recipe) for split in ("val", "test")}
+    own = {"digest": recipe.digest, "lr_used": lr}
     with _written(folder) as work:
-        _keep(
-            dataclasses.replace(found, about={**found.about, "digest": recipe.digest}), recipe, work
-        )
+        _keep(dataclasses.replace(found, about=found.about | own), recipe, work)
         np.savez_compressed(
             work / "counts.npz", **{s: c.astype(np.int32) for s, (c, _) in scored.items()}
         )
@@ -453,27 +460,116 @@ def run_all(
 ) -> list[Record]:
     """Do `run` for the seeds of one arm; the record of seed 2 goes into `folder`/s2.
 
-    On a GPU one after the other. On the CPU at the same time, in processes that share its cores:
-    small networks do not fill several cores, and a network of one core gives the same numbers
-    whatever runs beside it.
+    If the recipe asks for it, the first seed's search chooses the learning rate of all, and its
+    scores go into `folder`/search.csv.
 
     Raises
     ------
     InputError : a run's own, with its seed; or a process was killed
     """
     device = device or default_device()
-    folders = [folder / f"s{recipe.seed}" for recipe in recipes]
-    if device.type == "cuda" or len(recipes) == 1:
-        return [
-            run(recipe, prepared, target, device=device, say=_prefixed(recipe, say))
-            for recipe, target in zip(recipes, folders, strict=True)
+    kind, _, n = recipes[0].pretrained.partition(":")
+    if kind == "scenes":  # once, before each process would draw them
+        drawn_scenes(int(n), Scenes.load(prepared, "train").labels.shape[1:])
+    lr = None
+    if trials(recipes[0]):
+        table = search_lr(recipes[0], prepared, folder.parent, device=device, say=say)
+        lr = float(table.loc[table["val_miou"].idxmax(), "lr"])
+        say(f"the search's choice: lr {lr:g}")
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / "search.csv", index=False)
+    jobs = [
+        partial(run, recipe, prepared, folder / f"s{recipe.seed}", lr=lr, device=device)
+        for recipe in recipes
+    ]
+    return _at_once(
+        {f"seed {r.seed}": job for r, job in zip(recipes, jobs, strict=True)}, device, say
+    )
+
+
+def trials(recipe: Recipe) -> dict[float, Recipe]:
+    """Return each learning rate of a recipe's search, ascending, and the training that tries it.
+
+    Its warm-up is shortened as the training is, so that the schedule keeps its shape.
+    """
+    if recipe.lr_search == DEFAULTS["lr_search"]:
+        return {}
+    steps = recipe.lr_search_steps
+    warmup = min(round(recipe.warmup_steps * steps / recipe.steps), steps - 1)
+    short = dataclasses.replace(recipe.training, steps=steps, warmup_steps=warmup)
+    rates = sorted(float(f"{recipe.lr * factor:.6g}") for factor in recipe.lr_search)
+    return {lr: short.at_lr(lr) for lr in rates}
+
+
+def search_lr(
+    recipe: Recipe,
+    prepared: Path,
+    runs: Path,
+    *,
+    device: torch.device,
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Try the learning rates of a recipe in short trainings, and score them on val.
+
+    Parameters
+    ----------
+    recipe : one with trials; its seed is theirs
+    prepared : folder of the prepared scenes
+    runs : folder of the study's finished runs, see `trained`
+
+    Returns
+    -------
+    one row per trial, lr ascending: lr, steps, val_miou (after the last step; NaN where the loss
+    was not finite), seconds
+
+    Raises
+    ------
+    InputError : the loss was finite at none of them
+    """
+    jobs = {
+        f"lr {lr:g}": partial(_trial, trial, prepared, runs, device)
+        for lr, trial in trials(recipe).items()
+    }
+    scores = _at_once(jobs, device, say)
+    table = pd.DataFrame(
+        [
+            {"lr": lr, "steps": trial.steps, "val_miou": score, "seconds": seconds}
+            for (lr, trial), (score, seconds) in zip(trials(recipe).items(), scores, strict=True)
         ]
-    for recipe in recipes:
-        kind, _, n = recipe.pretrained.partition(":")
-        if kind == "scenes":  # once, before each process would draw them
-            drawn_scenes(int(n), Scenes.load(prepared, "train").labels.shape[1:])
+    )
+    if table["val_miou"].isna().all():
+        raise InputError(
+            f"lr_search: the loss is finite at none of {', '.join(f'{lr:g}' for lr in table.lr)}; "
+            "lower lr, or add smaller factors."
+        )
+    return table
+
+
+def _trial(
+    recipe: Recipe, prepared: Path, runs: Path, device: torch.device, say: Callable[[str], None]
+) -> tuple[float, float]:
+    """Return the val mIoU that a short training ends with, and its seconds."""
+    splits = {split: Scenes.load(prepared, split) for split in ("train", "val")}
+    try:
+        found = trained(recipe, splits, device, runs=runs, say=say)
+    except Diverged as problem:
+        say(str(problem))
+        return float("nan"), float("nan")
+    seconds = found.about["seconds"] + found.about["start_seconds"]
+    return float(found.curve["val_miou"].iloc[-1]), round(seconds, 2)
+
+
+def _at_once(jobs: dict[str, Callable], device: torch.device, say: Callable[[str], None]) -> list:
+    """Return the results of jobs, in their order; each is called with `say` and a prefix.
+
+    On a GPU one after the other. On the CPU at the same time, in processes that share its cores:
+    small networks do not fill several cores, and a network of one core gives the same numbers
+    whatever runs beside it.
+    """
+    if device.type == "cuda" or len(jobs) == 1:
+        return [job(say=_prefixed(name, say)) for name, job in jobs.items()]
     cores = torch.get_num_threads()
-    workers = len(recipes) if len(recipes) <= 2 * cores else cores
+    workers = len(jobs) if len(jobs) <= 2 * cores else cores
     lines = CONTEXT.SimpleQueue()
     printer = threading.Thread(target=lambda: [say(line) for line in iter(lines.get, None)])
     printer.start()
@@ -481,13 +577,10 @@ def run_all(
         with ProcessPoolExecutor(
             workers, CONTEXT, initializer=_join, initargs=(lines, max(1, cores // workers))
         ) as pool:
-            jobs = [
-                pool.submit(_run_in_process, recipe, prepared, target, device)
-                for recipe, target in zip(recipes, folders, strict=True)
-            ]
+            doing = [pool.submit(_in_process, name, job) for name, job in jobs.items()]
             try:
-                for job in as_completed(jobs):
-                    job.result()
+                for one in as_completed(doing):
+                    one.result()
             except BaseException:  # those that have not begun need not
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -499,22 +592,21 @@ def run_all(
     finally:
         lines.put(None)
         printer.join()
-    return [Record.read(target) for target in folders]
+    return [one.result() for one in doing]
 
 
-def _prefixed(recipe: Recipe, say: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda line: say(f"s{recipe.seed}  {line}")
+def _prefixed(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda line: say(f"{name}  {line}")
 
 
 def _join(lines, threads: int) -> None:
     """Make this process one of several that train: fewer threads, lines to the parent."""
     torch.set_num_threads(threads)
-    _run_in_process.lines = lines
+    _in_process.lines = lines
 
 
-def _run_in_process(recipe: Recipe, prepared: Path, folder: Path, device: torch.device) -> None:
+def _in_process(name: str, job: Callable):
     try:
-        say = _prefixed(recipe, _run_in_process.lines.put)
-        run(recipe, prepared, folder, device=device, say=say)
+        return job(say=_prefixed(name, _in_process.lines.put))
     except InputError as problem:
-        raise InputError(f"seed {recipe.seed}: {problem}") from None
+        raise InputError(f"{name}: {problem}") from None

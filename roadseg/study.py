@@ -5,7 +5,7 @@ difference from the defaults. Arms that several studies ask for are trained once
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,24 @@ NAME = "letters, digits and single dashes, as in fcn-8s"
 
 SETTINGS = {
     "study": str, "title": str, "root": str, "params": str, "plan": str, "data": dict,
-    "seeds": list, "remarks": list, "base": dict, "tricks": dict, "studies": dict,
+    "seeds": list, "remarks": list, "base": dict, "tricks": dict, "networks": dict,
+    "studies": dict,
 }  # fmt: skip
 DATA_SETTINGS = {
     "source": str, "path": str, "size": list, "block": int, "seed": int, "counts": dict,
 }  # fmt: skip
-KINDS = {"networks": dict, "ladder": list, "leave_one_out": list, "alone": list, "noise": list}
+KINDS = {
+    "networks": (dict, list),
+    "ladder": (list, str),
+    "leave_one_out": list,
+    "alone": list,
+    "noise": list,
+}
+# The course study's ladder (data/reference_ladder.csv), for a study with `ladder: course`.
+COURSE_LADDER = (
+    "transfer", "adamw-poly", "class-balanced", "ohem", "multi-scale-training",
+    "multi-scale-testing", "auxiliary-head",
+)  # fmt: skip
 STUDY_SETTINGS = {"question": str, "start": str, "tricks": list, **KINDS}
 
 
@@ -55,6 +67,19 @@ class Trick:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network under the name that studies call it by, with its idea and where it comes from.
+
+    `network` is what `models.build` takes.
+    """
+
+    name: str
+    network: str
+    idea: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Study:
     """A question, and the arms whose comparison answers it.
 
@@ -66,6 +91,8 @@ class Study:
     arms : name of each arm -> its recipe (at seed 0)
     effects : (trick, arm, against) of each comparison that the study is made for
     seeds : of a noise study, the seeds that its arm is trained with beside the plan's; else empty
+    labels : of a networks study, arm -> the network's name there; else empty
+    shared : of a networks study, the tricks that all its arms have; else empty
     """
 
     name: str
@@ -74,11 +101,13 @@ class Study:
     arms: dict[str, Recipe]
     effects: tuple[tuple[str, str, str], ...] = ()
     seeds: tuple[int, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything `params.yaml` says, checked: data settings, tricks, studies and their runs."""
+    """Everything `params.yaml` says, checked: data, tricks, networks, studies and their runs."""
 
     name: str
     title: str
@@ -88,6 +117,7 @@ class Plan:
     remarks: tuple[str, ...]
     seeds: tuple[int, ...]
     tricks: dict[str, Trick]
+    networks: dict[str, Network]
     studies: dict[str, Study]
 
     @property
@@ -100,6 +130,12 @@ class Plan:
     def fcn(self) -> Study:
         """The first study that compares the baseline with FCN."""
         return next(study for study in self.studies.values() if _compares_fcn(study))
+
+    @property
+    def compared(self) -> Study:
+        """The study that compares most networks."""
+        kinds = [study for study in self.studies.values() if study.kind == "networks"]
+        return max(kinds, key=lambda study: len(study.arms))
 
     @property
     def arms(self) -> dict[str, Recipe]:
@@ -241,7 +277,7 @@ def load(params: str | Path = "params.yaml") -> Plan:
 
 
 def _parse(settings: dict) -> Plan:
-    _check_keys("", settings, SETTINGS, required=set(SETTINGS))
+    _check_keys("", settings, SETTINGS, required=set(SETTINGS) - {"networks"})
     check_name("study", settings["study"])
     data = settings["data"]
     _check_keys("data: ", data, DATA_SETTINGS, required={"source", "path", "size", "block"})
@@ -282,11 +318,19 @@ def _parse(settings: dict) -> Plan:
             except InputError as problem:
                 raise InputError(f"tricks: {name}: {problem}") from None
         tricks[name] = Trick(name, trick["knobs"], trick.get("idea", ""), trick.get("source", ""))
+    networks = {}
+    for name, network in settings.get("networks", {}).items():
+        check_name("networks", name)
+        known = {"network": str, "idea": str, "source": str}
+        _check_keys(f"networks: {name}: ", network, known, required={"network"})
+        networks[name] = Network(
+            name, network["network"], network.get("idea", ""), network.get("source", "")
+        )
     if not settings["studies"]:
         raise InputError("studies: none is listed; name at least one.")
     studies, known = {}, {}
     for name, study in settings["studies"].items():
-        studies[name] = _study(name, study, base, tricks, known)
+        studies[name] = _study(name, study, base, tricks, networks, known)
         known |= studies[name].arms
     _check_chapters(studies)
     return _checked(
@@ -299,6 +343,7 @@ def _parse(settings: dict) -> Plan:
             tuple(map(str, settings["remarks"])),
             seeds,
             tricks,
+            networks,
             studies,
         )  # fmt: skip
     )
@@ -309,6 +354,7 @@ def _study(
     settings: dict,
     base: Recipe,
     tricks: dict[str, Trick],
+    networks: dict[str, Network],
     known: dict[str, Recipe],
 ) -> Study:
     check_name("studies", name)
@@ -328,20 +374,22 @@ def _study(
         return tricks[name]
 
     if kind == "networks":
-        arms = {}
-        _check_apart([trick(rung) for rung in settings.get("tricks", [])], where)
-        for arm, network in settings["networks"].items():
+        chosen, arms, labels = [trick(rung) for rung in settings.get("tricks", [])], {}, {}
+        _check_apart(chosen, where)
+        for label, network in _named(settings["networks"], networks, where).items():
             recipe = base.changed({"network": network})
-            for rung in settings.get("tricks", []):
-                recipe = trick(rung)(recipe)
-            arms[arm] = recipe
+            for rung in chosen:
+                recipe = rung(recipe)
+            # Another recipe than the network has elsewhere, so another name.
+            arm = f"{label}-{name}" if chosen else label
+            arms[arm], labels[arm] = recipe, label
         if len(set(arms.values())) < len(arms):
             raise InputError(f"{where}networks: two arms are the same network; drop one.")
         if len(arms) < 2:
             raise InputError(f"{where}has {len(arms)} arm; a comparison needs two or more.")
-        effects, more = (), ()
+        effects, more, shared = (), (), tuple(trick.name for trick in chosen)
     else:
-        first = settings.get("start")
+        labels, shared, first = {}, (), settings.get("start")
         if first is None:
             raise InputError(f"{where}start: missing; name an arm of an earlier study.")
         if first not in known:
@@ -349,6 +397,13 @@ def _study(
                 f"{where}start: {first!r} is no arm of an earlier study." + nearest(first, known)
             )
         listed = settings[kind]
+        if isinstance(listed, str):
+            if listed != "course":
+                raise InputError(
+                    f"{where}ladder: {listed!r} is not allowed; list tricks, or write 'course' for "
+                    f"the course study's: {', '.join(COURSE_LADDER)}."
+                )
+            listed = list(COURSE_LADDER)
         if kind == "noise":
             arms, effects = {first: known[first]}, ()
             more = _seeds(f"{where}noise", listed)
@@ -366,7 +421,27 @@ def _study(
             arms, effects = TRICK_STUDIES[kind](first, known[first], chosen, where)
     for arm in arms:
         check_name(where + "arm", arm)
-    return Study(name, settings["question"], kind, arms, tuple(effects), tuple(more))
+    return Study(
+        name, settings["question"], kind, arms, tuple(effects), tuple(more), labels, shared
+    )
+
+
+def _named(asked: dict | list, networks: dict[str, Network], where: str) -> dict[str, str]:
+    """Return label -> network's name of a networks study.
+
+    It lists names of the settings' `networks`, or gives its own as 'label: network'.
+    """
+    if isinstance(asked, dict):
+        return asked
+    for name in asked:
+        if not isinstance(name, str) or name not in networks:
+            raise InputError(
+                f"{where}networks: {name!r} is none of the settings' networks."
+                + nearest(name, networks)
+            )
+    if len(set(asked)) < len(asked):
+        raise InputError(f"{where}networks: lists a network twice; drop one.")
+    return {name: networks[name].network for name in asked}
 
 
 def _ladder(first: str, start: Recipe, tricks: list[Trick], where: str):
@@ -478,7 +553,11 @@ def _check_keys(where: str, settings, known: dict[str, type], required: set[str]
         if key not in known:
             raise InputError(f"{where}{key}: no such setting.{nearest(key, known)}")
         if not isinstance(value, known[key]):
-            kind = {dict: "'key: value' lines", list: "a list", str: "text", int: "a whole number"}
+            kind = {
+                dict: "'key: value' lines", list: "a list", str: "text", int: "a whole number",
+                (dict, list): "a list of names, or 'name: network' lines",
+                (list, str): "a list of tricks, or 'course'",
+            }  # fmt: skip
             raise InputError(f"{where}{key}: {value!r} is not allowed; give {kind[known[key]]}.")
     for key in sorted(required - set(settings)):
         raise InputError(f"{where}{key}: missing.")

@@ -466,3 +466,74 @@ def _miniatures(scenes: Scenes, rows: int = 12, columns: int = 16) -> np.ndarray
         cells = np.add.reduceat(np.add.reduceat(grey, top, axis=0), left, axis=1) / pixels
         found[index] = (cells - cells.mean()).ravel()
     return found
+
+
+# What one looks at closely in road scenes, by the names that data sets give such classes.
+LOOKED_AT = {
+    "poles": ("pole", "column_pole", "polegroup", "pole-like"),
+    "people": ("person", "pedestrian", "rider", "bicyclist", "people", "human"),
+}
+ROADS = ("road", "street", "lane")
+
+
+def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+    """Return where to look closely: the windows with most poles, people and road edges.
+
+    Each is in another image. For data without classes of these names, the windows with most of the
+    rarest classes.
+
+    Parameters
+    ----------
+    scenes : the split to look through
+    size : (height, width) of a window, no larger than the images
+
+    Returns
+    -------
+    name -> (image, top, left)
+    """
+    names = [name.lower() for name in scenes.classes]
+    classes = {
+        title: [names.index(name) for name in known if name in names]
+        for title, known in LOOKED_AT.items()
+    }
+    roads = [names.index(name) for name in ROADS if name in names]
+    pixels = np.zeros(256, np.int64)
+    for labels in scenes.labels:
+        pixels += np.bincount(labels.ravel(), minlength=256)
+    classes = {title: known for title, known in classes.items() if pixels[known].any()}
+    if not classes:
+        rare = [k for k in np.argsort(pixels[: len(names)]) if pixels[k]][:3]
+        classes, roads = {scenes.classes[k]: [k] for k in rare}, []
+    most = {title: [] for title in [*classes, *(["road edges"] if roads else [])]}
+    for labels in scenes.labels:
+        for title, rows in most.items():
+            if title in classes:
+                mask = np.isin(labels, classes[title])
+            else:
+                mask = _edges(np.isin(labels, roads), labels == UNLABELLED)
+            sums = _window_sums(mask, size)
+            top, left = np.unravel_index(sums.argmax(), sums.shape)
+            rows.append((int(sums.max()), int(top), int(left)))
+    found, used = {}, set()
+    for title, rows in most.items():
+        order = sorted(range(len(rows)), key=lambda i: rows[i][0], reverse=True)
+        index = next((i for i in order if i not in used), order[0])
+        found[title] = (index, *rows[index][1:])
+        used.add(index)
+    return found
+
+
+def _edges(mask: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask (H, W) that touch labelled pixels outside of it."""
+    outside = ~(mask | unlabelled)
+    return mask & ndimage.binary_dilation(outside)
+
+
+def _window_sums(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the sum of a mask (H, W) over each window, int (H - h + 1, W - w + 1)."""
+    height, width = size
+    total = np.pad(mask.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+    return (
+        total[height:, width:] - total[:-height, width:]
+        - total[height:, :-width] + total[:-height, :-width]
+    )  # fmt: skip

@@ -25,6 +25,11 @@ from roadseg.metrics import Confusion, count
 from roadseg.models import Segmenter, build
 from roadseg.recipe import InputError, Recipe
 
+
+class Diverged(InputError):
+    """The loss is not finite any more."""
+
+
 CURVE_POINTS = 8  # how often the val score is taken during training, evenly spaced
 
 
@@ -121,7 +126,7 @@ def train(
 
     Raises
     ------
-    InputError : the loss is not finite any more
+    Diverged : the loss is not finite any more
     """
     bf16 = precision_on(device, recipe.precision) == "bf16"
     torch.manual_seed(stream(recipe.seed, "init"))
@@ -193,7 +198,7 @@ def train(
             mean_loss = torch.stack(losses).mean().item()
             seconds += time.perf_counter() - started
             if not np.isfinite(mean_loss):
-                raise InputError(
+                raise Diverged(
                     f"the loss is not finite by step {step} (lr {lr:g}); lower lr, or lengthen "
                     "warmup_steps."
                 )

@@ -5,6 +5,7 @@ import pandas as pd
 
 from roadseg.results import LEVEL, Results
 from roadseg.study import Plan, Study
+from roadseg.survey import percent
 
 
 def points(difference: float) -> str:
@@ -305,3 +306,171 @@ def _allowed(row: pd.Series) -> str:
 
 def _listed(items: list[str]) -> str:
     return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1]
+
+
+UNITS = {
+    "gmacs": ("multiply-adds", lambda x: f"{_three(x)} · 10⁹"),
+    "latency_ms": ("latency", lambda x: f"{_three(x)} ms"),
+    "parameters": ("parameters", lambda x: f"{_three(x / 1e6)} M"),
+}
+
+
+def _three(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
+    """Return which network to take for which budget: one study's `fronts`, as the report's table.
+
+    Parameters
+    ----------
+    fronts : rows of one networks study
+    difference : (arm, against) -> the row of `comparisons` that compares them
+    """
+    rows = []
+    for measure, own in fronts.groupby("measure", sort=False):
+        name, write = UNITS[measure]
+        chosen = own[own["front"]].sort_values("cost").drop_duplicates("val_miou")
+        nexts = [*chosen["cost"].iloc[1:], np.inf]
+        before = None
+        for row, upto in zip(chosen.itertuples(), nexts, strict=True):
+            budget = f"{write(row.cost)} and more"
+            if np.isfinite(upto):
+                budget = f"{write(row.cost)} to {write(upto)}"
+            gain = "the cheapest"
+            if before is not None:
+                change = difference(row.arm, before.arm)
+                gain = f"{points(change['difference'])} ({_decided(change)})"
+            rows.append(
+                {
+                    "budget of": name,
+                    "from … to": budget,
+                    "take": row.label,
+                    "mIoU %": f"{100 * row.test_miou:.1f}",
+                    "95 % interval": "none" if np.isnan(row.low)
+                    else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
+                    "over the cheaper one": gain,
+                    "on the test front": f"{100 * row.share:.0f} % of resamples",
+                }
+            )  # fmt: skip
+            before = row
+    return pd.DataFrame(rows)
+
+
+def volume_words(volumes: pd.DataFrame) -> str:
+    """Return the hypervolumes of one study in words."""
+    told = []
+    for row in volumes.itertuples():
+        name, write = UNITS[row.measure]
+        if np.isnan(row.volume):
+            told.append(f"in {name} all cost the same, so there is none")
+            continue
+        told.append(
+            f"**{100 * row.volume:.1f} %** for {name} between {write(row.cheapest)} and "
+            f"{write(row.dearest)} ({100 * row.low:.1f} to {100 * row.high:.1f})"
+        )
+    return (
+        "As one number, the front is worth what a budget of unknown size buys on average, each "
+        f"order of magnitude being as likely, in mIoU with its 95 % interval: {'; '.join(told)}."
+    )
+
+
+def size_words(fronts: pd.DataFrame, difference) -> str:
+    """Return where more multiply-adds stop paying, in words: rows of one study's `fronts`."""
+    own = fronts[fronts["measure"] == "gmacs"].sort_values("cost", ignore_index=True)
+    if own["low"].isna().all():
+        return f"Where size stops paying {UNKNOWN}: no interval can be computed."
+    _, write = UNITS["gmacs"]
+    enough = next(
+        row
+        for place, row in own.iterrows()
+        if not any(
+            difference(dearer, row["arm"])["verdict"] == "better"
+            for dearer in own["arm"].iloc[place + 1 :]
+        )
+    )
+    dearer = own[own["cost"] > enough["cost"]]
+    told = (
+        f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
+        f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no dearer one is "
+        "seen to beat: here size stops paying, as far as these runs can tell."
+    )
+    if len(dearer):
+        best = dearer.loc[dearer["val_miou"].idxmax()]
+        change = difference(best["arm"], enough["arm"])
+        told += (
+            f" The best of the {len(dearer)} dearer ones by val score, **{best['label']}**, costs "
+            f"{best['cost'] / enough['cost']:.1f} times as much and changes mIoU by "
+            f"{points(change['difference'])} points ({_range(change)})."
+        )
+    else:
+        told = (
+            f"Size has not stopped paying: every network but the dearest, **{enough['label']}** "
+            f"({write(enough['cost'])} multiply-adds), is seen to be beaten by a dearer one."
+        )
+    rank = own["cost"].rank().corr(own["test_miou"].rank())
+    return (
+        told + f" Cost alone says little or much: its rank correlation with mIoU is {rank:+.2f}."
+    ).replace("+-", "−")
+
+
+def _range(row: pd.Series) -> str:
+    if np.isnan(row["low"]):
+        return "no interval can be computed"
+    return f"{points(row['low'])} to {points(row['high'])}, {_decided(row)}"
+
+
+def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
+    """Return what the searches for a learning rate chose and cost, in words.
+
+    `labels` maps the arms of one study to the names to show.
+    """
+    own = searches[searches["arm"].isin(labels)]
+    if not len(own):
+        return (
+            "The learning rate is the same for all and was not searched for: a network that wants "
+            "another one is at a disadvantage here."
+        )
+    rates = sorted(own["lr"].unique())
+    chosen = own[own["chosen"].astype(bool)].set_index("arm")["lr"]
+    parts = [f"{labels[arm]} {lr:g}" for arm, lr in chosen.items()]
+    ends = [labels[arm] for arm, lr in chosen.items() if lr in (rates[0], rates[-1])]
+    lost = own[own["val_miou"].isna()]
+    told = (
+        f"Each network's learning rate is the best on val of {len(rates)}, "
+        f"{_listed([f'{r:g}' for r in rates])}, each tried once, with the first seed, for "
+        f"{int(own['steps'].max())} steps: {'; '.join(parts)}. The searches took "
+        f"{own['seconds'].sum():.0f} s of training steps together."
+    )
+    if ends:
+        told += (
+            f" For {_listed(ends)} the choice lies at an end of the range, so a better one may lie "
+            "beyond it."
+        )
+    if len(lost):
+        told += f" In {len(lost)} of the {len(own)} trials the loss did not stay finite."
+    return told
+
+
+def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
+    """Return how our counts of the course study's networks differ from its own, in words.
+
+    `limit` is the difference above which one is explained.
+    """
+    far = table[table["excess"].abs() > limit]
+    near = table[table["excess"].abs() <= limit]
+    told = (
+        f"Of {len(table)} networks, {len(near)} are within {percent(limit)} of what it reports: "
+        f"{_listed([f'{r.network} ({_signed_percent(r.excess)})' for r in near.itertuples()])}."
+    )
+    lines = [
+        f"- **{r.network}** ({_signed_percent(r.excess)}): the study's build {r.differs}. Built "
+        f"like that, we count {r.gmacs_like:.1f} · 10⁹, {_signed_percent(r.excess_like)} of the "
+        f"{r.reported:g} reported."
+        for r in far.itertuples()
+    ]
+    return told + ("\n\nThe others are other builds:\n\n" + "\n".join(lines) if lines else "")
+
+
+def _signed_percent(share: float) -> str:
+    return f"{100 * share:+.1f} %".replace("-", "−")

@@ -67,12 +67,15 @@ EMBEDDED_SMOKE = {
     "size: [64, 192]": "size: [48, 96]",
     "train: 120, val: 30, test: 100": "train: 6, val: 2, test: 4",
     "seeds: [0, 1, 2]": "seeds: [0]",
-    "  steps: 300": "  steps: 4",
+    "  steps: 160": "  steps: 4",
     "batch_size: 4": "batch_size: 2",
-    "warmup_steps: 15": "warmup_steps: 1",
+    "warmup_steps: 8": "warmup_steps: 1",
     "baseline:0.25": "baseline:0.05",
     "scenes:200": "scenes:4",
-    "pretrain_steps: 200": "pretrain_steps: 2",
+    "pretrain_steps: 120": "pretrain_steps: 2",
+    "lr_search: [0.25, 1.0, 4.0], lr_search_steps: 50": "lr_search: [1.0, 4.0], lr_search_steps: 2",
+    "networks: [baseline, fcn-8s, pspnet-light, deeplabv3plus-light, unet-eighth, dabnet-half,\n               segformer-b0]":
+        "networks: [baseline, dabnet-half]",
     "multi-scale-training,\n             multi-scale-testing, auxiliary-head, weight-average]":
         "multi-scale-testing]",
     "[augmentation, transfer, adamw-poly, class-balanced, ohem, ":

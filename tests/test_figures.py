@@ -284,3 +284,76 @@ def test_figures_come_closed():
     figures.class_gains(class_table(2, 3))
     figures.curves(curve_table(["a"], 1), {"a": "a"})
     assert plt.get_fignums() == before
+
+
+def front_rows(names, costs, scores):
+    on = [not any(c <= cost and s > score for c, s in zip(costs, scores, strict=True))
+          for cost, score in zip(costs, scores, strict=True)]  # fmt: skip
+    return pd.DataFrame([
+        {"study": "s", "arm": n, "label": n, "measure": measure, "cost": cost * factor,
+         "val_miou": score, "test_miou": score, "low": score - 0.02, "high": score + 0.02,
+         "front": front, "share": 0.5}
+        for measure, factor in (("gmacs", 0.1), ("latency_ms", 3), ("parameters", 1e6))
+        for n, cost, score, front in zip(names, costs, scores, on, strict=True)
+    ])  # fmt: skip
+
+
+def test_fronts_fill_what_is_on_them_and_step_up_from_one_to_the_next():
+    table = front_rows(["a", "b", "c"], [1, 2, 4], [0.2, 0.1, 0.4])
+    figure = figures.fronts(table)
+    assert len(figure.axes) == 3
+    left = figure.axes[0]
+    points = {float(line.get_xdata()[0]): line for line in left.lines if line.get_marker() in "os^"}
+    filled = {x: line.get_markerfacecolor() != "white" for x, line in points.items()}
+    assert filled == pytest.approx({0.1: True, 0.2: False, 0.4: True})
+    stairs = next(line for line in left.lines if line.get_drawstyle() == "steps-post")
+    np.testing.assert_allclose(stairs.get_ydata(), [20, 40, 40])
+    np.testing.assert_allclose(stairs.get_xdata()[:2], [0.1, 0.4])
+
+
+def test_thirty_networks_have_thirty_looks():
+    looks = figures._marks([f"n{i}" for i in range(30)])
+    assert len({(m["color"], m["marker"]) for m in looks.values()}) == 30
+
+
+def test_accuracy_and_cost_stand_beside_the_course_s():
+    arms = front_rows(["a", "b"], [1, 2], [0.2, 0.3]).query("measure == 'gmacs'")
+    reference = pd.read_csv(ROOT / "data" / "reference.csv")
+    alone = figures.accuracy_cost(arms.assign(gmacs=arms.cost))
+    assert len(alone.axes) == 1
+    figure = figures.accuracy_cost(arms.assign(gmacs=arms.cost), reference)
+    right = figure.axes[1]
+    shown = sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in right.lines)
+    np.testing.assert_allclose(
+        shown, sorted(zip(reference.gmacs, 100 * reference.miou, strict=True))
+    )
+    legend = [text.get_text() for text in right.get_legend().get_texts()]
+    assert legend == ["from scratch", "pre-trained encoder", "pre-trained whole"]
+
+
+def test_the_class_table_marks_the_best_of_each_class():
+    classes = pd.DataFrame({
+        "arm": ["x", "x", "y", "y"], "class": ["road", "pole"] * 2, "iou": [0.9, 0.1, 0.8, 0.3],
+        "share": [0.7, 0.1] * 2,
+    })  # fmt: skip
+    axis = figures.class_table(classes, {"first": "x", "second": "y"}).axes[0]
+    found = {t.get_text(): t.get_weight() for t in axis.texts}
+    assert found == {"90": "bold", "80": "normal", "10": "normal", "30": "bold"}
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["first", "second"]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["road", "pole"]
+
+
+def test_searches_fill_the_chosen_rate():
+    table = pd.DataFrame({
+        "arm": ["x"] * 3, "lr": [0.1, 0.2, 0.4], "val_miou": [0.2, 0.3, np.nan],
+        "chosen": [False, True, False],
+    })  # fmt: skip
+    axis = figures.searches(table, {"x": "name"}).axes[0]
+    line, chosen = axis.lines
+    np.testing.assert_allclose(line.get_ydata(), [20, 30, np.nan])
+    assert list(chosen.get_xdata()) == [0.2] and list(chosen.get_ydata()) == [30]
+
+
+def test_what_is_folded_is_there():
+    html = figures.folded("title", figures.table(pd.DataFrame({"a": [1]}))).data
+    assert html.startswith("<details><summary>title</summary><table")

@@ -42,3 +42,23 @@ def test_a_step_is_measured(plan):
     threads = torch.get_num_threads()
     seconds = forecast.step_seconds(recipe, (48, 96), 19)
     assert 0 <= seconds < 10 and torch.get_num_threads() == threads
+
+
+def test_a_search_counts_once_for_all_seeds(plan, monkeypatch):
+    """Two trials of 30 steps on two cores at once, and two seeds of 100 steps: 130 times 0.1 s."""
+    monkeypatch.setattr(forecast, "step_seconds", lambda *_: 0.1)
+    recipe = plan.arms["fcn"].changed({"lr_search": [0.5, 2.0], "lr_search_steps": 30})
+    groups = forecast._groups(recipe, (0, 1))
+    assert [[part.steps for part in group] for group in groups] == [[30, 30], [100, 100]]
+    assert {part.lr for part in groups[0]} == {0.00015, 0.0006} and groups[1][1].seed == 1
+
+
+def test_a_large_step_is_told_from_a_small_one(plan, monkeypatch):
+    monkeypatch.setattr(forecast, "MOST_PIXELS", 2 * 128 * 128)
+    timed = []
+    monkeypatch.setattr(forecast, "train", lambda recipe, scenes, *_, **__: (
+        timed.append(scenes.images.shape) or (0, 0, 0.1 * recipe.steps)
+    ))
+    seconds = forecast.step_seconds(plan.arms["fcn"].changed({"batch_size": 8}), (384, 384), 19)
+    assert {shape[2:] for shape in timed} == {(128, 128)}
+    assert seconds == pytest.approx(0.1 * 4 * 9)  # four times the images, nine times the pixels

@@ -62,7 +62,8 @@ def toy(name: str, scenes: dict) -> dict:
 
 
 def test_every_knob_takes_part():
-    elsewhere = {"seed", "pretrained", "pretrained_part", "pretrain_steps"}  # see test_runs.py
+    elsewhere = {"seed", "pretrained", "pretrained_part", "pretrain_steps", "lr_search",
+                 "lr_search_steps"}  # see test_runs.py  # fmt: skip
     used = {name for changes in RECIPES.values() for name in {**TOY, **changes}}
     assert used | elsewhere == set(DEFAULTS)
 

@@ -15,7 +15,15 @@ NAMES = [
     "fcn8s:mobilenet_v2",
     "smp:unet:resnet18",
     "smp:deeplabv3plus:resnet18",
+    "smp:deeplabv3plus:tu-test_resnet:8",
     "smp:segformer:mit_b0",
+    "smp:segformer:tu-swin_tiny_patch4_window7_224",
+    "smp:unetplusplus:tu-test_resnet",
+    "smp:fpn:tu-test_resnet",
+    "smp:pspnet:tu-test_resnet",
+    "unet:0.1",
+    "dabnet:0.25",
+    "lmffnet:0.25",
 ]
 
 
@@ -99,9 +107,15 @@ def test_skips_reach_the_scores():
          " Did you mean 'unet'"),
         ("smp:unet:resnet19", "network 'smp:unet:resnet19': unknown encoder 'resnet19'."
          " Did you mean 'resnet1"),
-        ("smp:unet", "network 'smp:unet': write smp:ARCHITECTURE:ENCODER."),
+        ("smp:unet", "network 'smp:unet': write smp:ARCHITECTURE:ENCODER (deeplabv3"
+         " and deeplabv3plus also with :STRIDE)."),
         ("baseline:wide", "network 'baseline:wide': write baseline[:WIDTH]"),
         ("baseline:0", "network 'baseline:0': write baseline[:WIDTH]"),
+        ("unet:big", "network 'unet:big': write unet[:WIDTH], WIDTH a factor in (0, 4]."),
+        ("dabnt", "network 'dabnt': unknown. Did you mean 'dabnet[:WIDTH]'?"),
+        ("smp:deeplabv3plus:resnet18:4", "network 'smp:deeplabv3plus:resnet18:4': write"
+         " smp:ARCHITECTURE:ENCODER:STRIDE, STRIDE 8 or 16."),
+        ("smp:unet:resnet18:8", "network 'smp:unet:resnet18:8': write smp:ARCHITECTURE:ENCODER ("),
         ("fcn8s:tu-resnet10", "network 'fcn8s:tu-resnet10': unknown encoder 'tu-resnet10'."
          " Did you mean 'tu-resnet10t'"),
     ],
@@ -214,7 +228,7 @@ def test_dropout_acts_in_training_alone_and_on_whole_channels():
     [
         ("fcn8s:resnet18", "imagnet", "hub:imagnet: resnet18 has no such weights. Did you mean 'imagenet'?"),
         ("fcn8s:tu-resnet10t", "imgnet", "hub:imgnet: tu-resnet10t has no such weights."),
-        ("baseline", "imagenet", "hub:imagenet: the baseline has no published weights; leave it out."),
+        ("baseline", "imagenet", "hub:imagenet: 'baseline' has no published weights; leave it out."),
     ],
 )  # fmt: skip
 def test_published_weights_are_known_by_name(network, weights, message):

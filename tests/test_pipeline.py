@@ -17,7 +17,8 @@ from roadseg import notebook
 from roadseg.recipe import InputError
 
 ARMS = {"baseline", "fcn-32s", "fcn-8s", "with-augmentation", "with-transfer", "with-adamw-poly",
-        "with-multi-scale-testing", "baseline-batch-norm"}  # fmt: skip
+        "with-multi-scale-testing", "baseline-batch-norm", "baseline-networks",
+        "dabnet-half-networks"}  # fmt: skip
 RUNS = {f"{arm}-s0" for arm in ARMS} | {"fcn-8s-s1"}
 
 
@@ -31,13 +32,15 @@ def reproduced(clone) -> Path:
     planned = call(clone, "roadseg", "plan")
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.startswith(
-        "plan.yaml: 8 arms (11 asked for by 4 studies, 3 shared), 9 runs, 8 trainings"
+        "plan.yaml: 10 arms (13 asked for by 5 studies, 3 shared), 11 runs, 10 trainings"
     )
     assert re.search(r"Training takes about \d+ (s|minutes) on ", planned.stdout)
     result = call(clone, "dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
     assert {f"train@{arm}" for arm in ARMS} <= ran(result)
-    assert re.search(r"s0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout)
+    assert re.search(
+        r"seed 0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout
+    )
     return clone
 
 
@@ -46,12 +49,17 @@ def test_the_tables_hold_every_run(reproduced):
     assert set(runs.run) == RUNS
     assert runs.test_miou.between(0, 1).all() and (runs.seconds > 0).all()
     comparisons = pd.read_csv(reproduced / "results/synthetic/comparisons.csv")
-    # all pairs of three networks; four rungs, and the ladder's ends; one trick alone
-    assert len(comparisons) == 3 + 5 + 1
+    # all pairs of three networks, and of two; four rungs, and the ladder's ends; one trick alone
+    assert len(comparisons) == 3 + 1 + 5 + 1
     networks = pd.read_csv(reproduced / "results/synthetic/networks.csv")
     assert set(networks.network) == {*runs.network, "baseline:0.05+batch_norm"}
     tested = runs.set_index("arm").loc["with-multi-scale-testing"]
     assert tested.weights_of == "with-adamw-poly-s0"
+    searches = pd.read_csv(reproduced / "results/synthetic/searches.csv")
+    assert list(searches.arm) == ["baseline-networks"] * 2 + ["dabnet-half-networks"] * 2
+    used = runs.set_index("arm").lr_used
+    for arm, own in searches.groupby("arm"):
+        assert own.chosen.sum() == 1 and used[arm] == own.lr[own.chosen].iloc[0]
     noise = pd.read_csv(reproduced / "results/synthetic/noise.csv")
     assert list(noise.seeds) == [2]
     headline = json.loads((reproduced / "results/synthetic/metrics.json").read_text())

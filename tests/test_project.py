@@ -24,9 +24,10 @@ STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
 LAYERS = [
     {"recipe", "synthetic"},
     {"data", "fetch", "weights"},
-    {"augment", "losses", "metrics", "models", "cost", "study", "survey", "layout"},
-    {"train", "figures", "folder"},
-    {"runs", "notebook", "sources"},
+    {"augment", "losses", "metrics", "realtime", "cost", "study", "survey", "layout"},
+    {"models", "figures", "folder", "pareto"},
+    {"train", "course", "notebook", "sources"},
+    {"runs"},
     {"results", "forecast", "check"},
     {"words", "prepare", "start"},
     {"__main__"},

@@ -26,7 +26,8 @@ def test_defaults_are_only_added_to():
         "size_jitter": 1.0, "class_balance": 0.0, "ohem_threshold": 1.0, "ohem_kept": 10000,
         "label_smoothing": 0.0, "focal_gamma": 0.0, "dice_weight": 0.0, "lovasz_weight": 0.0,
         "aux_weight": 0.0, "teacher": "", "distill_weight": 0.0, "distill_temperature": 4.0,
-        "test_scales": (1.0,), "test_flip": False, "precision": "auto",
+        "test_scales": (1.0,), "test_flip": False, "precision": "auto", "lr_search": (1.0,),
+        "lr_search_steps": 300,
     }  # fmt: skip
     assert Recipe().digest == "44136fa355b3"
 
@@ -82,7 +83,7 @@ def test_what_only_testing_sees_is_no_part_of_the_training():
     assert tested.training == plain and tested != plain and tested.digest != plain.digest
     assert tested.differences()["test_scales"] == [0.5, 1.0]
     assert Recipe.of(tested.differences()) == tested
-    assert plain.passes == (1, 1.0) and tested.passes == (4, 2.5)
+    assert plain.passes == (1.0,) and tested.passes == (0.5, 0.5, 1.0, 1.0)
 
 
 def test_the_architecture_names_what_changes_the_layers():

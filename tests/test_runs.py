@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from segmentation_models_pytorch.encoders import get_encoder
@@ -315,7 +316,7 @@ def test_seeds_at_the_same_time_give_what_each_alone_gives(prepared, root):
     """In processes of one thread each, side by side, the counts are those of a run by itself."""
     result = several(prepared, root / "build/own/runs/side")
     assert result.returncode == 0, result.stderr
-    assert "s0  epoch    1/1" in result.stdout and "s2  fcn8s:tu-test_resnet" in result.stdout
+    assert "seed 0  epoch    1/1" in result.stdout and "seed 2  fcn8s:tu-" in result.stdout
     assert [line for line in result.stdout.splitlines() if line.startswith("done")] == [
         f"done {seed} 1" for seed in (0, 1, 2)
     ]
@@ -340,11 +341,69 @@ def test_a_run_that_fails_names_its_seed(prepared, root):
 
 def test_a_killed_process_is_told(prepared, root):
     killer = "import os, signal\nfrom roadseg import runs as r\n" + (
-        "r.run = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\nr.run = die\n"
     )
     result = several(prepared, root / "side", before=killer)
     assert result.returncode != 0
     assert "a training process was killed, most often for want of memory: lower" in result.stderr
+
+
+def test_a_search_tries_each_learning_rate_and_the_best_on_val_trains_all_seeds(
+    prepared, root, monkeypatch
+):
+    """The same numbers as a search by hand: three short trainings, then each seed at the best."""
+    monkeypatch.setattr(runs, "_at_once", in_turn)
+    recipe = TINY.changed({"lr_search": [0.1, 1.0, 10.0], "lr_search_steps": 2, "steps": 4})
+    folder = root / "build/own/runs/searched"
+    recipes = [recipe.changed({"seed": seed}) for seed in (0, 1)]
+    records = runs.run_all(recipes, prepared, folder, device=CPU, say=quiet)
+    table = pd.read_csv(folder / "search.csv")
+    assert list(table.lr) == [0.0001, 0.001, 0.01] and list(table.steps) == [2, 2, 2]
+    splits = {split: Scenes.load(prepared, split) for split in ("train", "val")}
+    for row in table.itertuples():
+        by_hand = TINY.changed({"lr": row.lr, "steps": 2})
+        _, curve, _ = train.train(by_hand, splits["train"], splits["val"], device=CPU, say=quiet)
+        assert row.val_miou == pytest.approx(curve.val_miou.iloc[-1])
+    best = float(table.lr[table.val_miou.idxmax()])
+    for record in records:
+        assert record.about["lr_used"] == best and record.recipe.lr == 0.001
+        assert record.recipe.lr_search == (0.1, 1.0, 10.0)
+        alone = TINY.changed({"lr": best, "steps": 4, "seed": record.recipe.seed})
+        found = runs.run(alone, prepared, root / "build/own/runs/alone/s0", device=CPU, say=quiet)
+        # the network that the search led to is that of the recipe with this learning rate
+        assert found.about["weights_of"] == f"searched-s{record.recipe.seed}"
+        np.testing.assert_array_equal(found.counts["test"], record.counts["test"])
+
+
+def in_turn(jobs, device, say):
+    return [job(say=say) for job in jobs.values()]
+
+
+def test_a_trial_keeps_the_schedule_s_shape():
+    recipe = TINY.changed({
+        "lr_search": [4.0, 1.0], "lr_search_steps": 10, "steps": 100, "schedule": "poly",
+        "warmup_steps": 20, "test_flip": True,
+    })  # fmt: skip
+    short = {"steps": 10, "warmup_steps": 2, "schedule": "poly"}
+    expected = {lr: TINY.changed({**short, "lr": lr}) for lr in (0.001, 0.004)}
+    assert runs.trials(recipe) == expected
+    assert list(runs.trials(recipe)) == [0.001, 0.004]
+    assert runs.trials(TINY) == {}
+
+
+def test_a_learning_rate_that_diverges_is_never_chosen(prepared, root, monkeypatch):
+    monkeypatch.setattr(runs, "_at_once", in_turn)
+    recipe = TINY.changed({
+        "network": "baseline:0.05", "lr_search": [1.0, 1000.0], "lr_search_steps": 4, "lr": 1e20,
+    })  # fmt: skip
+    lines = []
+    with pytest.raises(InputError, match="lr_search: the loss is finite at none of 1e.20, 1e.23"):
+        runs.run_all([recipe], prepared, root / "runs/arm", device=CPU, say=lines.append)
+    assert any("the loss is not finite" in line for line in lines)
+    trial = lambda trial, *_, say: (0.1 if trial.lr == 1e20 else np.nan, 1.0)  # noqa: E731
+    monkeypatch.setattr(runs, "_trial", trial)
+    table = runs.search_lr(recipe, prepared, root / "runs", device=CPU, say=quiet)
+    assert table.lr[table.val_miou.idxmax()] == 1e20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

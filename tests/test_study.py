@@ -1,5 +1,6 @@
 import re
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -206,7 +207,9 @@ def test_alone_puts_one_trick_on_the_start(tmp_path):
 def test_a_noise_study_trains_its_arm_with_more_seeds(tmp_path):
     plan = load(tmp_path, TEXT + MORE)
     assert plan.seeds_of("fcn-8s") == (0, 1, 2, 5) and plan.seeds_of("baseline") == (0, 1)
-    assert [run for run in plan.runs if run.startswith("fcn-8s-s")] == [f"fcn-8s-s{s}" for s in (0, 1, 2, 5)]
+    assert [run for run in plan.runs if run.startswith("fcn-8s-s")] == [
+        f"fcn-8s-s{s}" for s in (0, 1, 2, 5)
+    ]
     assert plan.written["fcn-8s"]["seeds"] == [0, 1, 2, 5]
 
 
@@ -264,15 +267,17 @@ def test_tricks_of_a_networks_study_and_one_name_for_two_recipes(tmp_path):
     text = TEXT.replace("  poly: {", "  mirror: {knobs: {test_scales: [1, 2]}}\n  poly: {").replace(
         "adamw, poly]", "mirror]"
     )
-    with pytest.raises(InputError, match="arm with-mirror is another recipe in ladder .*network.* differ"):
+    with pytest.raises(
+        InputError, match="arm with-mirror is another recipe in ladder .*network.* differ"
+    ):
         load(tmp_path, text + more)
 
 
 def test_a_file_of_weights_is_part_of_the_plan_by_content(tmp_path, monkeypatch):
     monkeypatch.setattr("roadseg.weights.ROOT", tmp_path)
-    text = TEXT.replace("  poly: {", "  start: {knobs: {pretrained: 'file:w.pt'}}\n  poly: {").replace(
-        "[flip, adamw, poly]", "[start]"
-    )
+    text = TEXT.replace(
+        "  poly: {", "  start: {knobs: {pretrained: 'file:w.pt'}}\n  poly: {"
+    ).replace("[flip, adamw, poly]", "[start]")
     plan = load(tmp_path, text)
     with pytest.raises(InputError, match="file:w.pt: no such file"):
         plan.text()
@@ -286,7 +291,85 @@ def test_a_file_of_weights_is_part_of_the_plan_by_content(tmp_path, monkeypatch)
 
 def test_a_trick_that_no_study_uses_is_checked_too(tmp_path):
     text = TEXT.replace("studies:\n", "  idle: {knobs: {focal_gama: 2.0}}\nstudies:\n", 1)
-    with pytest.raises(InputError, match="tricks: idle: focal_gama: no such knob. Did you mean 'focal_gamma'?"):
+    with pytest.raises(
+        InputError, match="tricks: idle: focal_gama: no such knob. Did you mean 'focal_gamma'?"
+    ):
         load(tmp_path, text)
     with pytest.raises(InputError, match="tricks: idle: focal_gamma: 99 is not allowed"):
         load(tmp_path, text.replace("focal_gama: 2.0", "focal_gamma: 99"))
+
+
+LISTED = TEXT.replace("studies:\n", """networks:
+  small: {network: "baseline:0.5", idea: i, source: s}
+  unet: {network: "smp:unet:resnet18"}
+  never: {network: "dabnet"}
+studies:
+""", 1) + """\
+  sizes:
+    question: q
+    tricks: [search]
+    networks: [small, unet]
+"""  # fmt: skip
+LISTED = LISTED.replace(
+    "  poly: {", "  search: {knobs: {lr_search: [0.5, 2.0], lr_search_steps: 3}}\n  poly: {"
+)
+
+
+def test_a_study_takes_networks_from_the_list_and_names_arms_after_itself(tmp_path):
+    plan = load(tmp_path, LISTED)
+    sizes = plan.studies["sizes"]
+    assert list(sizes.arms) == ["small-sizes", "unet-sizes"]  # other recipes than `small` has alone
+    assert sizes.labels == {"small-sizes": "small", "unet-sizes": "unet"}
+    assert sizes.shared == ("search",)
+    searched = {"steps": 10, "lr_search": [0.5, 2.0], "lr_search_steps": 3}
+    assert sizes.arms["small-sizes"].differences() == {"network": "baseline:0.5", **searched}
+    assert plan.networks["small"] == study.Network("small", "baseline:0.5", "i", "s")
+    assert "dabnet" not in plan.text() and plan.compared.name == "heads"
+    plain = load(tmp_path, LISTED.replace("    tricks: [search]\n", ""))
+    assert list(plain.studies["sizes"].arms) == ["small", "unet"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[small, unet]", "[small, unte]", "studies: sizes: networks: 'unte' is none of the settings'"
+         " networks. Did you mean 'unet'?"),
+        ("[small, unet]", "[small, small]", "studies: sizes: networks: lists a network twice"),
+        ("[small, unet]", "[small]", "studies: sizes: has 1 arm; a comparison needs two"),
+        ("[small, unet]", "small", "studies: sizes: networks: 'small' is not allowed; give a list of"
+         " names, or 'name: network' lines."),
+        ("small: {network:", "small: {netwrk:", "networks: small: netwrk: no such setting. Did you"),
+        ('{network: "dabnet"}', "{idea: none}", "networks: never: network: missing"),
+        ("lr_search: [0.5, 2.0]", "lr_search: [0.5, 0.5]", "tricks: search: lr_search: [0.5, 0.5] is"
+         " not allowed; it must be a list of different factors in [0.001, 1000]."),
+        ("lr_search: [0.5, 2.0], ", "", "tricks: search: lr_search_steps: has no effect without"
+         " lr_search"),
+        ("ladder: [flip, adamw, poly]", "ladder: curse", "studies: ladder: ladder: 'curse' is not"
+         " allowed; list tricks, or write 'course' for the course study's: transfer, adamw-poly,"),
+        ("ladder: [flip, adamw, poly]", "ladder: course", "studies: ladder: 'transfer' is no trick."),
+    ],
+)  # fmt: skip
+def test_bad_lists_of_networks_are_named(tmp_path, old, new, message):
+    assert old in LISTED
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, LISTED.replace(old, new, 1))
+    assert str(caught.value).removeprefix(f"{tmp_path}/params.yaml: ").startswith(message)
+
+
+def test_the_course_study_s_ladder_has_its_order():
+    settings = study.read_yaml(study.ROOT / "params.yaml")
+    settings["studies"]["ladder"]["ladder"] = "course"
+    plan = study._parse(settings)
+    reported = pd.read_csv(study.ROOT / "data/reference_ladder.csv").trick[1:]
+    words = {
+        "adamw-poly": "AdamW + poly schedule",
+        "class-balanced": "class-balanced loss",
+        "transfer": "transfer learning",
+        "ohem": "OHEM",
+        "auxiliary-head": "auxiliary FCN head",
+    }
+    rungs = [trick for trick, _, _ in plan.studies["ladder"].effects]
+    joined = [words.get(trick, trick) for trick in rungs if trick != "multi-scale-testing"]
+    assert [
+        t.replace("multi-scale-training", "multi-scale training and testing") for t in joined
+    ] == (list(reported))

@@ -1,6 +1,7 @@
 """What is found out about scenes: by hand, on corrupted labels, and on odd sets of images."""
 
 import ast
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -353,3 +354,30 @@ def test_blind_accuracy_counts_labelled_pixels():
 def test_percent_keeps_two_digits():
     found = [survey.percent(share) for share in (0, 1, 0.995, 0.0567, 0.00123, 0.0000314)]
     assert found == ["0 %", "100 %", "100 %", "5.7 %", "0.12 %", "0.0031 %"]
+
+
+def test_windows_look_where_most_poles_people_and_road_edges_are():
+    labels = np.zeros((3, 40, 60), np.uint8)  # all sky
+    labels[0, :, 50:52] = 1  # a pole at the right
+    labels[1, 25:35, 5:9] = 2  # a person
+    labels[2, 30:, :] = 3  # road, whose edge is a line
+    labels[2, 30:, :] = 3
+    classes = ("sky", "Pole", "person", "road")
+    scenes = Scenes(np.zeros((3, 3, 40, 60), np.uint8), labels, tuple("abc"), tuple("abc"), classes,
+                    ((0, 0, 0),) * 4, "")  # fmt: skip
+    found = survey.closer_windows(scenes, (16, 24))
+    assert list(found) == ["poles", "people", "road edges"]
+    (pole, _, left), (person, top, _), (road, road_top, _) = found.values()
+    assert (pole, person, road) == (0, 1, 2)
+    assert left <= 50 and left + 24 >= 52 and top <= 25 and top + 16 >= 35
+    assert road_top <= 30 < road_top + 16
+    other = dataclasses.replace(scenes, classes=("w", "x", "y", "z"))
+    assert list(survey.closer_windows(other, (16, 24))) == ["y", "x", "z"]  # from the rarest
+
+
+def test_window_sums_by_brute_force():
+    mask = np.random.default_rng(0).random((9, 12)) < 0.4
+    sums = survey._window_sums(mask, (4, 5))
+    assert sums.shape == (6, 8)
+    for top, left in np.ndindex(sums.shape):
+        assert sums[top, left] == mask[top : top + 4, left : left + 5].sum()

@@ -172,9 +172,10 @@ KNOBS = {
         "distill_weight": 3.0, "teacher": "fcn8s:tu-test_resnet", "distill_temperature": 1.0,
     },
 }  # fmt: skip
-# What a trick does not set, or what test_runs.py changes: where weights and teachers come from.
+# What a trick does not set, or what test_runs.py changes: where weights, teachers and
+# learning rates come from.
 OTHERS = {"seed", "network", "steps", "batch_size", "lr", "precision", "test_scales", "test_flip",
-          "pretrained", "pretrained_part", "pretrain_steps", "teacher"}  # fmt: skip
+          "pretrained", "pretrained_part", "pretrain_steps", "teacher", "lr_search", "lr_search_steps"}  # fmt: skip
 TOY = Recipe(network="fcn8s:tu-test_resnet", steps=4, batch_size=2, precision="fp32", lr=0.01)
 
 
