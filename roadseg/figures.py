@@ -547,7 +547,7 @@ def fronts(table: pd.DataFrame) -> Figure:
     measures = list(dict.fromkeys(table["measure"]))
     marks = _marks(list(dict.fromkeys(table["label"])))
     figure, axes = _subplots(
-        1, len(measures), figsize=(3.4 * len(measures), 3.6), sharey=True, squeeze=False
+        1, len(measures), figsize=(3.1 * len(measures), 3.6), sharey=True, squeeze=False
     )
     for axis, measure in zip(axes[0], measures, strict=True):
         own = table[table["measure"] == measure].sort_values("cost")
@@ -563,6 +563,7 @@ def fronts(table: pd.DataFrame) -> Figure:
         axis.step(costs, 100 * np.array([*chosen["test_miou"], chosen["test_miou"].iloc[-1]]),
                   where="post", color=UNDECIDED, linewidth=1.4, zorder=0)  # fmt: skip
         _cost_axis(axis, MEASURES[measure])
+        axis.xaxis.label.set_fontsize(8.5)
         axis.margins(x=0.12)
     axes[0][0].set_ylabel("mIoU on test (%), 95 % interval")
     handles = [
@@ -570,8 +571,8 @@ def fronts(table: pd.DataFrame) -> Figure:
         for name, style in marks.items()
     ]
     figure.tight_layout()
-    axes[0][-1].legend(handles=handles, fontsize=8, frameon=False, loc="center left",
-                       bbox_to_anchor=(1.0, 0.5))  # fmt: skip
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="upper center",
+                  bbox_to_anchor=(0.5, 0.01), ncols=min(len(handles), 6))  # fmt: skip
     return figure
 
 
@@ -584,13 +585,12 @@ def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> 
     reference : columns network, encoder_pretrained, decoder_pretrained, miou, gmacs
     """
     panels = 1 if reference is None else 2
-    figure, axes = _subplots(1, panels, figsize=(1.5 + 4.6 * panels, 4.4), squeeze=False)
+    figure, axes = _subplots(1, panels, figsize=(2.5 + 3.7 * panels, 4.4), squeeze=False)
     left = axes[0][0]
     for row in arms.itertuples():
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         left.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=PALETTE[0])
-    _annotated(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])
     left.set(ylabel="mIoU on test (%)", title="here: means over seeds, 95 % intervals")
     if reference is not None:
         right, shown = axes[0][1], set()
@@ -603,28 +603,50 @@ def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> 
             right.plot(row.gmacs, 100 * row.miou, "D", color=PALETTE[colour],
                        label=None if kind in shown else kind)  # fmt: skip
             shown.add(kind)
-        _annotated(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
         right.set(title="arXiv 2206.12571, as reported: one run each", ylabel="mIoU (%)")
-        right.legend(fontsize=8, loc="lower right")
+        right.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16),
+                     ncols=3, columnspacing=1.0, handletextpad=0.2)  # fmt: skip
     for axis in axes[0]:
-        axis.margins(x=0.3, y=0.12)
+        axis.margins(x=0.4, y=0.12)
         _cost_axis(axis, MEASURES["gmacs"])
         axis.title.set_fontsize(9)
     figure.tight_layout()
+    _annotated(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])
+    if reference is not None:
+        _annotated(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
     return figure
 
 
-def _annotated(axis, xs, ys, names) -> None:
-    """Write names beside points: to the right, or to the left where another point is near."""
-    xs, ys = np.log(np.asarray(xs, float)), np.asarray(ys, float)
-    reach, tall = 0.35 * max(np.ptp(xs), 1e-9), 0.05 * max(np.ptp(ys), 1e-9)
-    for x, y, name in zip(xs, ys, names, strict=True):
-        near = (xs > x) & (xs < x + reach) & (abs(ys - y) < tall)
-        side = -1 if near.any() else 1
-        axis.annotate(
-            name, (np.exp(x), y), xytext=(6 * side, 4), textcoords="offset points", fontsize=7.5,
-            ha="left" if side > 0 else "right",
-        )  # fmt: skip
+def _annotated(axis, xs, ys, names, size: float = 7.5) -> None:
+    """Write names beside points, each at the first of some places where it meets nothing."""
+    figure = axis.figure
+    figure.canvas.draw()
+    points = axis.transData.transform(np.column_stack([xs, ys]))
+    scale, frame = figure.dpi / 72, axis.get_window_extent()
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    line = {"arrowstyle": "-", "color": UNDECIDED, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
+    for x_data, y_data, (x, y), name in zip(xs, ys, points, names, strict=True):
+        wide, tall = 0.6 * size * scale * len(name), 1.25 * size * scale
+        places = [
+            (x + across if right else x - across - wide, y + up * tall - tall / 2)
+            for up, across in itertools.product(
+                (0, 0.8, -0.8, 1.6, -1.6, 2.5, -2.5, 3.5, -3.5), (8, 3)
+            )
+            for right in (True, False)
+        ]
+        boxes = [(left, low, left + wide, low + tall) for left, low in places]
+        inside = [b for b in boxes if frame.x0 <= b[0] and b[2] <= frame.x1]
+        free = [b for b in inside if not any(_meet(b, other) for other in taken)]
+        box = (free or inside or boxes)[0]
+        taken.append(box)
+        offset = ((box[0] - x) / scale, ((box[1] + box[3]) / 2 - y) / scale)
+        far = abs(offset[1]) > size  # then a line says whose name it is
+        axis.annotate(name, (x_data, y_data), xytext=offset, textcoords="offset points",
+                      va="center", fontsize=size, arrowprops=line if far else None)  # fmt: skip
+
+
+def _meet(a: tuple, b: tuple) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
@@ -642,7 +664,7 @@ def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
         axis.text(
             x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=7.5,
             color="white" if value > 60 else "black",
-            weight="bold" if best.iat[y, x] else "normal",
+            weight="bold" if best.iat[y, x] and value >= 0.5 else "normal",
         )  # fmt: skip
     axis.set_xticks(np.arange(len(arms)) + 0.5, [*arms], rotation=50, ha="right", fontsize=8,
                     rotation_mode="anchor")  # fmt: skip
@@ -719,10 +741,10 @@ def closer_look(
     """
     height, width = size
     rows = [("image", None), ("truth", scenes.labels), *predicted.items()]
-    inches = 9 / max(len(windows), 3)
+    inches, label = 2.3, 1.3
     figure, axes = _subplots(
         len(rows), len(windows), squeeze=False,
-        figsize=(inches * len(windows), len(rows) * (inches * height / width + 0.04) + 0.2),
+        figsize=(inches * len(windows) + label, len(rows) * (inches * height / width + 0.05) + 0.2),
     )  # fmt: skip
     for place, ((name, labels), axis_row) in enumerate(zip(rows, axes, strict=True)):
         for axis, (title, (index, top, left)) in zip(axis_row, windows.items(), strict=True):

@@ -409,9 +409,7 @@ def size_words(fronts: pd.DataFrame, difference) -> str:
             f"({write(enough['cost'])} multiply-adds), is seen to be beaten by a dearer one."
         )
     rank = own["cost"].rank().corr(own["test_miou"].rank())
-    return (
-        told + f" Cost alone says little or much: its rank correlation with mIoU is {rank:+.2f}."
-    ).replace("+-", "−")
+    return told + f" The rank correlation of cost with mIoU is {rank:+.2f}.".replace("-", "−")
 
 
 def _range(row: pd.Series) -> str:
@@ -461,16 +459,17 @@ def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
     near = table[table["excess"].abs() <= limit]
     told = (
         f"Of {len(table)} networks, {len(near)} are within {percent(limit)} of what it reports: "
-        f"{_listed([f'{r.network} ({_signed_percent(r.excess)})' for r in near.itertuples()])}."
+        f"{_listed([f'{r.network} ({signed_percent(r.excess)})' for r in near.itertuples()])}."
     )
     lines = [
-        f"- **{r.network}** ({_signed_percent(r.excess)}): the study's build {r.differs}. Built "
-        f"like that, we count {r.gmacs_like:.1f} · 10⁹, {_signed_percent(r.excess_like)} of the "
+        f"- **{r.network}** ({signed_percent(r.excess)}): the study's build {r.differs}. Built "
+        f"like that, we count {r.gmacs_like:.1f} · 10⁹, {signed_percent(r.excess_like)} of the "
         f"{r.reported:g} reported."
         for r in far.itertuples()
     ]
     return told + ("\n\nThe others are other builds:\n\n" + "\n".join(lines) if lines else "")
 
 
-def _signed_percent(share: float) -> str:
+def signed_percent(share: float) -> str:
+    """Return a share in percent, signed, with one decimal."""
     return f"{100 * share:+.1f} %".replace("-", "−")

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from roadseg.data import Scenes
 from roadseg.prepare import prepare
 from roadseg.sources import find_source
 from roadseg.study import ROOT
+
+# The workers of one test run share the cores: with a thread for each core, each waits for the others.
+torch.set_num_threads(1)
 
 SMALL = {
     "source": "synthetic",

@@ -1,3 +1,5 @@
+import base64
+import io
 import itertools
 
 import numpy as np
@@ -7,8 +9,10 @@ from matplotlib import colors
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from PIL import Image
 
-from roadseg import figures
+from roadseg import figures, notebook
 from roadseg.study import ROOT
 
 GREEN, VERMILION, GREY = figures.PALETTE[2], figures.PALETTE[1], figures.UNDECIDED
@@ -357,3 +361,33 @@ def test_searches_fill_the_chosen_rate():
 def test_what_is_folded_is_there():
     html = figures.folded("title", figures.table(pd.DataFrame({"a": [1]}))).data
     assert html.startswith("<details><summary>title</summary><table")
+
+
+def test_no_names_of_points_overlap():
+    reference = pd.read_csv(ROOT / "data" / "reference.csv")
+    arms = front_rows(["one", "another", "third"], [1, 1.05, 1.1], [0.2, 0.201, 0.3])
+    arms = arms.query("measure == 'gmacs'")
+    figure = figures.accuracy_cost(arms.assign(gmacs=arms.cost), reference)
+    FigureCanvasAgg(figure).draw()
+    for axis in figure.axes:
+        extents = [Text.get_window_extent(text) for text in axis.texts]  # without its line
+        names = [text.get_text() for text in axis.texts]
+        assert len(names) in (3, 14)
+        for (a, one), (b, other) in itertools.combinations(zip(names, extents, strict=True), 2):
+            assert not one.overlaps(other), (a, b)
+        frame = axis.get_window_extent()
+        assert all(frame.x0 <= e.x0 and e.x1 <= frame.x1 for e in extents)
+
+
+def test_a_report_s_pictures_are_smaller_and_look_alike():
+    rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(200), np.arange(300)) // 4
+    picture = np.stack([smooth, smooth[::-1], rng.integers(0, 8, smooth.shape)], 2).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    before = base64.b64encode(file.getvalue()).decode()
+    after = notebook.smaller(before)
+    assert len(after) < len(before)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
+    assert shown.shape == picture.shape
+    assert np.abs(shown.astype(int) - picture).mean() < 6

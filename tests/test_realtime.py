@@ -10,15 +10,6 @@ NETWORKS = [DABNet, LMFFNet]
 RESOLUTION = {DABNet: 8, LMFFNet: 4}  # of the logits, as a part of the image's
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small gain nothing from a second one, and wait for it where tests run beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def on_meta(network, classes):
     with torch.device("meta"):
         return network(classes)
