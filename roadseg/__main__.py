@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from roadseg.recipe import InputError, Recipe
+from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.study import ROOT, Plan, load, read_yaml
 
 SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
@@ -242,6 +242,12 @@ def _check_settings(study: Plan) -> None:
         try:
             on_meta(partial(make_network, recipe, 2))
             _check_sizes(recipe, study.data["size"])
+            named = recipe.teacher and not recipe.teacher.startswith("study:")
+            if named and recipe.lr_search != DEFAULTS["lr_search"]:
+                raise InputError(
+                    "lr_search: each trial would train a teacher of its own for as few steps; name "
+                    "an arm of another study as teacher, or leave the search out."
+                )
             for source in (recipe.pretrained, recipe.teacher):
                 if source.startswith(f"study:{study.name}/"):
                     raise InputError(

@@ -31,8 +31,9 @@ def builds() -> list[tuple[str, str, Callable[[], nn.Module], tuple[int, int], s
     padded = tuple(-(-side // 32) * 32 for side in SIZE)
     rows = [
         ("baseline, 180 epochs", "baseline", partial(build, "baseline", CLASSES), SIZE, same),
-        ("U-Net", "unet", partial(build, "unet", CLASSES), (368, 1232),
-         "takes the size as it is and pools it down, where ours pads it to a multiple of 16"),
+        ("U-Net", "unet", partial(build, "unet", CLASSES), (368, 1248),
+         "is the same and takes multiples of 16 only, so it was counted at another size, which it "
+         "does not tell, than the 384 x 1248 that ours pads to; at 368 x 1248 it fits"),
     ]  # fmt: skip
     for layers, channels in ((18, 128), (50, 512), (101, 512)):
         rows.append(

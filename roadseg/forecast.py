@@ -61,7 +61,10 @@ def _groups(recipe: Recipe, seeds: tuple[int, ...]) -> list[list[Recipe]]:
     if recipe.teacher and not recipe.teacher.startswith("study:"):
         parts.append(teacher_recipe(own))
     groups = [[part.changed({"seed": seed}) for seed in seeds] for part in parts]
-    return [[trial.changed({"seed": seeds[0]}) for trial in trials(recipe).values()], *groups]
+    tried = [trial.changed({"seed": seeds[0]}) for trial in trials(recipe).values()]
+    if recipe.pretrained.startswith("scenes:"):  # once for each rate
+        groups.append([pretraining(trial) for trial in tried])
+    return [tried, *groups]
 
 
 def _step_digest(recipe: Recipe) -> str:

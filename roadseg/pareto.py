@@ -4,8 +4,10 @@ Choices are made on val scores; what they are worth is told by test scores.
 """
 
 import numpy as np
+from scipy import special
 
 from roadseg import metrics
+from roadseg.metrics import Interval
 
 
 def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -20,6 +22,7 @@ def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     -------
     bool (..., A)
     """
+    scores = np.where(np.isnan(scores), -np.inf, scores)  # an unknown score beats nothing
     cost, other_cost = costs[:, None], costs[None, :]
     score, other_score = scores[..., :, None], scores[..., None, :]
     beaten = (other_cost <= cost) & (other_score >= score)
@@ -32,7 +35,7 @@ def affordable(costs: np.ndarray, scores: np.ndarray) -> list[tuple[float, int]]
 
     Of networks that share cost and score the first is taken.
     """
-    chosen = []
+    chosen, scores = [], np.where(np.isnan(scores), -np.inf, scores)
     for index in np.lexsort((-scores, costs)):
         if not chosen or scores[index] > scores[chosen[-1][1]]:
             chosen.append((float(costs[index]), int(index)))
@@ -69,6 +72,54 @@ def volume(costs: np.ndarray, choice: np.ndarray, worth: np.ndarray) -> np.ndarr
     return worth[..., [index for _, index in steps]] @ shares
 
 
+def volume_interval(
+    costs: np.ndarray,
+    choice: np.ndarray,
+    tests: list[np.ndarray],
+    blocks: np.ndarray,
+    *,
+    rounds: int = 1000,
+) -> Interval:
+    """Return the hypervolume with its 95 % interval over seeds and test images.
+
+    The costs and the choice are held as they are, so the volume is a weighted mean of the networks'
+    mIoU, and its variance has the parts that `metrics.interval` has for one network's: seeds with
+    one number are taken together, as they saw the images in one order.
+
+    Parameters
+    ----------
+    costs, choice : see `volume`
+    tests : for each of A networks, counts int (S, N, K, K) per seed and test image
+    blocks : int (N,), images that are drawn together
+    """
+    seeds, n = len(tests[0]), len(np.unique(blocks))
+    weights = metrics.bootstrap_weights(blocks, rounds, np.random.default_rng(0))
+    scores = volume(costs, choice, np.stack([metrics.miou(c.sum(1)) for c in tests], -1))  # (S,)
+    samples = np.stack([_sampled(counts, weights) for counts in tests], -1)
+    samples = volume(costs, choice, samples)  # (S, rounds)
+    estimate, scale = float(scores.mean()), n / (n - 1) if n > 1 else 0.0
+    images, both, noise = scale * samples.mean(0).var(ddof=1), 0.0, 0.0
+    if seeds > 1:
+        both = max(scale * samples.var(1, ddof=1).mean() - images, 0) / (seeds - 1)
+        noise = scores.var(ddof=1) / seeds
+    variance = images + max(noise - both, 0)
+    parts = [(images, n - 1), (noise, seeds - 1), (both, (n - 1) * (seeds - 1))]
+    parts = [(part, df) for part, df in parts if df > 0 and part > 0]
+    if not parts or not variance > 0:
+        return Interval(estimate, -np.inf, np.inf, seeds)
+    df = variance**2 / sum(part**2 / df for part, df in parts)
+    df = max(df, min(df for _, df in parts))
+    half = float(special.stdtrit(df, 0.975) * np.sqrt(variance))
+    return Interval(estimate, estimate - half, estimate + half, seeds, df=df)
+
+
+def _sampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mIoU (S, rounds) of counts (S, N, K, K) when images weigh (rounds, N)."""
+    seeds, images, classes, _ = counts.shape
+    flat = counts.reshape(seeds, images, classes * classes).astype(np.float64)
+    return metrics.miou((weights @ flat).reshape(seeds, len(weights), classes, classes))
+
+
 def resampled(
     tests: list[np.ndarray], blocks: np.ndarray, *, rounds: int = 1000, seed: int = 0
 ) -> np.ndarray:
@@ -76,7 +127,8 @@ def resampled(
 
     Blocks of test images are drawn with replacement, the same for all networks; so are each
     network's seeds, and their spread is widened by sqrt(S / (S - 1)), by which a bootstrap of S
-    falls short. With one seed, or one block, that part does not vary.
+    falls short. With one seed, or one block, that part does not vary; with one of each, all is NaN.
+    It is a picture of what might have been, no interval: with few seeds it is rough.
 
     Parameters
     ----------
@@ -91,11 +143,11 @@ def resampled(
     weights = metrics.bootstrap_weights(blocks, rounds, rng)
     made = []
     for counts in tests:
-        seeds, images, classes, _ = counts.shape
-        flat = counts.reshape(seeds, images, classes * classes).astype(np.float64)
-        scores = metrics.miou((weights @ flat).reshape(seeds, rounds, classes, classes))
+        seeds, scores = len(counts), _sampled(counts, weights)
         drawn = rng.integers(0, seeds, (seeds, rounds))
         mean = scores.mean(0)
         luck = np.take_along_axis(scores, drawn, 0).mean(0) - mean
         made.append(mean + luck * np.sqrt(seeds / max(seeds - 1, 1)))
+    if seeds == 1 and len(np.unique(blocks)) == 1:
+        return np.full((rounds, len(tests)), np.nan)
     return np.stack(made, 1)

@@ -27,6 +27,7 @@ TABLES = (
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 3.0  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
+LATENCY_ALIKE = 0.05  # a share; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
 
 
@@ -326,7 +327,8 @@ def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> metrics.Seed
     """
     trained = {}
     for arm, counts in tests.items():
-        trained.setdefault(study.arms[arm].training, counts)
+        if not any(np.array_equal(counts, known) for known in trained.values()):
+            trained.setdefault(study.arms[arm].training, counts)
     arms = list(trained.values())
     return metrics.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
 
@@ -458,13 +460,13 @@ def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
         fixed[name] = {
             "parameters": cost.parameters(network),
             "gmacs": cost.multiply_adds(network, size),
-            "memory_mib": cost.peak_memory(network, size, device=device),
+            "memory_mib": cost.peak_memory(network, size, device=device, bf16=bf16),
             "field": cost.theoretical_field(network),
             "effective_field": cost.field_side(
                 cost.effective_field(network, looked, device=device)
             ),
         }
-    timed = cost.latencies(networks, size, device=device, bf16=bf16)
+    timed = cost.latencies(networks, size, device=device, bf16=bf16, repeats=60)
     at_best = {
         name: cost.throughput(network, size, device=device, bf16=bf16, seconds=THROUGHPUT_SECONDS)
         for name, network in networks.items()
@@ -496,15 +498,16 @@ def _catalogue(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return parameters and multiply-adds of every network that the settings list."""
     rows = []
     for entry in plan.networks.values():
-        network = on_meta(partial(build, entry.network, classes))
-        rows.append(
-            {
-                "name": entry.name,
-                "network": entry.network,
+        row = {"name": entry.name, "network": entry.network}
+        try:
+            network = on_meta(partial(build, entry.network, classes))
+            row |= {
                 "parameters": cost.parameters(network),
                 "gmacs": cost.multiply_adds(network, size),
             }
-        )
+        except Exception:  # a library's own, of any kind: a combination it cannot build
+            row |= {"parameters": np.nan, "gmacs": np.nan}
+        rows.append(row)
     return pd.DataFrame(rows, columns=["name", "network", "parameters", "gmacs"])
 
 
@@ -524,10 +527,9 @@ def _fronts(
             for arm, trained in arms.items()
         ]
     ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
-    # a pass at another size takes longer or shorter about as its multiply-adds do; what agrees in
-    # two digits is as fast, since no clock on a shared machine tells more
+    # a pass at another size takes longer or shorter about as its multiply-adds do
     latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
-    table["latency_ms"] = [float(f"{value:.1e}") for value in latency]
+    table["latency_ms"] = _alike(latency.to_numpy())
     draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
     kept = ["study", "arm", "label", "val_miou", "test_miou", "low", "high"]
     return pd.concat(
@@ -536,11 +538,25 @@ def _fronts(
                 measure=measure,
                 cost=table[measure],
                 front=pareto.front(table[measure].to_numpy(), table["val_miou"].to_numpy()),
-                share=pareto.front(table[measure].to_numpy(), draws).mean(0),
+                share=np.where(
+                    np.isnan(draws).any(),
+                    np.nan,
+                    pareto.front(table[measure].to_numpy(), draws).mean(0),
+                ),
             )
             for measure in MEASURES
         ]
     )
+
+
+def _alike(latencies: np.ndarray) -> np.ndarray:
+    """Return latencies, those that differ by less than a clock can tell as the least of them."""
+    found, first = latencies.copy(), -np.inf
+    for index in np.argsort(latencies):
+        if latencies[index] > first * (1 + LATENCY_ALIKE):
+            first = latencies[index]
+        found[index] = first
+    return found
 
 
 def _volumes(
@@ -551,17 +567,18 @@ def _volumes(
     blocks: np.ndarray,
 ) -> list[dict]:
     """Return the rows of `volumes` that belong to a study."""
-    draws = pareto.resampled([tests[plan.arm(recipe)] for recipe in study.arms.values()], blocks)
+    counts = [tests[plan.arm(recipe)] for recipe in study.arms.values()]
     rows = []
     for measure in MEASURES:
         own = fronts[(fronts["study"] == study.name) & (fronts["measure"] == measure)]
         costs, choice = own["cost"].to_numpy(), own["val_miou"].to_numpy()
-        low, high = np.percentile(pareto.volume(costs, choice, draws), [2.5, 97.5])
+        found = _told(pareto.volume_interval(costs, choice, counts, blocks))
         rows.append(
             {
                 "study": study.name, "measure": measure, "cheapest": costs.min(),
-                "dearest": costs.max(), "networks": len(own), "low": low, "high": high,
-                "volume": float(pareto.volume(costs, choice, own["test_miou"].to_numpy())),
+                "dearest": costs.max(), "networks": len(own), "volume": found.estimate,
+                "low": found.low, "high": found.high, "seeds": found.seeds,
+                "blocks": len(np.unique(blocks)),
             }
         )  # fmt: skip
     return rows

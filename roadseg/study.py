@@ -277,7 +277,7 @@ def load(params: str | Path = "params.yaml") -> Plan:
 
 
 def _parse(settings: dict) -> Plan:
-    _check_keys("", settings, SETTINGS, required=set(SETTINGS) - {"networks"})
+    _check_keys("", settings, SETTINGS, required=set(SETTINGS))
     check_name("study", settings["study"])
     data = settings["data"]
     _check_keys("data: ", data, DATA_SETTINGS, required={"source", "path", "size", "block"})
@@ -319,7 +319,7 @@ def _parse(settings: dict) -> Plan:
                 raise InputError(f"tricks: {name}: {problem}") from None
         tricks[name] = Trick(name, trick["knobs"], trick.get("idea", ""), trick.get("source", ""))
     networks = {}
-    for name, network in settings.get("networks", {}).items():
+    for name, network in settings["networks"].items():
         check_name("networks", name)
         known = {"network": str, "idea": str, "source": str}
         _check_keys(f"networks: {name}: ", network, known, required={"network"})

@@ -479,8 +479,8 @@ ROADS = ("road", "street", "lane")
 def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
     """Return where to look closely: the windows with most poles, people and road edges.
 
-    Each is in another image. For data without classes of these names, the windows with most of the
-    rarest classes.
+    Each is in another image, while there are. For data without classes of these names, the windows
+    with most of the rarest classes.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from roadseg.recipe import DEFAULTS
 from roadseg.results import LEVEL, Results
 from roadseg.study import Plan, Study
 from roadseg.survey import percent
@@ -112,6 +113,8 @@ def held_fixed(study: Study) -> str:
         "batch_size": "{} images a step",
         "lr": "a learning rate of {:g}",
     }
+    if any(recipe.lr_search != DEFAULTS["lr_search"] for recipe in study.arms.values()):
+        words["lr"] = "the learning rates that each arm's search tries (around {:g})"
     values = {
         knob: list(dict.fromkeys(getattr(recipe, knob) for recipe in study.arms.values()))
         for knob in words
@@ -338,6 +341,7 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
             if np.isfinite(upto):
                 budget = f"{write(row.cost)} to {write(upto)}"
             gain = "the cheapest"
+            sure = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f} % of resamples"
             if before is not None:
                 change = difference(row.arm, before.arm)
                 gain = f"{points(change['difference'])} ({_decided(change)})"
@@ -350,7 +354,7 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
                     "95 % interval": "none" if np.isnan(row.low)
                     else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
                     "over the cheaper one": gain,
-                    "on the test front": f"{100 * row.share:.0f} % of resamples",
+                    "on the test front": sure,
                 }
             )  # fmt: skip
             before = row
@@ -365,13 +369,17 @@ def volume_words(volumes: pd.DataFrame) -> str:
         if np.isnan(row.volume):
             told.append(f"in {name} all cost the same, so there is none")
             continue
+        interval = "no interval can be computed"
+        if not np.isnan(row.low):
+            interval = f"95 % interval {100 * row.low:.1f} to {100 * row.high:.1f}"
         told.append(
             f"**{100 * row.volume:.1f} %** for {name} between {write(row.cheapest)} and "
-            f"{write(row.dearest)} ({100 * row.low:.1f} to {100 * row.high:.1f})"
+            f"{write(row.dearest)} ({interval})"
         )
     return (
         "As one number, the front is worth what a budget of unknown size buys on average, each "
-        f"order of magnitude being as likely, in mIoU with its 95 % interval: {'; '.join(told)}."
+        f"order of magnitude being as likely, in mIoU: {'; '.join(told)}. Costs and choices are "
+        "held as they are."
     )
 
 
@@ -381,6 +389,8 @@ def size_words(fronts: pd.DataFrame, difference) -> str:
     if own["low"].isna().all():
         return f"Where size stops paying {UNKNOWN}: no interval can be computed."
     _, write = UNITS["gmacs"]
+    if own["cost"].nunique() == 1:
+        return f"All {len(own)} networks cost the same multiply-adds."
     enough = next(
         row
         for place, row in own.iterrows()
@@ -390,26 +400,29 @@ def size_words(fronts: pd.DataFrame, difference) -> str:
         )
     )
     dearer = own[own["cost"] > enough["cost"]]
-    told = (
-        f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
-        f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no dearer one is "
-        "seen to beat: here size stops paying, as far as these runs can tell."
-    )
-    if len(dearer):
-        best = dearer.loc[dearer["val_miou"].idxmax()]
-        change = difference(best["arm"], enough["arm"])
-        told += (
-            f" The best of the {len(dearer)} dearer ones by val score, **{best['label']}**, costs "
-            f"{best['cost'] / enough['cost']:.1f} times as much and changes mIoU by "
-            f"{points(change['difference'])} points ({_range(change)})."
+    if not len(dearer):
+        told = (
+            f"More cost has not stopped paying: every cheaper network is seen to be beaten by a "
+            f"dearer one than itself, up to the dearest, **{enough['label']}** "
+            f"({write(enough['cost'])} multiply-adds)."
         )
     else:
+        best = dearer.loc[dearer["val_miou"].idxmax()]
+        changes = [difference(arm, enough["arm"]) for arm in dearer["arm"]]
+        change, most = difference(best["arm"], enough["arm"]), max(c["high"] for c in changes)
         told = (
-            f"Size has not stopped paying: every network but the dearest, **{enough['label']}** "
-            f"({write(enough['cost'])} multiply-adds), is seen to be beaten by a dearer one."
+            f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
+            f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no dearer one "
+            f"is seen to beat; of {len(dearer)} dearer, none gains more than {points(most)} points "
+            f"by the upper ends of the intervals. The best of them by val score, "
+            f"**{best['label']}**, costs {best['cost'] / enough['cost']:.1f} times as much and "
+            f"changes mIoU by {points(change['difference'])} points ({_range(change)})."
         )
+    if len(own) < 4:
+        return told
     rank = own["cost"].rank().corr(own["test_miou"].rank())
-    return told + f" The rank correlation of cost with mIoU is {rank:+.2f}.".replace("-", "−")
+    told += f" The rank correlation of cost with mIoU is {rank:+.2f}".replace("-", "−")
+    return told + "; the networks differ in more than their size."
 
 
 def _range(row: pd.Series) -> str:
@@ -433,6 +446,7 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     chosen = own[own["chosen"].astype(bool)].set_index("arm")["lr"]
     parts = [f"{labels[arm]} {lr:g}" for arm, lr in chosen.items()]
     ends = [labels[arm] for arm, lr in chosen.items() if lr in (rates[0], rates[-1])]
+    ends = ends if len(rates) > 2 else []
     lost = own[own["val_miou"].isna()]
     told = (
         f"Each network's learning rate is the best on val of {len(rates)}, "
@@ -446,7 +460,10 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
             "beyond it."
         )
     if len(lost):
-        told += f" In {len(lost)} of the {len(own)} trials the loss did not stay finite."
+        told += (
+            f" In {len(lost)} of the {len(own)} trials, whose time is not counted, the loss did "
+            "not stay finite."
+        )
     return told
 
 
@@ -457,9 +474,10 @@ def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
     """
     far = table[table["excess"].abs() > limit]
     near = table[table["excess"].abs() <= limit]
+    names = [f"{r.network} ({signed_percent(r.excess)})" for r in near.itertuples()]
     told = (
-        f"Of {len(table)} networks, {len(near)} are within {percent(limit)} of what it reports: "
-        f"{_listed([f'{r.network} ({signed_percent(r.excess)})' for r in near.itertuples()])}."
+        f"Within {percent(limit)} of what it reports, of {len(table)} networks: "
+        f"{_listed(names) if names else 'none'}."
     )
     lines = [
         f"- **{r.network}** ({signed_percent(r.excess)}): the study's build {r.differs}. Built "

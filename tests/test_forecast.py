@@ -9,7 +9,7 @@ from roadseg import forecast, study
 PARAMS = """\
 {{study: timed, title: t, root: ., params: params.yaml, plan: plan.yaml, remarks: [], seeds: [0, 1],
 data: {data}, base: {{network: "fcn8s:tu-test_resnet", steps: 100}},
-tricks: {{flip: {{knobs: {{flip: 0.5}}}}, mirror: {{knobs: {{test_flip: true}}}},
+networks: {{}}, tricks: {{flip: {{knobs: {{flip: 0.5}}}}, mirror: {{knobs: {{test_flip: true}}}},
          start: {{knobs: {{pretrained: "scenes:9", pretrain_steps: 50}}}}}},
 studies: {{heads: {{question: q, networks: {{baseline: "baseline:0.05", fcn: "fcn8s:tu-test_resnet"}}}},
           ladder: {{question: q, start: fcn, ladder: [start, flip, mirror]}}}}}}

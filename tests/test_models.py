@@ -1,9 +1,11 @@
+from functools import partial
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from roadseg import cost
-from roadseg.models import MEAN, STD, Baseline, build, check_hub, check_name
+from roadseg import cost, study
+from roadseg.models import MEAN, STD, Baseline, build, check_hub, check_name, on_meta
 from roadseg.recipe import InputError
 
 NAMES = [
@@ -43,6 +45,21 @@ def test_any_size_in_logits_of_that_size_out_and_gradients_everywhere(name):
     network.train()(torch.rand(2, 3, 70, 90) * 255).sum().backward()
     without = [n for n, p in network.named_parameters() if p.grad is None]
     assert not without
+
+
+LISTED = study.load("params.yaml").networks.values()
+
+
+@pytest.mark.parametrize("name", [entry.network for entry in LISTED])
+def test_every_network_of_the_list_takes_odd_sizes_and_a_step(name):
+    """Without numbers, so that the largest can be tested too: shapes, and a gradient everywhere."""
+    network = on_meta(partial(build, name, 7)).train()
+    images = torch.zeros(2, 3, 131, 197, device="meta")
+    logits = network(images)
+    assert logits.shape == (2, 7, 131, 197)
+    torch.nn.functional.cross_entropy(logits, images[:, 0].long()).backward()
+    assert not [n for n, p in network.named_parameters() if p.grad is None]
+    torch.optim.AdamW(network.parameters()).step()
 
 
 def test_normalisation_is_part_of_the_network():

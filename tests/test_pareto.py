@@ -88,7 +88,41 @@ def test_resampled_scores_spread_as_repetitions_do():
     assert np.corrcoef(draws.T)[0, 1] > 0.2  # the same images for both
 
 
-def test_one_seed_and_one_block_do_not_vary():
+def test_one_seed_and_one_block_tell_nothing():
     counts = np.random.default_rng(0).integers(1, 50, (1, 5, 3, 3))
-    draws = pareto.resampled([counts], np.zeros(5, int), rounds=20)
-    np.testing.assert_allclose(draws, metrics.miou(counts.sum((0, 1))))
+    costs, choice = np.array([1.0, 2.0]), np.array([0.1, 0.2])
+    assert np.isnan(pareto.resampled([counts, counts], np.zeros(5, int), rounds=20)).all()
+    found = pareto.volume_interval(costs, choice, [counts, counts], np.zeros(5, int))
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert found.estimate == pytest.approx(metrics.miou(counts.sum((0, 1))))
+
+
+def test_of_two_networks_the_volume_is_the_cheaper_one_s_score_with_its_interval():
+    """The dearest gets no width, so the interval must be the one of `metrics.interval`."""
+    rng = np.random.default_rng(3)
+    tests = [rng.integers(1, 60, (3, 12, 2, 2)) for _ in range(2)]
+    blocks = np.arange(12) // 2
+    own = metrics.interval(tests[0], blocks)
+    found = pareto.volume_interval(np.array([1.0, 5.0]), np.array([0.1, 0.2]), tests, blocks)
+    assert found.estimate == pytest.approx(own.estimate)
+    assert found.low == pytest.approx(own.low, abs=0.1 * (own.high - own.low))
+    assert found.high == pytest.approx(own.high, abs=0.1 * (own.high - own.low))
+
+
+@pytest.mark.parametrize(("seed_sd", "image_sd"), [(0.03, 0.0), (0.02, 0.1), (0.0, 0.1)])
+def test_the_volume_s_interval_covers_a_known_truth(seed_sd, image_sd):
+    """Three networks, three seeds, 40 images; the truth is what endless ones would give."""
+    rng = np.random.default_rng(4)
+    costs, choice = np.array([1.0, 3.0, 9.0]), np.array([0.1, 0.2, 0.3])
+    levels, hits, trials = np.array([0.3, 0.4, 0.5]), 0, 300
+    truth = pareto.volume(costs, choice, levels / (2 - levels))
+    for _ in range(trials):
+        hard, tests = rng.normal(0, image_sd, 40), []
+        for level in levels:
+            right = level + rng.normal(0, seed_sd, 3)[:, None] + hard + rng.normal(0, 0.02, (3, 40))
+            done = np.round(1e4 * np.clip(right, 0.01, 0.99))
+            row = [[done, 1e4 - done], [1e4 - done, done]]
+            tests.append(np.moveaxis(np.array(row), (0, 1), (2, 3)))
+        found = pareto.volume_interval(costs, choice, tests, np.arange(40), rounds=120)
+        hits += found.low < truth < found.high
+    assert 0.9 < hits / trials <= 0.99

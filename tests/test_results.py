@@ -132,7 +132,7 @@ def plan(tmp_path, monkeypatch):
         remarks: [],
         data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
                counts: {train: 1, val: 1, test: 4}},
-        base: {network: "fcn8s:tu-resnet10t", steps: 2}, tricks: {f: {knobs: {flip: 0.5}}, t: {knobs: {test_flip: true}}},
+        base: {network: "fcn8s:tu-resnet10t", steps: 2}, networks: {}, tricks: {f: {knobs: {flip: 0.5}}, t: {knobs: {test_flip: true}}},
         studies: {heads: {question: q, networks: {baseline: "baseline:0.05",
                           fcn: "fcn8s:tu-resnet10t"}},
                   ladder: {question: q, start: fcn, ladder: [f]},
@@ -268,3 +268,22 @@ def test_the_reference_table_holds_the_course_study_s_rows():
     assert table.gmacs.iloc[0] == 67.003
     assert ((table.miou > 0.2) & (table.miou < 0.9)).all()
     assert np.isfinite(table.gmacs).all() and len(table) == 14
+
+
+def test_latencies_that_no_clock_tells_apart_are_alike():
+    found = results._alike(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
+    np.testing.assert_allclose(found, [10.0, 5.0, 5.0, 5.3, 10.0])
+
+
+def test_fronts_choose_on_val_and_are_worth_what_test_says(plan):
+    found = results.collect(plan)
+    own = found.fronts[found.fronts.measure == "gmacs"].set_index("label")
+    scores = found.of("heads").set_index("arm")
+    assert list(own.test_miou) == list(scores.test_miou) and list(own.cost) == list(scores.gmacs)
+    cheap, dear = own.cost.idxmin(), own.cost.idxmax()
+    assert own.front[cheap] and own.front[dear] == (own.val_miou[dear] > own.val_miou[cheap])
+    assert own.share.between(0, 1).all() and own.share[cheap] == 1
+    (volume,) = found.volumes[found.volumes.measure == "gmacs"].itertuples()
+    assert volume.volume == pytest.approx(own.test_miou[cheap]) and volume.low < volume.volume
+    assert (found.networks.memory_mib > 0).all() and (found.networks.field >= 100).all()
+    assert len(found.searches) == 0 and len(found.catalogue) == 0

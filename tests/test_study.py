@@ -17,6 +17,7 @@ data: {source: synthetic, path: roadseg/synthetic.py, size: [64, 96], block: 1, 
        counts: {train: 4, val: 2, test: 2}}
 seeds: [0, 1]
 remarks: []
+networks: {}
 base: {network: "fcn8s:resnet18", steps: 10}
 tricks:
   flip: {knobs: {flip: 0.5}, source: someone}
@@ -299,7 +300,7 @@ def test_a_trick_that_no_study_uses_is_checked_too(tmp_path):
         load(tmp_path, text.replace("focal_gama: 2.0", "focal_gamma: 99"))
 
 
-LISTED = TEXT.replace("studies:\n", """networks:
+LISTED = TEXT.replace("networks: {}\n", "").replace("studies:\n", """networks:
   small: {network: "baseline:0.5", idea: i, source: s}
   unet: {network: "smp:unet:resnet18"}
   never: {network: "dabnet"}
