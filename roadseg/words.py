@@ -312,7 +312,7 @@ def _listed(items: list[str]) -> str:
 
 
 UNITS = {
-    "gmacs": ("multiply-adds", lambda x: f"{_three(x)} · 10⁹"),
+    "gmacs": ("multiply-adds", lambda x: f"{_three(x)}\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}10⁹"),
     "latency_ms": ("latency", lambda x: f"{_three(x)} ms"),
     "parameters": ("parameters", lambda x: f"{_three(x / 1e6)} M"),
 }
@@ -449,7 +449,7 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     ends = ends if len(rates) > 2 else []
     lost = own[own["val_miou"].isna()]
     told = (
-        f"Each network's learning rate is the best on val of {len(rates)}, "
+        f"Each network's learning rate is the best on val of "
         f"{_listed([f'{r:g}' for r in rates])}, each tried once, with the first seed, for "
         f"{int(own['steps'].max())} steps: {'; '.join(parts)}. The searches took "
         f"{own['seconds'].sum():.0f} s of training steps together."
