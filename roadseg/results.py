@@ -25,7 +25,7 @@ TABLES = (
     "fronts", "volumes", "catalogue", "course", "curves",
 )  # fmt: skip
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
-THROUGHPUT_SECONDS = 3.0  # of timing, for each network
+THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
 LATENCY_ALIKE = 0.05  # a share; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for

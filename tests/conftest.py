@@ -78,7 +78,7 @@ EMBEDDED_SMOKE = {
     "scenes:200": "scenes:4",
     "pretrain_steps: 120": "pretrain_steps: 2",
     "lr_search: [0.25, 1.0, 4.0], lr_search_steps: 50": "lr_search: [1.0, 4.0], lr_search_steps: 2",
-    "networks: [baseline, fcn-8s, pspnet-light, deeplabv3plus-light, unet-eighth, dabnet-half,\n               segformer-b0]":
+    "networks: [baseline, fcn-8s, pspnet-light, deeplabv3plus-light, unet-eighth, dabnet-half]":
         "networks: [baseline, dabnet-half]",
     "multi-scale-training,\n             multi-scale-testing, auxiliary-head, weight-average]":
         "multi-scale-testing]",
