@@ -178,11 +178,11 @@ def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path)
     ("old", "new", "message"),
     [
         ("seeds: [0]", "sedes: [0]", "params.yaml: sedes: no such setting. Did you mean 'seeds'?"),
-        ("fcn8s:tu-test_resnet", "fcn8:tu-test_resnet", "params.yaml: arm fcn-8s: network "
+        ("fcn8s:tu-test_resnet", "fcn8:tu-test_resnet", "params.yaml: networks: fcn-8s: network "
          "'fcn8:tu-test_resnet': unknown. Did you mean 'fcn8s:ENCODER'?"),
         ("source: synthetic", "source: sintetic", "params.yaml: data: source: 'sintetic' is "
          "unknown. Did you mean 'synthetic'?"),
-        ("fcn8s:tu-test_resnet", "fcn8s:tu-test_resnt", "params.yaml: arm fcn-8s: network "
+        ("fcn8s:tu-test_resnet", "fcn8s:tu-test_resnt", "params.yaml: networks: fcn-8s: network "
          "'fcn8s:tu-test_resnt': unknown encoder 'tu-test_resnt'. Did you mean 'tu-test_resnet'?"),
         ('pretrained: "scenes:4", pretrain_steps: 2', 'pretrained: "file:gone.pt"', "params.yaml: arm "
          "with-transfer: pretrained: file:gone.pt: no such file. Paths start at"),
