@@ -91,8 +91,8 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     pixels = recipe.batch_size * size[0] * size[1]
     if default_device().type == "cpu" and pixels > MOST_PIXELS:
         smaller = tuple(max(side // 3, 128) for side in size)
-        few = recipe.changed({"batch_size": 2, "ohem_kept": min(recipe.ohem_kept, 1000)}
-                             if recipe.ohem_threshold < 1 else {"batch_size": 2})  # fmt: skip
+        kept = {"ohem_kept": min(recipe.ohem_kept, 1000)} if recipe.ohem_threshold < 1 else {}
+        few = recipe.changed({"batch_size": 2, **kept})
         share = 2 * smaller[0] * smaller[1] / pixels
         return step_seconds(few, smaller, classes) / share
     device, n = default_device(), 2 * recipe.batch_size
