@@ -48,7 +48,9 @@ def augment(
     Returns
     -------
     images float (N, 3, h, w) in 0..255 (or the images themselves, if nothing is asked for),
-    labels (N, h, w) like the input's; h and w are H and W but for `crop` and `size_jitter`
+    labels (N, h, w) like the input's; h and w are H and W but for `crop` and `size_jitter`.
+    Brightness, contrast, saturation and hue act in this order, and as one matrix: what leaves
+    0..255 is cut off once, at the end
     """
     n, height, width = labels.shape
     mirrored = torch.rand(n, generator=rng) < flip
@@ -80,18 +82,12 @@ def augment(
         if crop < 1:
             images, labels = _windows(images, labels, crop, (corner + 1) / 2)
 
-    if colour_jitter:
-        brightness, contrast, saturation = factors.to(images.device).view(n, 3, 1, 1, 1).unbind(1)
-        images = images.float() * brightness
-        average = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = average + (images - average) * contrast
-        grey = images.mean(dim=1, keepdim=True)
-        images = (grey + (images - grey) * saturation).clamp(0, 255)
-    if hue_jitter:
-        turned = torch.einsum(
-            "nij,njhw->nihw", hue_rotations(angles).to(images.device), images.float()
-        )
-        images = turned.clamp(0, 255)
+    if colour_jitter or hue_jitter:
+        brightness, contrast = factors[:, 0].to(images.device), factors[:, 1].to(images.device)
+        grey = images.mean((1, 2, 3), dtype=torch.float32) * brightness * (1 - contrast)
+        matrices = colour_matrices(factors, angles).to(images.device)
+        turned = torch.baddbmm(grey[:, None, None], matrices, images.flatten(2).float())
+        images = turned.clamp(0, 255).view_as(images)
     return images, labels
 
 
@@ -105,6 +101,23 @@ def _windows(images: Tensor, labels: Tensor, share: float, where: Tensor) -> tup
         for image, label, (x, y) in zip(images, labels, corners, strict=True)
     ]
     return torch.stack([image for image, _ in cut]), torch.stack([label for _, label in cut])
+
+
+def colour_matrices(factors: Tensor, angles: Tensor) -> Tensor:
+    """Return what multiplies the RGB colours of each image, float (N, 3, 3).
+
+    Contrast turns about the image's mean grey; what that adds is not in here, as it is grey and so
+    passes saturation and hue as it is.
+
+    Parameters
+    ----------
+    factors : float (N, 3), of brightness, contrast and saturation (about each pixel's own grey)
+    angles : float (N,), radians, see `hue_rotations`
+    """
+    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
+    to_grey = torch.full((3, 3), 1 / 3)
+    saturate = saturation * torch.eye(3) + (1 - saturation) * to_grey
+    return brightness * contrast * hue_rotations(angles) @ saturate
 
 
 def hue_rotations(angles: Tensor) -> Tensor:

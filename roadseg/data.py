@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,17 @@ class Scenes:
             colours=tuple(map(tuple, about["colours"])),
             digest=about["digest"],
         )
+
+
+def read(array: np.ndarray, chosen: np.ndarray | slice) -> np.ndarray:
+    """Return some rows of a split's images or labels, copied into memory.
+
+    A file is mapped anew for this: what one mapping has read stays in the process's memory for as
+    long as the mapping lives, and would grow to the size of the file.
+    """
+    if isinstance(array.base, mmap):  # the whole of a mapped file, no part of one
+        array = np.load(array.filename, mmap_mode="r")
+    return np.array(array[chosen])
 
 
 def blocks(sequences: Sequence[str], length: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
+from jupyter_client.manager import KernelManager  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -55,6 +56,21 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
         raise InputError(
             f"{source}: has {len(tagged)} cells tagged 'parameters'; it needs exactly one."
         )
+    os.environ["PYTHONWARNINGS"] = "ignore"  # the kernel's: a report is no place for them
+    # newer kernels complain about a local connection in plain text
+    kernel = KernelManager(kernel_name="python3", transport_encryption="auto")
+    kernel.start_kernel(cwd=str(ROOT))  # while papermill is imported
+    try:
+        _execute(source, target, parameters, kernel, echo)
+    finally:
+        # Killed: a kernel that is asked to leave takes two seconds for it.
+        kernel.shutdown_kernel(now=True)
+
+
+def _execute(
+    source: Path, target: Path, parameters: dict, kernel: KernelManager, echo: bool
+) -> None:
+    """Execute a notebook in a running kernel."""
     import papermill
 
     known = papermill.inspect_notebook(str(source))
@@ -64,20 +80,16 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
 
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     target.parent.mkdir(parents=True, exist_ok=True)
     failed = target.with_suffix(".failed.ipynb")
-    os.environ["PYTHONWARNINGS"] = "ignore"  # the kernel's: a report is no place for them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
                 str(source), str(failed), parameters,
-                kernel_name="python3", cwd=str(ROOT), progress_bar=False,
+                kernel_name="python3", km=kernel, progress_bar=False,
                 stdout_file=sys.stdout if echo else None,
-                # newer kernels complain about a local connection in plain text
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             )  # fmt: skip
     except PapermillExecutionError as problem:
         cause = (

@@ -4,10 +4,9 @@ Choices are made on val scores; what they are worth is told by test scores.
 """
 
 import numpy as np
-from scipy import special
 
-from roadseg import metrics
-from roadseg.metrics import Interval
+from roadseg import intervals, metrics
+from roadseg.intervals import Interval
 
 
 def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -83,7 +82,7 @@ def volume_interval(
     """Return the hypervolume with its 95 % interval over seeds and test images.
 
     The costs and the choice are held as they are, so the volume is a weighted mean of the networks'
-    mIoU, and its variance has the parts that `metrics.interval` has for one network's: seeds with
+    mIoU, and its variance has the parts that `intervals.interval` has for one network's: seeds with
     one number are taken together, as they saw the images in one order.
 
     Parameters
@@ -92,25 +91,12 @@ def volume_interval(
     tests : for each of A networks, counts int (S, N, K, K) per seed and test image
     blocks : int (N,), images that are drawn together
     """
-    seeds, n = len(tests[0]), len(np.unique(blocks))
-    weights = metrics.bootstrap_weights(blocks, rounds, np.random.default_rng(0))
+    weights = intervals.bootstrap_weights(blocks, rounds, np.random.default_rng(0))
     scores = volume(costs, choice, np.stack([metrics.miou(c.sum(1)) for c in tests], -1))  # (S,)
     samples = np.stack([_sampled(counts, weights) for counts in tests], -1)
     samples = volume(costs, choice, samples)  # (S, rounds)
-    estimate, scale = float(scores.mean()), n / (n - 1) if n > 1 else 0.0
-    images, both, noise = scale * samples.mean(0).var(ddof=1), 0.0, 0.0
-    if seeds > 1:
-        both = max(scale * samples.var(1, ddof=1).mean() - images, 0) / (seeds - 1)
-        noise = scores.var(ddof=1) / seeds
-    variance = images + max(noise - both, 0)
-    parts = [(images, n - 1), (noise, seeds - 1), (both, (n - 1) * (seeds - 1))]
-    parts = [(part, df) for part, df in parts if df > 0 and part > 0]
-    if not parts or not variance > 0:
-        return Interval(estimate, -np.inf, np.inf, seeds)
-    df = variance**2 / sum(part**2 / df for part, df in parts)
-    df = max(df, min(df for _, df in parts))
-    half = float(special.stdtrit(df, 0.975) * np.sqrt(variance))
-    return Interval(estimate, estimate - half, estimate + half, seeds, df=df)
+    shown = np.array([len(np.unique(blocks))])
+    return intervals.crossed(scores[:, None], samples.T[..., None], shown)[0]
 
 
 def _sampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -140,7 +126,7 @@ def resampled(
     float (rounds, A), mIoU in 0..1
     """
     rng = np.random.default_rng(seed)
-    weights = metrics.bootstrap_weights(blocks, rounds, rng)
+    weights = intervals.bootstrap_weights(blocks, rounds, rng)
     made = []
     for counts in tests:
         seeds, scores = len(counts), _sampled(counts, weights)

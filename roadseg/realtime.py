@@ -36,12 +36,7 @@ class DABNet(nn.Module):
     def __init__(self, classes: int, *, width: float = 1.0):
         super().__init__()
         c = _narrowest(width)
-        self.stem = _stem(c)
-        self.halve = nn.ModuleList([_Halve(c + 3, 2 * c), _conv(4 * c + 3, 4 * c, stride=2)])
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(DAB(channels, dilation) for dilation in dilations))
-            for channels, dilations in zip((2 * c, 4 * c), self.dilations, strict=True)
-        )
+        self.stem, self.halve, self.stages = _trunk(c, DAB, self.dilations)
         self.join = nn.ModuleList(_norm(channels + 3) for channels in (c, 4 * c, 8 * c))
         self.scores = _pointwise(8 * c + 3, classes)
         _initialise(self)
@@ -118,12 +113,7 @@ class LMFFNet(nn.Module):
     def __init__(self, classes: int, *, width: float = 1.0):
         super().__init__()
         c = _narrowest(width)
-        self.stem = _stem(c)
-        self.halve = nn.ModuleList([_Halve(c + 3, 2 * c), _conv(4 * c + 3, 4 * c, stride=2)])
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(SEMB(channels, dilation) for dilation in dilations))
-            for channels, dilations in zip((2 * c, 4 * c), self.dilations, strict=True)
-        )
+        self.stem, self.halve, self.stages = _trunk(c, SEMB, self.dilations)
         self.attend = nn.ModuleList(_PMCA(channels) for channels in (2 * c, 4 * c))
         self.fuse = nn.ModuleList(
             nn.Sequential(_norm(channels), _pointwise(channels, channels))
@@ -238,11 +228,22 @@ def _narrowest(width: float) -> int:
     return max(4, 2 * round(16 * width))
 
 
-def _stem(channels: int) -> nn.Sequential:
-    """Return three 3x3 convolutions, the first of which halves the image's size."""
-    return nn.Sequential(
-        _conv(3, channels, stride=2), _conv(channels, channels), _conv(channels, channels)
+def _trunk(
+    c: int, block: type[nn.Module], dilations: tuple[tuple[int, ...], ...]
+) -> tuple[nn.Sequential, nn.ModuleList, nn.ModuleList]:
+    """Return what both networks share: the stem, the downsamplings, and two stages of blocks.
+
+    The stem's three 3x3 convolutions, the first of which halves the image's size, have c channels;
+    the stages, at 1/4 and 1/8, a block of 2c and of 4c for each of their dilations. Downsamplings
+    read three channels more: the shrunk image's.
+    """
+    stem = nn.Sequential(_conv(3, c, stride=2), _conv(c, c), _conv(c, c))
+    halve = nn.ModuleList([_Halve(c + 3, 2 * c), _conv(4 * c + 3, 4 * c, stride=2)])
+    stages = nn.ModuleList(
+        nn.Sequential(*(block(channels, dilation) for dilation in of_stage))
+        for channels, of_stage in zip((2 * c, 4 * c), dilations, strict=True)
     )
+    return stem, halve, stages
 
 
 def _norm(channels: int) -> nn.Sequential:

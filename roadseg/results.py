@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from roadseg import cost, course, data, metrics, pareto
+from roadseg import cost, course, data, intervals, metrics, pareto
 from roadseg.data import Scenes
-from roadseg.metrics import Confusion, Interval
+from roadseg.intervals import Interval
+from roadseg.metrics import Confusion
 from roadseg.models import Segmenter, build, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
@@ -250,7 +251,7 @@ def _run_row(arm: str, record: Record) -> dict:
 
 
 def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarray) -> dict:
-    score = _told(metrics.interval(test, blocks))
+    score = _told(intervals.interval(test, blocks))
     recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
     return {
         "trained_as": arm,
@@ -304,8 +305,8 @@ def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray)
     if study.kind == "networks":
         asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
         noise = None  # networks differ in how much their seeds differ: each pair has its own
-    found = [metrics.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
-    corrected = metrics.holm(np.array([each.p for each in found]))
+    found = [intervals.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
+    corrected = intervals.holm(np.array([each.p for each in found]))
     rows = [
         _comparison(study, pair, each, blocks, tests, p, len(asked))
         for pair, each, p in zip(asked, found, corrected, strict=True)
@@ -313,24 +314,24 @@ def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray)
     ends = list(tests)
     if study.kind == "ladder" and len(ends) > 2:
         pair = ("", ends[-1], ends[0])
-        whole = metrics.interval(tests[pair[1]], blocks, minus=tests[pair[2]], noise=noise)
+        whole = intervals.interval(tests[pair[1]], blocks, minus=tests[pair[2]], noise=noise)
         rows.append(_comparison(study, pair, whole, blocks, tests, whole.p, 1))
     return rows
 
 
-def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> metrics.SeedNoise | None:
+def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> intervals.SeedNoise | None:
     """Return the noise between seeds that a study's arms share; None if it cannot be told.
 
     Arms that share their weights, because only testing differs, share their luck and count once.
     With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
-    for many comparisons: see `metrics.interval`.
+    for many comparisons: see `intervals.interval`.
     """
     trained = {}
     for arm, counts in tests.items():
         if not any(np.array_equal(counts, known) for known in trained.values()):
             trained.setdefault(study.arms[arm].training, counts)
     arms = list(trained.values())
-    return metrics.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
+    return intervals.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
 
 
 def _comparison(
@@ -356,7 +357,7 @@ def _comparison(
         "p": difference.p,
         "p_corrected": corrected,
         "tests": count,
-        "detectable": metrics.detectable(difference, count),
+        "detectable": intervals.detectable(difference, count),
         "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
         "seeds": difference.seeds,
         "blocks": len(np.unique(blocks)),
@@ -387,12 +388,12 @@ def _class_effects(
         for name, share, each in zip(
             names,
             truth / truth.sum(),
-            metrics.class_intervals(tests[arm], blocks, minus=tests[against], noise=noise),
+            intervals.class_intervals(tests[arm], blocks, minus=tests[against], noise=noise),
             strict=True,
         )
         if share > 0
     ]
-    corrected = metrics.holm(np.array([row["p"] for row in rows]))
+    corrected = intervals.holm(np.array([row["p"] for row in rows]))
     return [
         row | {"p_corrected": p, "verdict": verdict(row["difference"], p, trick=True)}
         for row, p in zip(rows, corrected, strict=True)
@@ -401,7 +402,7 @@ def _class_effects(
 
 def _noise_row(study: str, arm: str, records: list[Record]) -> dict:
     scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
-    sd, low, high = metrics.sd_interval(scores)
+    sd, low, high = intervals.sd_interval(scores)
     return {
         "study": study, "arm": arm, "seeds": len(scores), "mean": scores.mean(),
         "sd": sd, "sd_low": low, "sd_high": high,

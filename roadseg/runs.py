@@ -17,6 +17,7 @@ import platform
 import shutil
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -126,12 +127,18 @@ def trained(
             say(f"weights of {found.about['weights_of']}: an equal training")
             return found
 
-    start = teacher = None
     before = []
-    if recipe.pretrained:
-        start = start_weights(recipe, splits, device, runs, before, say)
+
+    def first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
+        """Train what this recipe starts from, for others to find too."""
+        before.append(trained(recipe, splits, device, runs=runs, keep=True, say=say))
+        return before[-1].network
+
+    start = start_weights(recipe, splits["train"], first, say) if recipe.pretrained else None
+    teacher = None
     if recipe.teacher:
-        teacher = teach(recipe, splits, device, runs, before, say)
+        teacher = teach(recipe, len(splits["train"].classes), first, say)
+        teacher = teacher.to(device, memory_format=torch.channels_last).eval()
     network, curve, seconds = train(
         recipe, splits["train"], splits["val"], device=device, start=start, teacher=teacher, say=say
     )
@@ -157,8 +164,8 @@ def trained(
 def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
     """Return all that decides a training, apart from chance."""
     modules = (
-        "augment", "data", "losses", "metrics", "models", "realtime", "recipe", "runs", "synthetic",
-        "train", "weights",
+        "augment", "data", "feed", "losses", "metrics", "models", "realtime", "recipe", "runs",
+        "synthetic", "train", "weights",
     )  # fmt: skip
     code = hashlib.sha256()
     for module in modules:
@@ -200,20 +207,22 @@ def _taken(
 
 def start_weights(
     recipe: Recipe,
-    splits: dict[str, Scenes],
-    device: torch.device,
-    runs: Path,
-    before: list[Trained],
+    scenes: Scenes,
+    first: Callable[[Recipe, dict[str, Scenes]], Segmenter],
     say: Callable[[str], None],
 ) -> Callable[[Segmenter], None]:
     """Return what puts a recipe's pre-trained weights into its new network.
-
-    A training that this takes is added to `before`. The other arguments are those of `trained`.
 
     'scenes:N' trains the same network first, by `pretrain_steps` steps of Adam with the poly
     schedule, on N road scenes drawn for that; 'study:NAME/ARM' and 'file:PATH' read weights that
     this project or torch.save wrote; 'hub:NAME' asks segmentation-models-pytorch for its encoder's
     published weights of that name, and may download them.
+
+    Parameters
+    ----------
+    recipe : one that is pre-trained
+    scenes : what it will learn from then
+    first : trains a recipe on 'train' and 'val'
 
     Raises
     ------
@@ -223,22 +232,17 @@ def start_weights(
     if kind == "hub":
         return lambda network: load_encoder(network, rest, recipe.network)
     if kind == "scenes":
-        if recipe.pretrained_part == "network" and splits["train"].classes != tuple(CITYSCAPES):
+        if recipe.pretrained_part == "network" and scenes.classes != tuple(CITYSCAPES):
             raise InputError(
                 "pretrained: drawn scenes have the classes of Cityscapes, these data have others: "
                 "set pretrained_part: encoder."
             )
-        scenes, plain = (
-            drawn_scenes(int(rest), splits["train"].labels.shape[1:]),
-            pretraining(recipe),
-        )
-        say(f"pre-training: {plain.steps} steps on {len(scenes)} drawn scenes")
+        drawn, plain = drawn_scenes(int(rest), scenes.labels.shape[1:]), pretraining(recipe)
+        say(f"pre-training: {plain.steps} steps on {len(drawn)} drawn scenes")
         few = dataclasses.replace(
-            scenes, images=scenes.images[:8], labels=scenes.labels[:8], names=scenes.names[:8]
+            drawn, images=drawn.images[:8], labels=drawn.labels[:8], names=drawn.names[:8]
         )
-        found = trained(plain, {"train": scenes, "val": few}, device, runs=runs, keep=True, say=say)
-        before.append(found)
-        donor = found.network
+        donor = first(plain, {"train": drawn, "val": few})
         weights = {name: value.cpu() for name, value in donor.state_dict().items()}
     else:
         file = weights_file(recipe.pretrained, recipe.seed)
@@ -301,49 +305,54 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
     digest = hashlib.sha256(content).hexdigest()
     folder = ROOT / "work" / f"scenes-{digest[:12]}"
     if not (folder / "labels.npy").is_file():
-        with ProcessPoolExecutor(os.cpu_count(), CONTEXT) as pool:
-            drawn = list(
-                pool.map(partial(synthetic.scene, SCENES_SEED, size=tuple(size)), range(n))
+        with (
+            _written(folder) as work,
+            ProcessPoolExecutor(os.cpu_count(), CONTEXT) as pool,
+        ):
+            images, labels = (
+                np.lib.format.open_memmap(work / file, "w+", np.uint8, shape)
+                for file, shape in (("images.npy", (n, 3, *size)), ("labels.npy", (n, *size)))
             )
-        with _written(folder) as work:
-            np.save(work / "images.npy", np.stack([image.transpose(2, 0, 1) for image, _ in drawn]))
-            np.save(work / "labels.npy", np.stack([labels for _, labels in drawn]))
+            one = partial(synthetic.scene, SCENES_SEED, size=tuple(size))
+            for index, (image, classes) in enumerate(pool.map(one, range(n))):
+                images[index], labels[index] = image.transpose(2, 0, 1), classes
     names = tuple(f"drawn-{i}" for i in range(n))
-    images, labels = (np.load(folder / f"{kind}.npy") for kind in ("images", "labels"))
+    images, labels = (
+        np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in ("images", "labels")
+    )
     classes, colours = tuple(CITYSCAPES), tuple(CITYSCAPES.values())
     return Scenes(images, labels, names, names, classes, colours, digest)
 
 
 def teach(
     recipe: Recipe,
-    splits: dict[str, Scenes],
-    device: torch.device,
-    runs: Path,
-    before: list[Trained],
+    classes: int,
+    first: Callable[[Recipe], Segmenter],
     say: Callable[[str], None],
 ) -> Segmenter:
-    """Return the trained network that a recipe learns from, in eval mode.
+    """Return the trained network that a recipe learns from.
 
-    'study:NAME/ARM' is that arm's. A network's name is that network trained by `teacher_recipe`,
-    which is then added to `before`. The other arguments are those of `trained`.
+    'study:NAME/ARM' is that arm's. A network's name is that network trained by `teacher_recipe`.
+
+    Parameters
+    ----------
+    recipe : one with a teacher
+    classes : number of classes K
+    first : trains a recipe on the student's scenes
 
     Raises
     ------
     InputError : the teacher is not there, or knows another number of classes
     """
-    if recipe.teacher.startswith("study:"):
-        file = weights_file(recipe.teacher, recipe.seed)
-        own = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
-        network = make_network(own, len(splits["train"].classes))
-        weights = torch.load(file, weights_only=True, map_location="cpu")
-        load_part(network, weights, "network", recipe.teacher)
-    else:
+    if not recipe.teacher.startswith("study:"):
         say(f"the teacher, {recipe.teacher}:")
-        before.append(
-            trained(teacher_recipe(recipe), splits, device, runs=runs, keep=True, say=say)
-        )
-        network = before[-1].network
-    return network.to(device, memory_format=torch.channels_last).eval()
+        return first(teacher_recipe(recipe))
+    file = weights_file(recipe.teacher, recipe.seed)
+    own = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
+    network = make_network(own, classes)
+    weights = torch.load(file, weights_only=True, map_location="cpu")
+    load_part(network, weights, "network", recipe.teacher)
+    return network
 
 
 def check_start(recipe: Recipe) -> None:
@@ -417,14 +426,17 @@ def run(
     lr = lr or recipe.lr
     found = trained(recipe.at_lr(lr), splits, device, runs=folder.parent.parent, say=say)
     network = found.network
-    scored = {split: evaluate(network, splits[split], device, recipe) for split in ("val", "test")}
     own = {"digest": recipe.digest, "lr_used": lr}
     with _written(folder) as work:
         _keep(dataclasses.replace(found, about=found.about | own), recipe, work)
+        with _array_in(work / "predictions.npz", "test", splits["test"].labels.shape) as keep:
+            scored = {
+                "val": evaluate(network, splits["val"], device, recipe),
+                "test": evaluate(network, splits["test"], device, recipe, keep),
+            }
         np.savez_compressed(
-            work / "counts.npz", **{s: c.astype(np.int32) for s, (c, _) in scored.items()}
+            work / "counts.npz", **{split: c.astype(np.int32) for split, c in scored.items()}
         )
-        np.savez_compressed(work / "predictions.npz", test=scored["test"][1])
     return Record.read(folder)
 
 
@@ -440,6 +452,20 @@ def _written(folder: Path) -> Iterator[Path]:
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _array_in(
+    file: Path, name: str, shape: tuple[int, ...]
+) -> Iterator[Callable[[np.ndarray], object]]:
+    """Give what appends rows to an array uint8 of a new .npz file, which need not fit in memory."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{name}.npy", "w", force_zip64=True) as array,
+    ):
+        np.lib.format.write_array_header_1_0(array, header)
+        yield lambda rows: array.write(rows.tobytes())
 
 
 def _keep(found: Trained, recipe: Recipe, folder: Path) -> None:

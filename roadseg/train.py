@@ -9,7 +9,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from roadseg.augment import augment
-from roadseg.data import Scenes
+from roadseg.data import Scenes, read
+from roadseg.feed import batches
 from roadseg.losses import balanced_weights, distillation_loss, segmentation_loss
 from roadseg.metrics import Confusion, count
 from roadseg.models import Segmenter, build
@@ -40,16 +41,6 @@ def stream(seed: int, purpose: str) -> int:
     and batch order as they were: two runs of one seed are paired.
     """
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:7], "big")
-
-
-def batches(n: int, size: int, rng: Generator) -> Iterator[Tensor]:
-    """Yield indices int64 (size,) for ever: each of 0..n-1 once, shuffled, before any twice."""
-    queue = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(queue) < size:
-            queue = torch.cat([queue, torch.randperm(n, generator=rng)])
-        yield queue[:size]
-        queue = queue[size:]
 
 
 def lr_factor(step: int, recipe: Recipe) -> float:
@@ -96,6 +87,15 @@ def make_network(recipe: Recipe, classes: int) -> Segmenter:
     )  # fmt: skip
 
 
+def labelled_pixels(scenes: Scenes) -> np.ndarray:
+    """Return the number of pixels of each class, int64 (K,), read a few images at a time."""
+    counts = np.zeros(256, np.int64)
+    for first in range(0, len(scenes), 64):
+        labels = read(scenes.labels, slice(first, first + 64))
+        counts += np.bincount(labels.ravel(), minlength=256)
+    return counts[: len(scenes.classes)]
+
+
 def train(
     recipe: Recipe,
     scenes: Scenes,
@@ -111,7 +111,7 @@ def train(
     Parameters
     ----------
     recipe : the run's settings
-    scenes : what it learns from; held on the device as uint8
+    scenes : what it learns from
     val : scored for the curve only, never to choose a checkpoint
     device : where it runs
     start : changes the network's first weights, if given
@@ -144,25 +144,21 @@ def train(
 
     class_weights = None
     if recipe.class_balance:
-        pixels = np.bincount(np.ravel(scenes.labels), minlength=256)[: len(scenes.classes)]
-        weights = balanced_weights(pixels, recipe.class_balance)
+        weights = balanced_weights(labelled_pixels(scenes), recipe.class_balance)
         class_weights = torch.from_numpy(weights).float().to(device)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     optimizer = kind(
         network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: lr_factor(s, recipe))
-    images = torch.from_numpy(np.array(scenes.images)).to(device)
-    labels = torch.from_numpy(np.array(scenes.labels)).to(device)
+    feed = batches(scenes, recipe.batch_size, order, device)
     epoch_steps = -(-len(scenes) // recipe.batch_size)
 
     curve, losses, seconds = [], [], 0.0
     started = time.perf_counter()
-    feed = batches(len(scenes), recipe.batch_size, order)
-    for step, chosen in zip(range(1, recipe.steps + 1), feed, strict=False):
-        chosen = chosen.to(device)
+    for step, (images, labels) in zip(range(1, recipe.steps + 1), feed, strict=False):
         x, y = augment(
-            images[chosen], labels[chosen], chance,
+            images, labels, chance,
             flip=recipe.flip, scale_jitter=recipe.scale_jitter, colour_jitter=recipe.colour_jitter,
             hue_jitter=recipe.hue_jitter, crop=recipe.crop, size_jitter=recipe.size_jitter,
         )  # fmt: skip
@@ -206,7 +202,7 @@ def train(
             taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
             if step * CURVE_POINTS >= recipe.steps * (taken + 1) or step == recipe.steps:
                 best = averaged.module if averaged else network
-                counts, _ = evaluate(best, val, device, recipe.training)
+                counts = evaluate(best, val, device, recipe.training)
                 row["val_miou"] = Confusion(counts.sum(0)).miou
             curve.append(row)
             say(_line(row, recipe, epoch_steps, seconds))
@@ -228,21 +224,29 @@ def _line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:
 
 @torch.no_grad()
 def evaluate(
-    network: Segmenter, scenes: Scenes, device: torch.device, recipe: Recipe
-) -> tuple[np.ndarray, np.ndarray]:
+    network: Segmenter,
+    scenes: Scenes,
+    device: torch.device,
+    recipe: Recipe,
+    keep: Callable[[np.ndarray], object] | None = None,
+) -> np.ndarray:
     """Predict every scene at full size, and count.
+
+    Parameters
+    ----------
+    keep : receives the predictions, uint8 (n, H, W), of some scenes after the other
 
     Returns
     -------
-    counts : int64 (N, K, K) per image, row truth, column prediction
-    predictions : uint8 (N, H, W)
+    int64 (N, K, K) per image, row truth, column prediction
     """
     network.eval()
-    counts, predictions = [], []
+    counts = []
     bf16 = precision_on(device, recipe.precision) == "bf16"
     for first in range(0, len(scenes), 8):
-        x = torch.from_numpy(np.array(scenes.images[first : first + 8])).to(device)
-        y = torch.from_numpy(np.array(scenes.labels[first : first + 8])).to(device)
+        some = slice(first, first + 8)
+        x = torch.from_numpy(read(scenes.images, some)).to(device)
+        y = torch.from_numpy(read(scenes.labels, some)).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             if recipe.test_scales == (1.0,) and not recipe.test_flip:
@@ -252,8 +256,9 @@ def evaluate(
                     network, x, recipe.test_scales, flip=recipe.test_flip
                 ).argmax(1)
         counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
-        predictions.append(best.to(torch.uint8).cpu().numpy())
-    return np.concatenate(counts), np.concatenate(predictions)
+        if keep:
+            keep(best.to(torch.uint8).cpu().numpy())
+    return np.concatenate(counts)
 
 
 def averaged_probabilities(

@@ -130,6 +130,25 @@ def test_hue_turns_about_the_grey_axis():
     torch.testing.assert_close(turned @ turned.mT, torch.eye(3).expand(2, 3, 3), atol=1e-6, rtol=0)
 
 
+def test_colour_is_brightness_contrast_saturation_and_hue_in_this_order():
+    """One matrix does what the four do one after the other, where nothing is cut off."""
+    images = torch.randint(90, 130, (5, 3, 9, 7), generator=rng(), dtype=torch.uint8)
+    labels = torch.zeros(5, 9, 7, dtype=torch.uint8)
+    found, _ = augment(images, labels, rng(3), colour_jitter=0.3, hue_jitter=30)
+    draws = rng(3)
+    torch.rand(5 + 5 + 10, generator=draws)  # mirrored, zoom, corner
+    factors = 1 + (torch.rand(5, 3, generator=draws) * 2 - 1) * 0.3
+    turns = hue_rotations((torch.rand(5, generator=draws) * 2 - 1) * torch.pi / 6)
+    for image, (brightness, contrast, saturation), turn, one in zip(
+        images, factors, turns, found, strict=True
+    ):
+        x = image.double() * brightness
+        x = x.mean() + (x - x.mean()) * contrast
+        x = x.mean(0) + (x - x.mean(0)) * saturation
+        x = torch.einsum("ij,jhw->ihw", turn.double(), x)
+        torch.testing.assert_close(one, x.float(), atol=1e-3, rtol=0)
+
+
 def test_zoom_and_crop_together_keep_the_crop_s_size(batch):
     images, labels = augment(*batch, rng(), crop=0.75, scale_jitter=1.5, flip=0.5)
     expected = tuple(round(0.75 * side) for side in batch[1].shape[1:])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from roadseg import metrics, pareto
+from roadseg import intervals, metrics, pareto
 
 
 def test_a_front_by_hand():
@@ -98,11 +98,11 @@ def test_one_seed_and_one_block_tell_nothing():
 
 
 def test_of_two_networks_the_volume_is_the_cheaper_one_s_score_with_its_interval():
-    """The dearest gets no width, so the interval must be the one of `metrics.interval`."""
+    """The dearest gets no width, so the interval must be the one of `intervals.interval`."""
     rng = np.random.default_rng(3)
     tests = [rng.integers(1, 60, (3, 12, 2, 2)) for _ in range(2)]
     blocks = np.arange(12) // 2
-    own = metrics.interval(tests[0], blocks)
+    own = intervals.interval(tests[0], blocks)
     found = pareto.volume_interval(np.array([1.0, 5.0]), np.array([0.1, 0.2]), tests, blocks)
     assert found.estimate == pytest.approx(own.estimate)
     assert found.low == pytest.approx(own.low, abs=0.1 * (own.high - own.low))

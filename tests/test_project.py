@@ -24,9 +24,9 @@ STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
 LAYERS = [
     {"recipe", "synthetic"},
     {"data", "fetch", "weights"},
-    {"augment", "losses", "metrics", "realtime", "cost", "study", "survey", "layout"},
-    {"models", "figures", "folder", "pareto"},
-    {"train", "course", "notebook", "sources"},
+    {"augment", "feed", "losses", "metrics", "realtime", "cost", "study", "survey", "layout"},
+    {"models", "figures", "folder", "intervals"},
+    {"train", "course", "notebook", "pareto", "sources"},
     {"runs"},
     {"results", "forecast", "check"},
     {"words", "prepare", "start"},

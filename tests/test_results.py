@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from roadseg import metrics, results, study, words
-from roadseg.metrics import Confusion, Interval
+from roadseg import intervals, metrics, results, study, words
+from roadseg.intervals import Interval
+from roadseg.metrics import Confusion
 from roadseg.recipe import InputError
 from roadseg.runs import Record
 from roadseg.train import make_network
@@ -210,17 +211,17 @@ def test_tricks_are_judged_together_and_their_noise_is_pooled(plan):
         for arm in ("fcn", "with-f", "fcn-t")
     }
     # fcn-t differs in testing alone: its luck is fcn's, and counts once
-    noise = metrics.seed_noise([tests["fcn"], tests["with-f"]], metrics.miou)
+    noise = intervals.seed_noise([tests["fcn"], tests["with-f"]], metrics.miou)
     assert noise.df == 1
     by_hand = [
-        metrics.interval(tests[arm], np.arange(4), minus=tests["fcn"], noise=noise)
+        intervals.interval(tests[arm], np.arange(4), minus=tests["fcn"], noise=noise)
         for arm in ("with-f", "fcn-t")
     ]
     np.testing.assert_allclose(own.p, [each.p for each in by_hand])
     np.testing.assert_allclose(own.low, [each.low for each in by_hand])
-    np.testing.assert_allclose(own.p_corrected, metrics.holm(own.p.to_numpy()))
+    np.testing.assert_allclose(own.p_corrected, intervals.holm(own.p.to_numpy()))
     assert (own.p_corrected >= own.p).all()
-    np.testing.assert_allclose(own.detectable, [metrics.detectable(each, 2) for each in by_hand])
+    np.testing.assert_allclose(own.detectable, [intervals.detectable(each, 2) for each in by_hand])
     signs = np.where(own.difference > 0, "helps", "hurts")
     expected = np.where(own.p_corrected < 0.05, signs, "no effect seen")
     assert list(own.verdict) == list(expected) and "hurts" in expected
@@ -232,7 +233,7 @@ def test_classes_are_corrected_over_tricks_and_classes(plan):
     assert list(zip(each.trick, each["class"], strict=True)) == [
         ("f", "x"), ("f", "y"), ("t", "x"), ("t", "y")
     ]  # fmt: skip
-    np.testing.assert_allclose(each.p_corrected, metrics.holm(each.p.to_numpy()))
+    np.testing.assert_allclose(each.p_corrected, intervals.holm(each.p.to_numpy()))
     np.testing.assert_allclose(each.share, 0.5)
 
 

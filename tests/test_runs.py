@@ -58,7 +58,7 @@ def test_the_record_reads_back(prepared, root):
         assert stored["test"].shape == (4, 48, 96)
     network = build(TINY.network, 19)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    counts, _ = train.evaluate(network, Scenes.load(prepared, "test"), CPU, TINY)
+    counts = train.evaluate(network, Scenes.load(prepared, "test"), CPU, TINY)
     np.testing.assert_array_equal(counts, record.counts["test"])
     assert [p.name for p in folder.parent.iterdir()] == ["s0"]
     json.loads((folder / "record.json").read_text())

@@ -18,11 +18,11 @@ def quiet(_):
     pass
 
 
-def test_batches_show_every_scene_once_before_any_twice():
-    feed = train.batches(7, 3, torch.Generator().manual_seed(0))
-    seen = torch.cat([next(feed) for _ in range(14)]).view(6, 7)
-    assert (seen.sort(dim=1).values == torch.arange(7)).all()
-    assert len({tuple(row.tolist()) for row in seen}) > 1
+def evaluated(network, scenes, recipe):
+    """The counts, and the predictions of all scenes in one array."""
+    kept = []
+    counts = train.evaluate(network, scenes, CPU, recipe, kept.append)
+    return counts, np.concatenate(kept)
 
 
 def test_streams_are_named_and_seeded():
@@ -121,7 +121,7 @@ def test_a_loss_that_explodes_is_named(scenes):
 def test_evaluation_counts_every_labelled_pixel_once(scenes):
     torch.manual_seed(0)
     network = build(TINY.network, 19)
-    counts, predictions = train.evaluate(network, scenes["test"], CPU, TINY)
+    counts, predictions = evaluated(network, scenes["test"], TINY)
     labels = np.array(scenes["test"].labels)
     assert counts.shape == (4, 19, 19) and predictions.shape == labels.shape
     assert (counts.sum((1, 2)) == (labels != 255).sum((1, 2))).all()
@@ -134,7 +134,7 @@ def test_evaluation_counts_every_labelled_pixel_once(scenes):
 def test_bf16_and_fp32_agree_roughly(scenes):
     network = build(TINY.network, 19)
     predictions = [
-        train.evaluate(network, scenes["test"], CPU, TINY.changed({"precision": p}))[1]
+        evaluated(network, scenes["test"], TINY.changed({"precision": p}))[1]
         for p in ("fp32", "bf16")
     ]
     assert 0.9 < (predictions[0] == predictions[1]).mean() <= 1
@@ -274,8 +274,8 @@ def test_multi_scale_testing_changes_predictions_and_not_the_curve(scenes):
     network, curve, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
     _, plain_curve, _ = train.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
     pd.testing.assert_frame_equal(curve, plain_curve)
-    several = train.evaluate(network, scenes["test"], CPU, recipe)[1]
-    single = train.evaluate(network, scenes["test"], CPU, TOY)[1]
+    several = evaluated(network, scenes["test"], recipe)[1]
+    single = evaluated(network, scenes["test"], TOY)[1]
     assert 0.3 < (several == single).mean() < 1
 
 
@@ -285,5 +285,5 @@ def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):
         network, curve, _ = train.train(
             recipe, scenes["train"], scenes["val"], device=CPU, say=quiet
         )
-        counts, _ = train.evaluate(network, scenes["val"], CPU, recipe)
+        counts = train.evaluate(network, scenes["val"], CPU, recipe)
         assert curve.val_miou.iloc[-1] == pytest.approx(train.Confusion(counts.sum(0)).miou)

@@ -1,0 +1,39 @@
+"""docs/performance.md: prose, and sections that benchmarks write."""
+
+import datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from roadseg.train import default_device, device_name, precision_on
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
+
+
+def conditions() -> str:
+    """Return in one line what figures of this run hold for."""
+    device = default_device()
+    return (
+        f"{device_name(device)}, {precision_on(device)} by default, torch {torch.__version__}, "
+        f"{datetime.date.today().isoformat()}."
+    )
+
+
+def section(name: str, text: str) -> None:
+    """Put text between the page's marks of this name, and print it."""
+    page = PAGE.read_text()
+    begin, end = f"<!-- {name}: written by a benchmark -->\n", f"<!-- {name}: end -->"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{PAGE}: has no section {name!r}; it needs the lines\n{begin}{end}")
+    partial = PAGE.with_suffix(".partial")
+    partial.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}")
+    partial.replace(PAGE)
+    print(f"\n{text.strip()}\n")
+
+
+def table(rows: list[dict]) -> str:
+    """Return rows as a Markdown table."""
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
