@@ -1,6 +1,7 @@
 """Random changes to a batch of images and labels together, on the device that holds them."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,8 @@ def augment(
     0..255 is cut off once, at the end
     """
     n, height, width = labels.shape
+    # Not waited for: a GPU still works on the step before.
+    send = partial(torch.Tensor.to, device=images.device, non_blocking=True)
     mirrored = torch.rand(n, generator=rng) < flip
     zoom = torch.exp((torch.rand(n, generator=rng) * 2 - 1) * math.log(scale_jitter))
     corner = torch.rand(n, 2, generator=rng) * 2 - 1
@@ -69,23 +72,23 @@ def augment(
         theta[:, 1, 1] = view
         theta[:, :, 2] = corner * (1 - view).abs()[:, None]
         size = [max(round(crop * resize * side), 1) for side in (height, width)]
-        grid = F.affine_grid(theta.to(images.device), [n, 1, *size], False)
+        grid = F.affine_grid(send(theta), [n, 1, *size], False)
         images = F.grid_sample(images.float() - mean, grid, align_corners=False) + mean
         shifted = labels[:, None].float() - UNLABELLED  # so that the zero filling is UNLABELLED
         shifted = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)[:, 0]
         labels = (shifted + UNLABELLED).to(labels.dtype)
     else:
         if flip:
-            pick = mirrored.to(images.device)
+            pick = send(mirrored)
             images = torch.where(pick[:, None, None, None], images.flip(-1), images)
             labels = torch.where(pick[:, None, None], labels.flip(-1), labels)
         if crop < 1:
             images, labels = _windows(images, labels, crop, (corner + 1) / 2)
 
     if colour_jitter or hue_jitter:
-        brightness, contrast = factors[:, 0].to(images.device), factors[:, 1].to(images.device)
+        brightness, contrast, _ = send(factors).unbind(1)
         grey = images.mean((1, 2, 3), dtype=torch.float32) * brightness * (1 - contrast)
-        matrices = colour_matrices(factors, angles).to(images.device)
+        matrices = send(colour_matrices(factors, angles))
         turned = torch.baddbmm(grey[:, None, None], matrices, images.flatten(2).float())
         images = turned.clamp(0, 255).view_as(images)
     return images, labels

@@ -46,7 +46,7 @@ def batches(
     if fits(scenes, device):
         images, labels = (torch.from_numpy(read(array, slice(None))).to(device) for array in arrays)
         for indices in chosen:
-            indices = indices.to(device)
+            indices = indices.to(device, non_blocking=True)
             yield images[indices], labels[indices]
 
     def load(indices: Tensor) -> list[Tensor]:
