@@ -40,8 +40,9 @@ test: $(READY)  ## run the tests
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/report.ipynb
 
-bench: $(READY)  ## time training steps and single images of each network of the study
-	$(BIN)/python benchmarks/steps.py
+bench: report  ## time what the machine allows into docs/performance.md (half an hour on two cores)
+	@for name in speed means start scale thousand; do \
+		PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/$$name.py || exit; done
 
 clean:  ## remove everything that can be made again, the environment included
 	rm -rf .venv build work data/prepared .dvc/cache .dvc/tmp *.egg-info .pytest_cache .ruff_cache .hypothesis

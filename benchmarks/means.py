@@ -1,0 +1,194 @@
+"""What each means of going faster brings, one by one: a step, or a part of it, with it and without.
+
+What pays is in the project, what does not is only here; docs/performance.md says which is which.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import page
+import torch
+import torch.nn.functional as F
+from speed import DEVICE, Fixed, drawn, repeated
+from torchvision.transforms import v2
+from turns import spread, timed
+
+from roadseg import train
+from roadseg.augment import augment, hue_rotations
+from roadseg.data import CITYSCAPES, Scenes
+from roadseg.prepare import prepare
+from roadseg.recipe import Recipe
+from roadseg.runs import run_all
+from roadseg.sources import find_source
+from roadseg.study import ROOT
+
+CASES = [("fcn8s:tu-test_resnet", (64, 192), 20), ("smp:segformer:mit_b0", (192, 256), 3)]
+BATCH = 4
+
+
+class Steps(Fixed):
+    """Steps on a fixed batch, of which one thing is otherwise."""
+
+    def __init__(self, recipe: Recipe, scenes: Scenes, *, compiled=False, nchw=False, plain=False):
+        super().__init__(recipe, scenes)
+        if nchw:
+            self.network.to(memory_format=torch.contiguous_format)
+            self.x = self.x.contiguous()
+        if plain:
+            self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.lr)
+        if compiled:
+            self.network = torch.compile(self.network)
+
+
+class ImageLoss(Steps):
+    """Steps whose loss sees images, as torch's cross-entropy is usually called."""
+
+    def __call__(self, steps: int) -> None:
+        """Train so many steps."""
+        for _ in range(steps):
+            total = F.cross_entropy(self.network(self.x), self.y, ignore_index=255, reduction="sum")
+            loss = total / (self.y != 255).sum().clamp(min=1)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        loss.item()
+
+
+def one_by_one(images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Flip, zoom and recolour each image by torchvision's functions, as transforms do."""
+    size = images.shape[-2:]
+    for x, y in zip(images, labels, strict=True):
+        zoom = float(torch.empty(1).uniform_(0.8, 1.25))
+        small = [round(side * zoom) for side in size]
+        x = v2.functional.resize(x, small, antialias=True)
+        y = v2.functional.resize(y[None], small, v2.InterpolationMode.NEAREST)
+        x, y = v2.functional.center_crop(x, size), v2.functional.center_crop(y, size)
+        x, y = v2.functional.horizontal_flip(x), v2.functional.horizontal_flip(y)
+        v2.ColorJitter(0.2, 0.2, 0.2, 15 / 360)(x).float()
+
+
+def chain(images: torch.Tensor, factors: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Change colours by one operation after the other."""
+    brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    x = images.float() * brightness
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = mean + (x - mean) * contrast
+    grey = x.mean(1, keepdim=True)
+    x = (grey + (x - grey) * saturation).clamp(0, 255)
+    return torch.einsum("nij,njhw->nihw", hue_rotations(angles).to(x.device), x).clamp(0, 255)
+
+
+def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
+    """Return a row for each means that can be seen in one process."""
+    recipe = Recipe(network=name, batch_size=BATCH, precision="fp32")
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = drawn(Path(folder), size)
+    images = torch.from_numpy(scenes.images[:BATCH]).to(DEVICE)
+    labels = torch.from_numpy(scenes.labels[:BATCH]).to(DEVICE)
+    factors, angles = 1 + 0.2 * (torch.rand(BATCH, 3) - 0.5), torch.rand(BATCH) - 0.5
+    factors, rng = factors.to(DEVICE), torch.Generator().manual_seed(0)
+    everything = {"flip": 0.5, "scale_jitter": 1.25, "colour_jitter": 0.2, "hue_jitter": 15}
+    some, network = repeated(scenes, 32), Fixed(recipe, scenes).network
+
+    def step(cls, **otherwise):
+        one = cls(recipe, scenes, **otherwise)
+        return lambda: one(steps)
+
+    def tested(at_once: int):
+        groups = [
+            dataclasses.replace(
+                some, images=some.images[i : i + at_once], labels=some.labels[i : i + at_once],
+                names=some.names[i : i + at_once],
+            )
+            for i in range(0, 32, at_once)
+        ]  # fmt: skip
+        return lambda: [train.evaluate(network, group, DEVICE, recipe) for group in groups]
+
+    both = Steps(recipe, scenes)
+    started = time.perf_counter()
+    compiled = Steps(recipe, scenes, compiled=True)
+    compiled(1)
+    compiling = time.perf_counter() - started
+    bf16 = Fixed(dataclasses.replace(recipe, precision="bf16"), scenes)
+    pairs = {
+        "loss over pixels as rows, not over images": (step(Steps), step(ImageLoss)),
+        "channels last, not first": (step(Steps), step(Steps, nchw=True)),
+        "fused Adam, not torch's default": (step(Steps), step(Steps, plain=True)),
+        "one resampling for a batch, not image by image": (
+            lambda: [augment(images, labels, rng, **everything) for _ in range(steps)],
+            lambda: [one_by_one(images.cpu(), labels.cpu()) for _ in range(steps)],
+        ),
+        "colour as one matrix, not as four operations": (
+            lambda: [
+                augment(images, labels, rng, colour_jitter=0.2, hue_jitter=15) for _ in range(steps)
+            ],
+            lambda: [chain(images, factors, angles) for _ in range(steps)],
+        ),
+        "testing 8 images at once, not one": (tested(8), tested(1)),
+        "testing 32 images at once, not 8": (tested(32), tested(8)),
+        f"torch.compile (after {compiling:.0f} s of compiling)": (
+            lambda: compiled(steps), lambda: both(steps),
+        ),
+        "bf16, not fp32": (lambda: bf16(max(steps // 5, 1)), lambda: both(max(steps // 5, 1))),
+    }  # fmt: skip
+    rows = []
+    for means, (with_it, without) in pairs.items():
+        seconds = timed({"with": with_it, "without": without}, rounds)
+        rows.append(row(means, name, size, seconds["without"] / seconds["with"]))
+    return rows
+
+
+def seeds_at_once(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
+    """Return a row for three seeds of a recipe in processes, against one after the other."""
+    data = {"source": "synthetic", "path": "roadseg/synthetic.py", "size": list(size), "seed": 5,
+            "counts": {"train": 24, "val": 1, "test": 1}, "block": 1}  # fmt: skip
+    recipe = Recipe(network=name, batch_size=BATCH, steps=6 * steps)
+    seeds = [recipe.changed({"seed": seed}) for seed in range(3)]
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "data"
+        prepare(data, find_source(data, ROOT), prepared)
+        count = iter(range(10**6))
+
+        def trained(groups: list[list[Recipe]]) -> None:
+            for group in groups:
+                run_all(group, prepared, Path(folder) / f"{next(count)}/runs/arm", say=lambda _: 0)
+
+        contenders = {
+            "with": lambda: trained([seeds]),
+            "without": lambda: trained([[seed] for seed in seeds]),
+        }
+        seconds = timed(contenders, rounds)
+    means = "three seeds in processes of one thread, not one after the other"
+    return [row(means, name, size, seconds["without"] / seconds["with"])]
+
+
+def row(means: str, name: str, size: tuple[int, int], ratio: np.ndarray) -> dict:
+    """Return a row of the table."""
+    where = f"{name}, {size[0]} x {size[1]}"
+    return {"means": means, "network": where, "times as fast": spread(ratio)}
+
+
+def main() -> None:
+    """Write the page's section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    rows = []
+    for case in CASES:
+        rows += parts(*case, options.rounds)
+        if DEVICE.type == "cpu":  # on a GPU one after the other, see `runs.run_all`
+            rows += seeds_at_once(*case, max(options.rounds // 2, 1))
+    rows.sort(key=lambda each: each["means"])
+    page.section(
+        "means",
+        f"{page.conditions()} Batch {BATCH}, {len(CITYSCAPES)} classes, fp32. Medians of "
+        f"{options.rounds} rounds, quartiles in brackets.\n\n{page.table(rows)}",
+    )
+
+
+if __name__ == "__main__":
+    main()
