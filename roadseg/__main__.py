@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from roadseg.recipe import DEFAULTS, InputError, Recipe
-from roadseg.study import ROOT, Plan, load, read_yaml
+from roadseg.study import ROOT, Plan, load, network_alone, read_yaml
 
 SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
 HELP = {
@@ -238,9 +238,12 @@ def _check_settings(study: Plan) -> None:
             check_name(entry.network)
         except InputError as problem:
             raise InputError(f"{study.params}: networks: {entry.name}: {problem}") from None
+    built = set()
     for arm, recipe in study.arms.items():
         try:
-            on_meta(partial(make_network, recipe, 2))
+            if (network := network_alone(recipe)) not in built:
+                on_meta(partial(make_network, network, 2))
+                built.add(network)
             _check_sizes(recipe, study.data["size"])
             named = recipe.teacher and not recipe.teacher.startswith("study:")
             if named and recipe.lr_search != DEFAULTS["lr_search"]:
@@ -255,7 +258,7 @@ def _check_settings(study: Plan) -> None:
                         "another study's, or a network."
                     )
             for seed in study.seeds_of(arm):
-                check_start(recipe.changed({"seed": seed}))
+                check_start(study.runs[f"{arm}-s{seed}"])
         except InputError as problem:
             raise InputError(f"{study.params}: arm {arm}: {problem}") from None
         except Exception as problem:  # a library's own, of any kind: a combination it cannot build

@@ -6,6 +6,7 @@ difference from the defaults. Arms that several studies ask for are trained once
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ COURSE_LADDER = (
     "multi-scale-testing", "auxiliary-head",
 )  # fmt: skip
 STUDY_SETTINGS = {"question": str, "start": str, "tricks": list, **KINDS}
+# What `make_network` reads of a recipe: building one takes a while, and many arms share theirs.
+NETWORK_KNOBS = ("network", "batch_norm", "residual", "dropout", "aux_weight")
 
 
 @dataclass(frozen=True)
@@ -137,26 +140,31 @@ class Plan:
         kinds = [study for study in self.studies.values() if study.kind == "networks"]
         return max(kinds, key=lambda study: len(study.arms))
 
-    @property
+    # Kept once made: what is asked of a plan for each of many arms goes through all of them here.
+    @cached_property
     def arms(self) -> dict[str, Recipe]:
         """Each distinct recipe under the first name it was asked for, at seed 0."""
-        distinct = {}
+        return {name: recipe for recipe, name in self._names.items()}
+
+    @cached_property
+    def _names(self) -> dict[Recipe, str]:
+        names = {}
         for study in self.studies.values():
             for name, recipe in study.arms.items():
-                if recipe not in distinct.values():
-                    distinct[name] = recipe
-        return distinct
+                names.setdefault(recipe, name)
+        return names
 
     def arm(self, recipe: Recipe) -> str:
         """Return the name under which a study's recipe is trained."""
-        return next(name for name, known in self.arms.items() if known == recipe)
+        return self._names[recipe]
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """Return the seeds an arm is trained with: the plan's, and a noise study's."""
-        more = [s.seeds for s in self.studies.values() if self.arms[arm] in s.arms.values()]
+        recipe = self.arms[arm]
+        more = [s.seeds for s in self.studies.values() if s.seeds and recipe in s.arms.values()]
         return tuple(dict.fromkeys([*self.seeds, *(seed for seeds in more for seed in seeds)]))
 
-    @property
+    @cached_property
     def runs(self) -> dict[str, Recipe]:
         """Each run by name, ARM-sSEED."""
         return {
@@ -181,7 +189,7 @@ class Plan:
             seeds = self.seeds_of(arm)
             written[arm] = {"seeds": list(seeds), **recipe.differences()}
             # DVC sees no file that a recipe names: another content is another plan
-            digests = [start_digest(recipe.changed({"seed": seed})) for seed in seeds]
+            digests = [start_digest(self.runs[f"{arm}-s{seed}"]) for seed in seeds]
             if any(digests):
                 written[arm]["starts_from"] = digests
         return written
@@ -217,6 +225,11 @@ class Plan:
     def report(self) -> Path:
         """Folder of the rendered report."""
         return ROOT / "reports" / self.name
+
+
+def network_alone(recipe: Recipe) -> Recipe:
+    """Return a recipe without all that its network does not show: equal ones, equal networks."""
+    return Recipe(**{knob: getattr(recipe, knob) for knob in NETWORK_KNOBS})
 
 
 def _scalar(value) -> str:

@@ -1,10 +1,13 @@
+import ast
+import inspect
 import re
 
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from roadseg import study
+from roadseg import __main__ as commands
+from roadseg import models, study, train
 from roadseg.recipe import InputError
 
 TEXT = """\
@@ -374,3 +377,26 @@ def test_the_course_study_s_ladder_has_its_order():
     assert [
         t.replace("multi-scale-training", "multi-scale training and testing") for t in joined
     ] == (list(reported))
+
+
+def test_each_distinct_network_is_built_once(tmp_path, monkeypatch):
+    """Two networks, and one with an auxiliary head; what only training sees needs no other."""
+    head = "  poly: {knobs: {schedule: poly}}\n  head: {knobs: {aux_weight: 0.4}}\n"
+    text = TEXT.replace("  poly: {knobs: {schedule: poly}}\n", head)
+    plan = load(tmp_path, text.replace("adamw, poly]", "adamw, poly, head]"))
+    built = []
+    monkeypatch.setattr(models, "on_meta", lambda make: built.append(make.args[0]))
+    commands._check_settings(plan)
+    assert [(network.network, network.aux_weight) for network in built] == [
+        ("baseline", 0.0), ("fcn8s:resnet18", 0.0), ("fcn8s:resnet18", 0.4)
+    ]  # fmt: skip
+
+
+def test_a_network_alone_has_all_that_building_reads():
+    """A knob that `make_network` begins to read is one that tells networks apart."""
+    tree = ast.parse(inspect.getsource(train.make_network))
+    read = {
+        node.attr for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "recipe"
+    }  # fmt: skip
+    assert read == set(study.NETWORK_KNOBS)
