@@ -1,6 +1,7 @@
 """From the records of the runs to the tables that the report reads."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from roadseg.metrics import Confusion
 from roadseg.models import Segmenter, build, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
-from roadseg.study import ROOT, Plan, Study
+from roadseg.study import ROOT, Plan, Study, network_alone
 from roadseg.train import default_device, device_name, make_network, precision_on
 
 TABLES = (
@@ -143,10 +144,11 @@ def collect(plan: Plan) -> Results:
         for arm in plan.arms
     }
     size = tuple(scenes["size"])
+    gmacs = _test_gmacs(plan, size, len(names))
     rows = {
         arm: _arm_row(arm, [records[arm][seed] for seed in plan.seeds], tests[arm], blocks)
-        | {"gmacs": _test_gmacs(recipe, size, len(names))}
-        for arm, recipe in plan.arms.items()
+        | {"gmacs": gmacs[arm]}
+        for arm in plan.arms
     }
     networks = _costs(plan, size, len(names))
     studies = plan.studies.values()
@@ -326,10 +328,12 @@ def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> intervals.Se
     With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
     for many comparisons: see `intervals.interval`.
     """
-    trained = {}
+    trained, seen = {}, set()
     for arm, counts in tests.items():
-        if not any(np.array_equal(counts, known) for known in trained.values()):
-            trained.setdefault(study.arms[arm].training, counts)
+        training, digest = study.arms[arm].training, hashlib.sha256(counts.tobytes()).digest()
+        if training not in trained and digest not in seen:
+            trained[training] = counts
+            seen.add(digest)
     arms = list(trained.values())
     return intervals.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
 
@@ -438,11 +442,22 @@ def outline(recipe: Recipe, classes: int) -> Segmenter:
     return on_meta(lambda: make_network(recipe.changed({"aux_weight": 0.0}), classes))
 
 
-def _test_gmacs(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
-    """Return the multiply-adds of all passes that one test image goes through."""
-    network = outline(recipe, classes)
-    sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
-    return sum(cost.multiply_adds(network, each) for each in sizes)
+def _test_gmacs(plan: Plan, size: tuple[int, int], classes: int) -> dict[str, float]:
+    """Return of each arm the multiply-adds of all passes that one test image goes through.
+
+    Each distinct network is built once, and counted once at each size: most arms share theirs.
+    """
+    networks, counted, found = {}, {}, {}
+    for arm, recipe in plan.arms.items():
+        tested = network_alone(recipe.changed({"aux_weight": 0.0}))
+        if tested not in networks:
+            networks[tested] = outline(tested, classes)
+        sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
+        for each in sizes:
+            if (tested, each) not in counted:
+                counted[tested, each] = cost.multiply_adds(networks[tested], each)
+        found[arm] = sum(counted[tested, each] for each in sizes)
+    return found
 
 
 def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:

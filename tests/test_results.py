@@ -227,6 +227,29 @@ def test_tricks_are_judged_together_and_their_noise_is_pooled(plan):
     assert list(own.verdict) == list(expected) and "hurts" in expected
 
 
+def test_each_network_is_counted_once_at_each_size(plan, monkeypatch):
+    sizes, whole = [], results.cost.multiply_adds
+    monkeypatch.setattr(results.cost, "multiply_adds", lambda network, size: (
+        sizes.append(size) or whole(network, size)
+    ))
+    found = results._test_gmacs(plan, (64, 64), 2)
+    assert sizes == [(64, 64)] * 2
+    assert found["with-f"] == found["fcn"] and found["fcn-t"] == 2 * found["fcn"]
+    assert found["baseline"] == whole(results.outline(plan.arms["baseline"], 2), (64, 64))
+
+
+def test_arms_with_equal_counts_or_trainings_count_once_in_the_pool(plan):
+    asked = plan.studies["each"]  # fcn, fcn-f, and fcn-t, which is fcn's training
+    a, b, c = np.random.default_rng(0).integers(1, 99, (3, 2, 4, 2, 2))
+
+    def df(*counts):
+        pooled = results._pooled(asked, dict(zip(asked.arms, counts, strict=True)), metrics.miou)
+        return pooled and pooled.df
+
+    assert df(a, b, c) == df(a, b, a) == 1
+    assert df(a, a.copy(), b) is None
+
+
 def test_classes_are_corrected_over_tricks_and_classes(plan):
     table = results.collect(plan).class_effects
     each = table[table.study == "each"]
