@@ -391,3 +391,15 @@ def test_a_report_s_pictures_are_smaller_and_look_alike():
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert shown.shape == picture.shape
     assert np.abs(shown.astype(int) - picture).mean() < 6
+
+
+def test_a_small_area_keeps_its_colour():
+    """Beside many colours more often: a traffic sign is as yellow as its class."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 200, (300, 400, 3), np.uint8) // 3 + 60
+    picture[100:110, 100:110] = yellow = (220, 220, 0)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    after = notebook.smaller(base64.b64encode(file.getvalue()).decode())
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
+    assert np.abs(shown[100:110, 100:110].astype(int) - yellow).max() <= 2
