@@ -1,6 +1,8 @@
 import ast
 import inspect
+import json
 import re
+import runpy
 
 import pandas as pd
 import pytest
@@ -400,3 +402,11 @@ def test_a_network_alone_has_all_that_building_reads():
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "recipe"
     }  # fmt: skip
     assert read == set(study.NETWORK_KNOBS)
+
+
+def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
+    benchmark = runpy.run_path(str(study.ROOT / "benchmarks/thousand.py"))
+    plan = load(tmp_path, json.dumps(benchmark["settings"](22)))
+    assert len(plan.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
+    assert [plan.arm(recipe) for recipe in plan.arms.values()] == list(plan.arms)
+    assert {plan.seeds_of(arm) for arm in plan.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
