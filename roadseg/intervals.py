@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
-
-from roadseg.metrics import iou, miou
 
 
 @dataclass(frozen=True)
@@ -204,22 +203,45 @@ def _intervals(
     members = np.unique(blocks, return_inverse=True)[1]
     n = members.max() + 1
     in_block = (members == np.arange(n)[:, None]).astype(np.float64)  # (B, N)
-    weights = bootstrap_weights(np.arange(n), rounds, np.random.default_rng(0)).astype(np.float64)
+    weights = _resamples(n, rounds)
 
-    def measured(counts: np.ndarray) -> np.ndarray:
-        return iou(counts) if per_class else miou(counts)[..., None]
+    def measured(sums: np.ndarray) -> np.ndarray:
+        hits, truth, predicted = np.moveaxis(sums, -2, 0)
+        found = np.where(truth > 0, hits / np.maximum(truth + predicted - hits, 1), np.nan)
+        return found if per_class else np.nanmean(found, axis=-1, keepdims=True)
 
-    def sampled(arm: np.ndarray) -> np.ndarray:
-        of_block = in_block @ arm.reshape(seeds, -1, k * k)  # (S, B, K * K)
+    def sampled(sums: np.ndarray) -> np.ndarray:
+        of_block = in_block @ sums.reshape(seeds, -1, 3 * k)  # (S, B, 3 K)
         samples = np.tensordot(weights, of_block, axes=(1, 1))
-        return measured(samples.reshape(rounds, seeds, k, k))
+        return measured(samples.reshape(rounds, seeds, 3, k))
 
-    scores, samples = measured(counts.sum(1)), sampled(counts)  # (S, M), (rounds, S, M)
+    own = _class_sums(counts)
+    scores, samples = measured(own.sum(1)), sampled(own)  # (S, M), (rounds, S, M)
     if minus is not None:
-        scores, samples = scores - measured(minus.sum(1)), samples - sampled(minus)
+        other = _class_sums(minus)
+        scores, samples = scores - measured(other.sum(1)), samples - sampled(other)
     held = in_block @ counts[0].sum(-1) > 0  # (B, K)
     shown = held.sum(0) if per_class else held.any(1, keepdims=True).sum(0)  # (M,)
     return crossed(scores, samples, shown, noise)
+
+
+def _class_sums(counts: np.ndarray) -> np.ndarray:
+    """Return all that the IoU of each class needs of counts (..., K, K), as (..., 3, K).
+
+    These are its hits, its pixels in the truth and those predicted: they add over images as the
+    counts do, exactly, and are 3 K numbers in place of K * K.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.stack([hits, counts.sum(-1), counts.sum(-2)], axis=-2)
+
+
+@lru_cache(4)
+def _resamples(blocks: int, rounds: int) -> np.ndarray:
+    """Return how often each of B blocks is in each bootstrap sample, float (rounds, B)."""
+    weights = bootstrap_weights(np.arange(blocks), rounds, np.random.default_rng(0))
+    weights = weights.astype(np.float64)
+    weights.flags.writeable = False  # all intervals share it
+    return weights
 
 
 def crossed(

@@ -204,6 +204,23 @@ def test_a_class_missing_from_a_sample_is_left_out_of_it():
     assert np.isfinite(dataclasses.astuple(rare)).all() and rare.df == pytest.approx(1)
 
 
+def test_the_bootstrap_is_that_of_whole_counts():
+    """Three sums of a class stand for its row and column: not a bit of a score differs."""
+    rng = np.random.default_rng(3)
+    counts, blocks = rng.integers(0, 999, (1, 12, 5, 5)), np.repeat(np.arange(6), 2)
+    counts[:, :, 4] = 0  # a class that is predicted and never true
+    weights = bootstrap_weights(np.arange(6), 1000, np.random.default_rng(0))
+    of_block = counts[0].reshape(6, 2, 5, 5).sum(1)
+    samples = np.tensordot(weights, of_block, axes=(1, 0))
+    for found, scores, score in (
+        (class_intervals(counts, blocks), iou(samples), iou(counts.sum(1))[0]),
+        ([interval(counts, blocks)], miou(samples)[:, None], miou(counts.sum(1))),
+    ):
+        assert np.array_equal([each.estimate for each in found], score, equal_nan=True)
+        expected = np.sqrt(6 / 5 * scores.var(0, ddof=1))
+        np.testing.assert_allclose([each.se for each in found], expected, rtol=1e-12)
+
+
 def test_sd_interval():
     scores = np.array([0.50, 0.52, 0.54])
     sd, low, high = sd_interval(scores)
