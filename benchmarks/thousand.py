@@ -3,7 +3,7 @@
 In a temporary copy of the project it makes studies of made-up tricks on one network: ladders, each
 trick alone, all but one, seeds only, and six networks. Every run gets a record with drawn pixel
 counts, as large as the embedded study's; only the networks that the report looks through have
-weights, random ones. Each size is timed in a process of its own. Prints a table of seconds.
+weights, random ones. Each size is timed in a process of its own.
 
 `growth` is what a further run costs from the middle size to the largest, over what it costs from
 the smallest to the middle one: 1 is linear, and parts that are as long at any size show no growth.
@@ -252,13 +252,13 @@ def main() -> None:
                     stdout=subprocess.PIPE, check=True,
                 ).stdout  # fmt: skip
             columns.append(json.loads(said.splitlines()[-1]))
-    print(table(columns))
+    import page  # and torch, whose import belongs to what the copy's processes take
+
+    page.section("runs", table(columns, page.conditions()))
 
 
-def table(columns: list[dict]) -> str:
+def table(columns: list[dict], conditions: str) -> str:
     """Return the measurements of all sizes as a Markdown table with its heading line."""
-    from roadseg.train import default_device, device_name
-
     parts = {part: [c["seconds"][part] for c in columns] for part in columns[0]["seconds"]}
     own = [values for part, values in parts.items() if part not in WITHOUT]
     parts["**bookkeeping**"] = [sum(values) for values in zip(*own, strict=True)]
@@ -266,8 +266,9 @@ def table(columns: list[dict]) -> str:
     runs = [c["runs"] for c in columns]
     head = " | ".join(f"{n} runs" for n in runs)
     lines = [
-        f"{device_name(default_device())}, {os.cpu_count()} cores, torch {version('torch')}, "
-        f"numpy {version('numpy')}, pandas {version('pandas')}, matplotlib {version('matplotlib')}",
+        f"{conditions} numpy {version('numpy')}, pandas {version('pandas')}, matplotlib "
+        f"{version('matplotlib')}, {os.cpu_count()} cores. `growth` is what a further run costs from "
+        "the middle size to the largest, over what it costs from the smallest to the middle one.",
         "",
         f"| seconds | {head} | growth |",
         "|---|" + "---|" * (len(columns) + 1),
