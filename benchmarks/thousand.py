@@ -267,8 +267,9 @@ def table(columns: list[dict], conditions: str) -> str:
     head = " | ".join(f"{n} runs" for n in runs)
     lines = [
         f"{conditions} numpy {version('numpy')}, pandas {version('pandas')}, matplotlib "
-        f"{version('matplotlib')}, {os.cpu_count()} cores. `growth` is what a further run costs from "
-        "the middle size to the largest, over what it costs from the smallest to the middle one.",
+        f"{version('matplotlib')}, {os.cpu_count()} cores. `growth` is what a further run costs "
+        "from the middle size to the largest, over what it costs from the smallest to the middle "
+        "one.",
         "",
         f"| seconds | {head} | growth |",
         "|---|" + "---|" * (len(columns) + 1),
