@@ -22,7 +22,7 @@ from roadseg.data import Scenes, blocks
 from roadseg.runs import Record
 from roadseg.study import ROOT, load
 
-# What the embedded study's tricks change in a step, in two recipes.
+# A plain recipe, and one with most of what the embedded study's ladder changes in a step.
 RECIPES = {
     "plain": {},
     "augmented and weighted": {
@@ -79,12 +79,12 @@ def main() -> None:
                 print(rows[-1], flush=True)
         finally:
             git("worktree", "remove", "--force", str(other))
-    head = git("rev-parse", "--short", options.revision)
+    before = git("rev-parse", "--short", options.revision)
     height, width = plan.data["size"]
     page.section(
         "accuracy",
         f"{page.conditions()} {start.network}, {options.steps} steps, {height} x {width}, "
-        f"batch {start.batch_size}; before is {head}.\n\n{page.table(rows)}",
+        f"batch {start.batch_size}; before is {before}, after the code that wrote this.\n\n{page.table(rows)}",
     )
 
 

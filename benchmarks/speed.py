@@ -86,7 +86,7 @@ def drawn(folder: Path, size: tuple[int, int]) -> Scenes:
         for kind, pixels in zip(("image", "labels"), pair, strict=True):
             Image.fromarray(pixels).save(folder / f"{kind}{index}.png")
     names, colours = tuple(map(str, range(DRAWN))), tuple(CITYSCAPES.values())
-    images = np.stack(images).transpose(0, 3, 1, 2)
+    images = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))  # as prepared files are
     return Scenes(images, np.stack(labels), names, names, tuple(CITYSCAPES), colours, "")
 
 

@@ -195,8 +195,8 @@ def execute(study: Plan) -> None:
         source, target = study.build / "notebooks" / file, study.build / "executed" / file
         execute(source, target, {"params": study.params})
 
-    # Two that compute at a time and take all cores each would wait for one another.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // 2)))
+    # Several at a time, with a thread for each core, would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // (1 + len(CHAPTERS)))))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for job in [pool.submit(one, name) for name in [*CHAPTERS, "report"]]:
             job.result()

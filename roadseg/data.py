@@ -1,9 +1,9 @@
 """Road scenes as arrays, memory-mapped; the label sets and their colours."""
 
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +104,13 @@ class Scenes:
 def read(array: np.ndarray, chosen: np.ndarray | slice) -> np.ndarray:
     """Return some rows of a split's images or labels, copied into memory.
 
-    A file is mapped anew for this: what one mapping has read stays in the process's memory for as
-    long as the mapping lives, and would grow to the size of the file.
+    What a mapping has read of its file counts as the process's memory, and would grow to the size
+    of the file: it is given back.
     """
-    if isinstance(array.base, mmap):  # the whole of a mapped file, no part of one
-        array = np.load(array.filename, mmap_mode="r")
-    return np.array(array[chosen])
+    rows = np.array(array[chosen])
+    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.base.madvise(mmap.MADV_DONTNEED)
+    return rows
 
 
 def blocks(sequences: Sequence[str], length: int) -> np.ndarray:

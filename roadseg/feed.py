@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -13,6 +14,7 @@ from roadseg.data import Scenes, read
 RESIDENT_BYTES = 2**29  # on a CPU, where each of several trainings at once has its own copy
 RESIDENT_SHARE = 0.5  # of a GPU's memory
 AHEAD = 4  # batches that are read before they are asked for
+PART = 64  # images that go to the device at once
 
 
 def order(n: int, size: int, rng: Generator) -> Iterator[Tensor]:
@@ -36,21 +38,41 @@ def fits(scenes: Scenes, device: torch.device) -> bool:
 def batches(
     scenes: Scenes, size: int, rng: Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images uint8 (size, 3, H, W) and labels uint8 (size, H, W) on the device, for ever.
+    """Return batches without end: images uint8 (size, 3, H, W), labels uint8 (size, H, W).
 
-    The batches are the same whether the split is held in memory or read from disk. Then a thread
-    reads ahead, into page-locked memory for a GPU, and memory does not grow with the data.
+    They are the same whether the split is held in the device's memory, which it is before this
+    returns, or read from disk. Then a thread reads ahead, into page-locked memory for a GPU, and
+    memory does not grow with the data.
     """
     chosen = order(len(scenes), size, rng)
-    arrays = scenes.images, scenes.labels
     if fits(scenes, device):
-        images, labels = (torch.from_numpy(read(array, slice(None))).to(device) for array in arrays)
-        for indices in chosen:
-            indices = indices.to(device, non_blocking=True)
-            yield images[indices], labels[indices]
+        return _from_memory(_held(scenes.images, device), _held(scenes.labels, device), chosen)
+    return _from_disk(scenes, chosen, device)
 
+
+def _held(array: np.ndarray, device: torch.device) -> Tensor:
+    """Copy an array to the device, a part at a time: a GPU may have more memory than its host."""
+    held = torch.empty(array.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(array), PART):
+        part = slice(first, first + PART)
+        held[part] = torch.from_numpy(read(array, part))
+    return held
+
+
+def _from_memory(
+    images: Tensor, labels: Tensor, chosen: Iterator[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for indices in chosen:
+        indices = indices.to(images.device, non_blocking=True)
+        yield images[indices], labels[indices]
+
+
+def _from_disk(
+    scenes: Scenes, chosen: Iterator[Tensor], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     def load(indices: Tensor) -> list[Tensor]:
-        parts = [torch.from_numpy(read(array, indices.numpy())) for array in arrays]
+        rows = indices.numpy()
+        parts = [torch.from_numpy(read(a, rows)) for a in (scenes.images, scenes.labels)]
         return [part.pin_memory() for part in parts] if device.type == "cuda" else parts
 
     with ThreadPoolExecutor(1) as reader:

@@ -88,7 +88,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: str = "none", **
     """Return torch's cross-entropy, float32 (N, H, W) in nats or their sum; 0 where not labelled.
 
     It sees each pixel as a row of K logits. That is how they lie in memory, channels last, so that
-    nothing is copied: on a CPU upsampling and loss take two thirds of the time (`make bench`).
+    nothing is copied: on a CPU that is faster (docs/performance.md).
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
     InputError : the notebook does not take these parameters, or a cell failed; the notebook as
         far as it came is kept beside `target` and named
     """
-    # papermill only warns about these three, and goes on with the notebook's own defaults.
+    # papermill only warns where this or a parameter is wrong, and goes on with the defaults.
     notebook = _read(source)
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -59,8 +59,12 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
         )
     os.environ["PYTHONWARNINGS"] = "ignore"  # the kernel's: a report is no place for them
     # newer kernels complain about a local connection in plain text
-    kernel = KernelManager(kernel_name="python3", transport_encryption="auto")
-    kernel.start_kernel(cwd=str(ROOT))  # while papermill is imported
+    kernel = KernelManager(
+        kernel_name="python3", transport_encryption="auto",
+        client_class="jupyter_client.asynchronous.AsyncKernelClient",  # one that sees it die
+    )  # fmt: skip
+    # It comes up while papermill is imported, and leaves its user's history alone.
+    kernel.start_kernel(cwd=str(ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"])
     try:
         _execute(source, target, parameters, kernel, echo)
     finally:

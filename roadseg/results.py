@@ -451,7 +451,7 @@ def _test_gmacs(plan: Plan, size: tuple[int, int], classes: int) -> dict[str, fl
     for arm, recipe in plan.arms.items():
         tested = network_alone(recipe.changed({"aux_weight": 0.0}))
         if tested not in networks:
-            networks[tested] = outline(tested, classes)
+            networks[tested] = on_meta(partial(make_network, tested, classes))
         sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
         for each in sizes:
             if (tested, each) not in counted:

@@ -129,15 +129,15 @@ def trained(
 
     before = []
 
-    def first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
+    def train_first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
         """Train what this recipe starts from, for others to find too."""
         before.append(trained(recipe, splits, device, runs=runs, keep=True, say=say))
         return before[-1].network
 
-    start = start_weights(recipe, splits["train"], first, say) if recipe.pretrained else None
+    start = start_weights(recipe, splits["train"], train_first, say) if recipe.pretrained else None
     teacher = None
     if recipe.teacher:
-        teacher = teach(recipe, len(splits["train"].classes), first, say)
+        teacher = teach(recipe, len(splits["train"].classes), train_first, say)
         teacher = teacher.to(device, memory_format=torch.channels_last).eval()
     network, curve, seconds = train(
         recipe, splits["train"], splits["val"], device=device, start=start, teacher=teacher, say=say
@@ -208,7 +208,7 @@ def _taken(
 def start_weights(
     recipe: Recipe,
     scenes: Scenes,
-    first: Callable[[Recipe, dict[str, Scenes]], Segmenter],
+    train_first: Callable[[Recipe, dict[str, Scenes]], Segmenter],
     say: Callable[[str], None],
 ) -> Callable[[Segmenter], None]:
     """Return what puts a recipe's pre-trained weights into its new network.
@@ -222,7 +222,7 @@ def start_weights(
     ----------
     recipe : one that is pre-trained
     scenes : what it will learn from then
-    first : trains a recipe on 'train' and 'val'
+    train_first : trains a recipe on 'train' and 'val'
 
     Raises
     ------
@@ -242,7 +242,7 @@ def start_weights(
         few = dataclasses.replace(
             drawn, images=drawn.images[:8], labels=drawn.labels[:8], names=drawn.names[:8]
         )
-        donor = first(plain, {"train": drawn, "val": few})
+        donor = train_first(plain, {"train": drawn, "val": few})
         weights = {name: value.cpu() for name, value in donor.state_dict().items()}
     else:
         file = weights_file(recipe.pretrained, recipe.seed)
@@ -327,7 +327,7 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
 def teach(
     recipe: Recipe,
     classes: int,
-    first: Callable[[Recipe], Segmenter],
+    train_first: Callable[[Recipe], Segmenter],
     say: Callable[[str], None],
 ) -> Segmenter:
     """Return the trained network that a recipe learns from.
@@ -338,7 +338,7 @@ def teach(
     ----------
     recipe : one with a teacher
     classes : number of classes K
-    first : trains a recipe on the student's scenes
+    train_first : trains a recipe on the student's scenes
 
     Raises
     ------
@@ -346,7 +346,7 @@ def teach(
     """
     if not recipe.teacher.startswith("study:"):
         say(f"the teacher, {recipe.teacher}:")
-        return first(teacher_recipe(recipe))
+        return train_first(teacher_recipe(recipe))
     file = weights_file(recipe.teacher, recipe.seed)
     own = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
     network = make_network(own, classes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import threading
 
 import numpy as np
 import psutil
@@ -17,6 +18,11 @@ CPU = torch.device("cpu")
 
 def rng():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
 
 
 def first(n, scenes, size):
@@ -36,11 +42,6 @@ def test_a_batch_holds_the_scenes_of_its_indices(scenes):
     np.testing.assert_array_equal(images, scenes["train"].images[indices])
     np.testing.assert_array_equal(labels, scenes["train"].labels[indices])
     assert images.dtype == labels.dtype == torch.uint8
-
-
-@pytest.fixture
-def streamed(monkeypatch):
-    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
 
 
 def test_batches_from_disk_are_those_from_memory(scenes, monkeypatch):
@@ -87,15 +88,41 @@ def test_memory_does_not_grow_with_the_file(tmp_path, streamed):
     assert seen == 800 and grown < images.nbytes / 3
 
 
-def test_a_file_that_is_gone_is_an_error_and_no_wait(tmp_path, scenes, streamed):
-    np.save(tmp_path / "images.npy", np.array(scenes["train"].images))
-    images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    gone = dataclasses.replace(scenes["train"], images=images)
-    batches = feed.batches(gone, 2, rng(), CPU)
+def test_a_data_set_that_is_replaced_meanwhile_stays_the_one_it_was(tmp_path, scenes, streamed):
+    file = tmp_path / "images.npy"
+    np.save(file, np.array(scenes["train"].images))
+    images = np.load(file, mmap_mode="r")
+    batches = feed.batches(dataclasses.replace(scenes["train"], images=images), 2, rng(), CPU)
+    expected = first(9, scenes["train"], 2)
+    assert torch.equal(next(batches)[0], expected[0][0])
+    np.save(tmp_path / "new.npy", np.zeros_like(images))
+    (tmp_path / "new.npy").replace(file)
+    for found, (wanted, _) in zip(batches, expected[1:], strict=False):
+        assert torch.equal(found[0], wanted)
+
+
+def test_an_error_of_the_reader_is_raised_and_its_thread_ends(scenes, streamed, monkeypatch):
+    calls = itertools.count()
+
+    def fail(array, rows):
+        if next(calls) > 12:
+            raise OSError("the disk is gone")
+        return read(array, rows)
+
+    monkeypatch.setattr(feed, "read", fail)
+    threads = threading.active_count()
+    with pytest.raises(OSError, match="the disk is gone"):
+        first(20, scenes["train"], 2)
+    assert threading.active_count() == threads
+
+
+def test_the_reader_ends_with_the_training(scenes, streamed):
+    threads = threading.active_count()
+    batches = feed.batches(scenes["train"], 2, rng(), CPU)
     next(batches)
-    (tmp_path / "images.npy").unlink()
-    with pytest.raises(FileNotFoundError, match="images.npy"):
-        list(itertools.islice(batches, 2 * feed.AHEAD))
+    assert threading.active_count() == threads + 1
+    batches.close()
+    assert threading.active_count() == threads
 
 
 def test_a_part_of_a_mapped_file_reads_as_that_part(scenes):

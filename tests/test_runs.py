@@ -54,11 +54,12 @@ def test_the_record_reads_back(prepared, root):
     assert {"device", "precision", "seconds", "torch", "data_digest"} <= set(record.about)
     assert record.counts["val"].shape == (2, 19, 19)
     assert len(lines) == 1 + len(record.curve)
-    with np.load(folder / "predictions.npz") as stored:
-        assert stored["test"].shape == (4, 48, 96)
     network = build(TINY.network, 19)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    counts = train.evaluate(network, Scenes.load(prepared, "test"), CPU, TINY)
+    kept = []
+    counts = train.evaluate(network, Scenes.load(prepared, "test"), CPU, TINY, kept.append)
+    with np.load(folder / "predictions.npz") as stored:
+        np.testing.assert_array_equal(stored["test"], np.concatenate(kept))
     np.testing.assert_array_equal(counts, record.counts["test"])
     assert [p.name for p in folder.parent.iterdir()] == ["s0"]
     json.loads((folder / "record.json").read_text())

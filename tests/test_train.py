@@ -25,6 +25,13 @@ def evaluated(network, scenes, recipe):
     return counts, np.concatenate(kept)
 
 
+def test_pixels_are_counted_part_by_part(scenes):
+    labels = np.resize(np.array(scenes["train"].labels), (150, 5, 4, 3))[:, 0]
+    many = dataclasses.replace(scenes["train"], labels=labels, names=("",) * 150)
+    expected = [(labels == k).sum() for k in range(19)]
+    assert train.labelled_pixels(many).tolist() == expected
+
+
 def test_streams_are_named_and_seeded():
     assert train.stream(0, "init") == train.stream(0, "init")
     assert len({train.stream(s, p) for s in (0, 1) for p in ("init", "order", "augment")}) == 6
