@@ -84,7 +84,8 @@ def main() -> None:
     page.section(
         "accuracy",
         f"{page.conditions()} {start.network}, {options.steps} steps, {height} x {width}, "
-        f"batch {start.batch_size}; before is {before}, after the code that wrote this.\n\n{page.table(rows)}",
+        f"batch {start.batch_size}; before is {before}, after the code that wrote this."
+        f"\n\n{page.table(rows)}",
     )
 
 

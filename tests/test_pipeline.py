@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 from conftest import call, ran, snapshot
 
@@ -269,6 +270,25 @@ def test_the_runner_names_the_failing_cell_and_gives_equal_bytes(tmp_path):
     assert "a.ipynb, cell 3: ZeroDivisionError" in str(caught.value)
     assert str(tmp_path / "out/a.failed.ipynb") in str(caught.value)
     assert target.read_bytes() == first  # the last good one is kept
+
+
+def test_a_kernel_that_dies_is_noticed_and_none_is_left(tmp_path):
+    source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
+    write_notebook(source, "steps = 1", "import os", "os.kill(os.getpid(), 9 if steps > 1 else 0)")
+    with pytest.raises(InputError, match=r"a.ipynb: its kernel died, .*\n.*a.failed.ipynb"):
+        notebook.execute(source, target, {"steps": 2})
+    assert not target.exists() and (tmp_path / "out/a.failed.ipynb").exists()
+    notebook.execute(source, target, {"steps": 1})
+    assert target.exists()
+    kernels = [c for c in psutil.Process().children() if "ipykernel" in " ".join(c.cmdline())]
+    assert not kernels
+
+
+def test_a_notebook_is_not_written_into_the_user_s_history(tmp_path):
+    source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
+    write_notebook(source, "steps = 1", "print(get_ipython().history_manager.hist_file)")
+    notebook.execute(source, target, {})
+    assert ":memory:" in target.read_text()
 
 
 def test_unknown_commands_and_runs(clone):
