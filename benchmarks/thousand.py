@@ -254,35 +254,33 @@ def main() -> None:
             columns.append(json.loads(said.splitlines()[-1]))
     import page  # and torch, whose import belongs to what the copy's processes take
 
-    page.section("runs", table(columns, page.conditions()))
+    page.section(
+        "runs",
+        f"{page.conditions()} numpy {version('numpy')}, pandas {version('pandas')}, matplotlib "
+        f"{version('matplotlib')}, {os.cpu_count()} cores. `growth` is what a further run costs "
+        "from the middle size to the largest, over what it costs from the smallest to the middle "
+        f"one.\n\n{page.table(rows(columns))}",
+    )
 
 
-def table(columns: list[dict], conditions: str) -> str:
-    """Return the measurements of all sizes as a Markdown table with its heading line."""
+def rows(columns: list[dict]) -> list[dict]:
+    """Return the measurements of all sizes as rows of a table."""
     parts = {part: [c["seconds"][part] for c in columns] for part in columns[0]["seconds"]}
     own = [values for part, values in parts.items() if part not in WITHOUT]
     parts["**bookkeeping**"] = [sum(values) for values in zip(*own, strict=True)]
     parts["bookkeeping, seconds of a core"] = [c["core seconds"] for c in columns]
     runs = [c["runs"] for c in columns]
-    head = " | ".join(f"{n} runs" for n in runs)
-    lines = [
-        f"{conditions} numpy {version('numpy')}, pandas {version('pandas')}, matplotlib "
-        f"{version('matplotlib')}, {os.cpu_count()} cores. `growth` is what a further run costs "
-        "from the middle size to the largest, over what it costs from the smallest to the middle "
-        "one.",
-        "",
-        f"| seconds | {head} | growth |",
-        "|---|" + "---|" * (len(columns) + 1),
-    ]
-    for name in ("arms", "trainings", "steps"):
-        lines.append(f"| {name} | {' | '.join(str(c[name]) for c in columns)} | |")
+
+    def row(name: str, values: list, growth: str = "") -> dict:
+        told = {f"{n} runs": value for n, value in zip(runs, values, strict=True)}
+        return {"seconds": name, **told, "growth": growth}
+
+    found = [row(name, [c[name] for c in columns]) for name in ("arms", "trainings", "steps")]
     for part, values in parts.items():
-        told = ["_" + part + "_ (not counted)" if part in WITHOUT else part]
-        told += [f"{value:.1f}" for value in values]
-        lines.append(f"| {' | '.join(told)} | {growth(runs, values)} |")
-    sizes = " | ".join(f"{c['megabytes']:.1f}" for c in columns)
-    lines.append(f"| report.html, MB | {sizes} | |")
-    return "\n".join(lines)
+        name = f"_{part}_ (not counted)" if part in WITHOUT else part
+        found.append(row(name, [f"{value:.1f}" for value in values], growth(runs, values)))
+    found.append(row("report.html, MB", [f"{c['megabytes']:.1f}" for c in columns]))
+    return found
 
 
 def growth(runs: list[int], seconds: list[float]) -> str:

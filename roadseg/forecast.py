@@ -13,7 +13,7 @@ from roadseg.study import Plan
 from roadseg.train import default_device, device_name, make_network, train
 
 MOST_PIXELS = 500_000  # of a step that is timed as it is on a CPU
-START_SECONDS = 8  # of one arm: kernel, imports, scoring; measured on two CPU cores
+START_SECONDS = 10  # of one arm: kernel, imports, scoring; measured on two CPU cores
 
 
 def forecast(plan: Plan) -> str:
