@@ -31,7 +31,8 @@ ifneq ($(filter ROADSEG_%,$(.VARIABLES)),)
 	@# a variable names a folder: DVC cannot see that it changed
 	$(BIN)/python -m roadseg check --settings $(if $(filter .,$(STUDY_DIR)),,$(STUDY_DIR)/)params.yaml
 endif
-	$(BIN)/dvc repro $(STUDY_DIR)/dvc.yaml
+	@# an arm that fails does not keep the others from training
+	$(BIN)/dvc repro --keep-going $(STUDY_DIR)/dvc.yaml
 	@echo "The report: $(CURDIR)/reports/$(STUDY)/report.html"
 
 test: $(READY)  ## run the tests

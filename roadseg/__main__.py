@@ -4,16 +4,22 @@ Bad input ends with one message and exit status 2.
 """
 
 import argparse
+import errno
 import json
 import os
+import shutil
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.study import ROOT, Plan, load, network_alone, read_yaml
 
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
 HELP = {
     "params": "the study's params.yaml",
@@ -52,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     function = options.pop("function")
     del options["command"]
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         if "params" in options:
             options["study"] = load(options.pop("params"))
@@ -62,7 +69,29 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as problem:
         print(f"roadseg: {problem}", file=sys.stderr)
         return 2
+    except OSError as problem:
+        if problem.errno not in OF_THE_DISK:
+            raise
+        print(
+            f"roadseg: {problem.filename or 'a file'}: {problem.strerror}. Make room, or let it be "
+            "written there, and call again; what was there before is still there.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("roadseg: stopped; called again, it goes on from there", file=sys.stderr, flush=True)
+        _stop_pipeline()
+        os._exit(130)  # threads that wait for a kernel are not waited for; the kernels notice
     return 0
+
+
+def _stop_pipeline() -> None:
+    """End the `dvc repro` that called this, which ignores Ctrl-C and would begin the next stage."""
+    if "DVC_STAGE" in os.environ:
+        for parent in psutil.Process().parents():
+            if any(Path(part).name == "dvc" for part in parent.cmdline()[:3]):
+                parent.terminate()
+                return
 
 
 def plan(study: Plan) -> None:
@@ -168,12 +197,15 @@ def train(study: Plan, arm: str) -> None:
     if arm not in study.arms:
         raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")
     out = study.build / "runs" / arm
-    execute(
-        study.build / "notebooks/train.ipynb",
-        study.build / f"executed/train/{arm}.ipynb",
-        {"params": study.params, "arm": arm, "out": str(out.relative_to(ROOT))},
-        echo=True,
-    )
+    try:
+        execute(
+            study.build / "notebooks/train.ipynb",
+            study.build / f"executed/train/{arm}.ipynb",
+            {"params": study.params, "arm": arm, "out": str(out.relative_to(ROOT))},
+            echo=True,
+        )
+    except InputError as problem:
+        raise InputError(f"arm {arm}: {problem}") from None
     for seed in study.seeds_of(arm):
         if not (study.folder(arm, seed) / "record.json").is_file():
             raise InputError(f"{arm}: train.ipynb came to its end without writing seed {seed}.")
@@ -184,6 +216,8 @@ def results(study: Plan) -> None:
     from roadseg.results import collect, write
 
     write(collect(study), study.results)
+    # All arms are done, and DVC has them: what was kept for the case of a stop is not needed.
+    shutil.rmtree(ROOT / "work" / study.name, ignore_errors=True)
 
 
 def execute(study: Plan) -> None:

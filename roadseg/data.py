@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from roadseg.recipe import InputError
 
 UNLABELLED = 255
 SPLITS = ("train", "val", "test")
+AGAIN = "Nothing that came of it is kept. Run again: what is amiss is prepared anew."
 
 # The 19 training classes of Cityscapes with its official colours.
 CITYSCAPES = {
@@ -104,13 +106,49 @@ class Scenes:
 def read(array: np.ndarray, chosen: np.ndarray | slice) -> np.ndarray:
     """Return some rows of a split's images or labels, copied into memory.
 
-    What a mapping has read of its file counts as the process's memory, and would grow to the size
-    of the file: it is given back.
+    Rows of a mapped file are read by their place in it. Read through the mapping they would count
+    as the process's memory, make other threads wait, and end the process where the file was cut.
+
+    Raises
+    ------
+    InputError : the file has vanished, or ends before the row
     """
-    rows = np.array(array[chosen])
-    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        array.base.madvise(mmap.MADV_DONTNEED)
+    if not isinstance(array.base, mmap.mmap):
+        return np.array(array[chosen])
+    numbers = np.arange(len(array))[chosen]
+    rows = np.empty((len(numbers), *array.shape[1:]), array.dtype)
+    try:
+        with open(array.filename, "rb", buffering=0) as file:
+            for number, row in zip(numbers.tolist(), rows, strict=True):
+                file.seek(array.offset + number * row.nbytes)
+                if file.readinto(row.reshape(-1)) != row.nbytes:
+                    raise InputError(f"{array.filename}: was cut short while it was used. {AGAIN}")
+    except OSError as problem:
+        raise InputError(
+            f"{array.filename}: cannot be read any more ({problem.strerror}). {AGAIN}"
+        ) from None
     return rows
+
+
+def stamp(*splits: Scenes) -> dict[str, tuple]:
+    """Return what tells whether splits' files were changed: file -> inode, size, time."""
+    found = {}
+    for array in (array for split in splits for array in (split.images, split.labels)):
+        if isinstance(array, np.memmap):
+            try:
+                status = os.stat(array.filename)
+                found[str(array.filename)] = (status.st_ino, status.st_size, status.st_mtime_ns)
+            except OSError:
+                found[str(array.filename)] = ()
+    return found
+
+
+def check_unchanged(before: dict[str, tuple], *splits: Scenes) -> None:
+    """Raise InputError, with the file, if splits are not what their `stamp` was."""
+    for file, now in stamp(*splits).items():
+        if now != before[file]:
+            what = "was changed" if now else "has vanished"
+            raise InputError(f"{file}: {what} while it was used. {AGAIN}")
 
 
 def blocks(sequences: Sequence[str], length: int) -> np.ndarray:

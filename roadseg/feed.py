@@ -36,15 +36,17 @@ def fits(scenes: Scenes, device: torch.device) -> bool:
 
 
 def batches(
-    scenes: Scenes, size: int, rng: Generator, device: torch.device
+    scenes: Scenes, size: int, rng: Generator, device: torch.device, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return batches without end: images uint8 (size, 3, H, W), labels uint8 (size, H, W).
+
+    They begin with the one of number `first`, as a training does that goes on after a stop.
 
     They are the same whether the split is held in the device's memory, which it is before this
     returns, or read from disk. Then a thread reads ahead, into page-locked memory for a GPU, and
     memory does not grow with the data.
     """
-    chosen = order(len(scenes), size, rng)
+    chosen = itertools.islice(order(len(scenes), size, rng), first, None)
     if fits(scenes, device):
         return _from_memory(_held(scenes.images, device), _held(scenes.labels, device), chosen)
     return _from_disk(scenes, chosen, device)

@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
+from roadseg.metrics import class_sums, iou_of_sums
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -206,8 +208,7 @@ def _intervals(
     weights = _resamples(n, rounds)
 
     def measured(sums: np.ndarray) -> np.ndarray:
-        hits, truth, predicted = np.moveaxis(sums, -2, 0)
-        found = np.where(truth > 0, hits / np.maximum(truth + predicted - hits, 1), np.nan)
+        found = iou_of_sums(sums)
         return found if per_class else np.nanmean(found, axis=-1, keepdims=True)
 
     def sampled(sums: np.ndarray) -> np.ndarray:
@@ -215,24 +216,14 @@ def _intervals(
         samples = np.tensordot(weights, of_block, axes=(1, 1))
         return measured(samples.reshape(rounds, seeds, 3, k))
 
-    own = _class_sums(counts)
+    own = class_sums(counts)
     scores, samples = measured(own.sum(1)), sampled(own)  # (S, M), (rounds, S, M)
     if minus is not None:
-        other = _class_sums(minus)
+        other = class_sums(minus)
         scores, samples = scores - measured(other.sum(1)), samples - sampled(other)
     held = in_block @ counts[0].sum(-1) > 0  # (B, K)
     shown = held.sum(0) if per_class else held.any(1, keepdims=True).sum(0)  # (M,)
     return crossed(scores, samples, shown, noise)
-
-
-def _class_sums(counts: np.ndarray) -> np.ndarray:
-    """Return all that the IoU of each class needs of counts (..., K, K), as (..., 3, K).
-
-    These are its hits, its pixels in the truth and those predicted: they add over images as the
-    counts do, exactly, and are 3 K numbers in place of K * K.
-    """
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    return np.stack([hits, counts.sum(-1), counts.sum(-2)], axis=-2)
 
 
 @lru_cache(4)

@@ -54,10 +54,23 @@ def iou(counts: np.ndarray) -> np.ndarray:
     A class that is predicted but never true has IoU 0 for some libraries and no IoU for others.
     Here it has none, and its false pixels count against the classes they should have been.
     """
-    intersection = np.diagonal(counts, axis1=-2, axis2=-1)
-    truth, predicted = counts.sum(-1), counts.sum(-2)
-    union = truth + predicted - intersection
-    return np.where(truth > 0, intersection / np.maximum(union, 1), np.nan)
+    return iou_of_sums(class_sums(counts))
+
+
+def class_sums(counts: np.ndarray) -> np.ndarray:
+    """Return all that the IoU of each class needs of counts (..., K, K), as (..., 3, K).
+
+    These are its hits, its pixels in the truth and those predicted: they add over images as the
+    counts do, exactly, and are 3 K numbers in place of K * K.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.stack([hits, counts.sum(-1), counts.sum(-2)], axis=-2)
+
+
+def iou_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Return `iou`, (..., K), of `class_sums`, (..., 3, K)."""
+    hits, truth, predicted = np.moveaxis(sums, -2, 0)
+    return np.where(truth > 0, hits / np.maximum(truth + predicted - hits, 1), np.nan)
 
 
 def miou(counts: np.ndarray) -> np.ndarray:

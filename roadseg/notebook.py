@@ -1,9 +1,12 @@
 """Running notebooks safely, and rendering the executed ones as one HTML report."""
 
 import base64
+import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -49,6 +52,7 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
     ------
     InputError : the notebook does not take these parameters, or a cell failed; the notebook as
         far as it came is kept beside `target` and named
+    KeyboardInterrupt : Ctrl-C, when the cell that runs has saved what it has
     """
     # papermill only warns where this or a parameter is wrong, and goes on with the defaults.
     notebook = _read(source)
@@ -66,10 +70,42 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
     # It comes up while papermill is imported, and leaves its user's history alone.
     kernel.start_kernel(cwd=str(ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"])
     try:
-        _execute(source, target, parameters, kernel, echo)
+        with _passed_on(kernel):
+            _execute(source, target, parameters, kernel, echo)
+    except OSError as problem:
+        raise InputError(
+            f"{target.parent}: cannot be written ({problem.strerror or problem}). Make room, or "
+            "let it be written there, and call again."
+        ) from None
     finally:
         # Killed: a kernel that is asked to leave takes two seconds for it.
         kernel.shutdown_kernel(now=True)
+
+
+@contextlib.contextmanager
+def _passed_on(kernel: KernelManager):
+    """Let Ctrl-C interrupt the kernel, which lives in a process group of its own, and wait for it.
+
+    Only the main thread can do that; in another one the caller ends the process, and the kernel
+    notices.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = []
+
+    def interrupt(*_) -> None:
+        pressed.append(1)
+        if len(pressed) > 1:  # no more patience
+            raise KeyboardInterrupt
+        print("stopping when the state is saved; once more: at once", file=sys.stderr)
+        os.killpg(kernel.provisioner.pgid, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _execute(
@@ -97,6 +133,9 @@ def _execute(
                 stdout_file=sys.stdout if echo else None,
             )  # fmt: skip
     except PapermillExecutionError as problem:
+        if problem.ename == "KeyboardInterrupt":
+            failed.unlink()
+            raise KeyboardInterrupt from None
         cause = (
             problem.evalue
             if problem.ename == "InputError"

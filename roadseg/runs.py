@@ -9,17 +9,20 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
 import multiprocessing
 import os
 import pickle
 import platform
 import shutil
+import signal
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +35,8 @@ import torch
 from torch import Tensor
 
 from roadseg import synthetic
-from roadseg.data import CITYSCAPES, Scenes
+from roadseg.checkpoint import Checkpoints
+from roadseg.data import CITYSCAPES, Scenes, check_unchanged, stamp
 from roadseg.models import WHOLE, Segmenter, check_hub, check_name, load_encoder, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.train import (
@@ -50,6 +54,7 @@ from roadseg.weights import start_digest, weights_file
 ROOT = Path(__file__).resolve().parent.parent
 # Forked, a process starts at once; imports take longer than many a training.
 CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+SHARED = "_shared"  # in `work/`, what all studies may take; no study can have this name
 SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
 
 
@@ -103,8 +108,9 @@ def trained(
     """Train a recipe with what it starts from, or take the weights of an equal training.
 
     Trainings are equal when code, data, device, versions and the recipe, apart from what only
-    testing sees, are: with multi-scale testing or without, the network is trained once. What a
-    recipe starts from is kept in `work/`, where all recipes with the same start find it.
+    testing sees, are: with multi-scale testing or without, the network is trained once. Its saved
+    states and its result are kept in `work/`, for a run that is stopped; DVC removes a stage's own
+    folder before it begins again. Results that others start from have a place that all share.
 
     Parameters
     ----------
@@ -112,60 +118,89 @@ def trained(
     splits : 'train' and 'val'
     device : where it runs
     runs : folder of the study's finished runs, whose weights may be taken
-    keep : whether to keep the result in `work/`, where other runs look too
+    keep : whether to keep the result where other studies look too
 
     Raises
     ------
-    InputError : the weights or the teacher it asks for are not there, or do not fit
+    InputError : the weights or the teacher it asks for are not there or do not fit, it needs more
+        memory than there is, or another process trains it
+    Diverged : its loss is not finite any more
+    KeyboardInterrupt : it was asked to stop, and has saved its state
     """
     recipe = recipe.training.at_lr(recipe.lr)
     about = _settings(recipe, splits["train"], device)
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-    kept = ROOT / "work" / key
-    for place in [kept, *(file.parent for file in sorted(runs.glob("*/s*/record.json")))]:
-        if (found := _taken(place, key, recipe, splits["train"], device)) is not None:
-            say(f"weights of {found.about['weights_of']}: an equal training")
-            return found
+    kept = ROOT / "work" / (SHARED if keep else runs.parent.name) / key
+    with Checkpoints(kept, key, say) as checkpoints:
+        for place in [*(file.parent for file in sorted(runs.glob("*/s*/record.json"))), kept]:
+            if (found := _taken(place, key, recipe, splits["train"], device)) is not None:
+                name = found.about["weights_of"]
+                say(f"weights of {name or place}: " + ("an equal training" * bool(name) or "done"))
+                return found
 
-    before = []
+        before = []
 
-    def train_first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
-        """Train what this recipe starts from, for others to find too."""
-        before.append(trained(recipe, splits, device, runs=runs, keep=True, say=say))
-        return before[-1].network
+        def train_first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
+            """Train what this recipe starts from, for others to find too."""
+            before.append(trained(recipe, splits, device, runs=runs, keep=True, say=say))
+            return before[-1].network
 
-    start = start_weights(recipe, splits["train"], train_first, say) if recipe.pretrained else None
-    teacher = None
-    if recipe.teacher:
-        teacher = teach(recipe, len(splits["train"].classes), train_first, say)
-        teacher = teacher.to(device, memory_format=torch.channels_last).eval()
-    network, curve, seconds = train(
-        recipe, splits["train"], splits["val"], device=device, start=start, teacher=teacher, say=say
-    )
-    about |= {
-        "training": key,
-        "weights_of": "",
-        "seconds": round(seconds, 2),
-        "start_seconds": round(
-            sum(t.about["seconds"] + t.about["start_seconds"] for t in before), 2
-        ),
-        "images_per_second": round(recipe.steps * recipe.batch_size / seconds, 2),
-        "peak_memory_mib": peak_memory(device),
-        "python": platform.python_version(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    found = Trained(network, curve, about)
-    if keep:
-        with _written(kept) as work:
-            _keep(found, recipe, work)
+        start, teacher = None, None
+        if recipe.pretrained:
+            start = start_weights(recipe, splits["train"], train_first, say)
+        if recipe.teacher:
+            teacher = teach(recipe, len(splits["train"].classes), train_first, say)
+            teacher = teacher.to(device, memory_format=torch.channels_last).eval()
+        try:
+            with _enough_memory(recipe, splits["train"]):
+                network, curve, seconds = train(
+                    recipe, splits["train"], splits["val"], device=device, start=start,
+                    teacher=teacher, checkpoints=checkpoints, say=say,
+                )  # fmt: skip
+        except Diverged:  # a state of it may be spoilt already, and no change of settings wants it
+            shutil.rmtree(kept, ignore_errors=True)
+            raise
+        spent = sum(t.about["seconds"] + t.about["start_seconds"] for t in before)
+        about |= {
+            "training": key,
+            "weights_of": "",
+            "seconds": round(seconds, 2),
+            "start_seconds": round(spent, 2),
+            "images_per_second": round(recipe.steps * recipe.batch_size / seconds, 2),
+            "peak_memory_mib": peak_memory(device),
+            "python": platform.python_version(),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        found = Trained(network, curve, about)
+        try:
+            with _written(kept) as work:
+                _keep(found, recipe, work)
+        except InputError as problem:  # the run's own folder may have room
+            say(str(problem))
     return found
+
+
+@contextlib.contextmanager
+def _enough_memory(recipe: Recipe, scenes: Scenes) -> Iterator[None]:
+    """Turn a want of memory into an InputError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as problem:
+        of_memory = isinstance(problem, MemoryError | torch.OutOfMemoryError)
+        if not of_memory and "can't allocate memory" not in str(problem):
+            raise
+        height, width = scenes.labels.shape[1:]
+        raise InputError(
+            f"out of memory with batch_size {recipe.batch_size} and images of {height} x {width}: "
+            "lower batch_size, or data: size."
+        ) from None
 
 
 def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
     """Return all that decides a training, apart from chance."""
     modules = (
-        "augment", "data", "feed", "losses", "metrics", "models", "realtime", "recipe", "runs",
-        "synthetic", "train", "weights",
+        "augment", "checkpoint", "data", "feed", "losses", "metrics", "models", "realtime",
+        "recipe", "runs", "synthetic", "train", "weights",
     )  # fmt: skip
     code = hashlib.sha256()
     for module in modules:
@@ -194,14 +229,16 @@ def _taken(
         about = json.loads((folder / "record.json").read_text())["about"]
         if about.get("training") != key:
             return None
+        if hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest() != about["weights"]:
+            return None  # altered
         weights = torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
         curve = pd.read_csv(folder / "curve.csv")
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError):
         return None  # being written, or half removed: train again
     network = make_network(recipe, len(scenes.classes))
     network.load_state_dict(weights)
-    name = about["weights_of"] or f"{folder.parent.name}-{folder.name}"
-    about |= {"weights_of": name}
+    if folder.name.startswith("s"):  # a finished run; else it is this one's own, from before a stop
+        about["weights_of"] = about["weights_of"] or f"{folder.parent.name}-{folder.name}"
     return Trained(network.to(device, memory_format=torch.channels_last).eval(), curve, about)
 
 
@@ -303,7 +340,7 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
     """Return N drawn road scenes of a size, (height, width), from `work/` if they are there."""
     content = Path(synthetic.__file__).read_bytes() + repr((n, tuple(size), SCENES_SEED)).encode()
     digest = hashlib.sha256(content).hexdigest()
-    folder = ROOT / "work" / f"scenes-{digest[:12]}"
+    folder = ROOT / "work" / SHARED / f"scenes-{digest[:12]}"
     if not (folder / "labels.npy").is_file():
         with (
             _written(folder) as work,
@@ -417,9 +454,14 @@ def run(
         and weights.pt; it appears when all of them are written, an old one is replaced then.
         Finished runs beside its parent may give their weights, see `trained`
     lr : the learning rate that a search chose, else the recipe's own
+
+    Raises
+    ------
+    InputError, KeyboardInterrupt : as `trained` does; or a file cannot be written
     """
     device = device or default_device()
     splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
+    files = stamp(*splits.values())
     say(f"{recipe.architecture}, {recipe.steps} steps, on {device_name(device)}")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -429,7 +471,10 @@ def run(
     own = {"digest": recipe.digest, "lr_used": lr}
     with _written(folder) as work:
         _keep(dataclasses.replace(found, about=found.about | own), recipe, work)
-        with _array_in(work / "predictions.npz", "test", splits["test"].labels.shape) as keep:
+        with (
+            _array_in(work / "predictions.npz", "test", splits["test"].labels.shape) as keep,
+            _enough_memory(recipe, splits["test"]),
+        ):
             scored = {
                 "val": evaluate(network, splits["val"], device, recipe),
                 "test": evaluate(network, splits["test"], device, recipe, keep),
@@ -437,19 +482,30 @@ def run(
         np.savez_compressed(
             work / "counts.npz", **{split: c.astype(np.int32) for split, c in scored.items()}
         )
+        check_unchanged(files, *splits.values())
     return Record.read(folder)
 
 
 @contextlib.contextmanager
 def _written(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into; at the end it takes the place of `folder`, as a whole."""
+    """Give a folder to write into; at the end it takes the place of `folder`, as a whole.
+
+    Raises
+    ------
+    InputError : it cannot be written
+    """
     work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
     try:
+        work.mkdir(parents=True)
         yield work
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
+    except OSError as problem:
+        raise InputError(
+            f"{folder}: cannot be written ({problem.strerror or problem}). Make room, or let it be "
+            "written there, and call again: it goes on from what is in work/."
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -470,10 +526,13 @@ def _array_in(
 
 def _keep(found: Trained, recipe: Recipe, folder: Path) -> None:
     """Write record, curve and weights of a training."""
-    content = {"recipe": dataclasses.asdict(recipe), "about": found.about}
-    (folder / "record.json").write_text(json.dumps(content, indent=1) + "\n")
     found.curve.to_csv(folder / "curve.csv", index=False)
-    torch.save(found.network.state_dict(), folder / "weights.pt")
+    packed = io.BytesIO()  # torch's own writer calls a full disk an internal error
+    torch.save(found.network.state_dict(), packed)
+    (folder / "weights.pt").write_bytes(packed.getbuffer())
+    about = found.about | {"weights": hashlib.sha256(packed.getbuffer()).hexdigest()}
+    content = {"recipe": dataclasses.asdict(recipe), "about": about}
+    (folder / "record.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def run_all(
@@ -605,20 +664,39 @@ def _at_once(jobs: dict[str, Callable], device: torch.device, say: Callable[[str
         ) as pool:
             doing = [pool.submit(_in_process, name, job) for name, job in jobs.items()]
             try:
-                for one in as_completed(doing):
-                    one.result()
-            except BaseException:  # those that have not begun need not
-                pool.shutdown(wait=False, cancel_futures=True)
+                wait(doing)
+            except BaseException:
+                for process in multiprocessing.active_children():
+                    process.terminate()  # which saves its state first
+                pool.shutdown(cancel_futures=True)
                 raise
-    except BrokenProcessPool:
-        raise InputError(
-            "a training process was killed, most often for want of memory: lower batch_size or "
-            "data: size, or train fewer seeds at once."
-        ) from None
     finally:
         lines.put(None)
         printer.join()
-    return [one.result() for one in doing]
+    return _all_or_message(dict(zip(jobs, doing, strict=True)))
+
+
+def _all_or_message(done: dict[str, Future]) -> list:
+    """Return the results of jobs that have ended, or raise one InputError for all that failed."""
+    failed = {name: problem for name, job in done.items() if (problem := job.exception())}
+    if not failed:
+        return [job.result() for job in done.values()]
+    if any(isinstance(problem, KeyboardInterrupt) for problem in failed.values()):
+        raise KeyboardInterrupt
+    for problem in failed.values():
+        if isinstance(problem, BrokenProcessPool):
+            raise InputError(
+                "a training process was killed, most often for want of memory (lower batch_size "
+                "or data: size, or train fewer seeds at once), or since a data file was cut short. "
+                "Called again, each seed goes on from its last saved state."
+            ) from None
+        if not isinstance(problem, InputError):
+            raise problem
+    told = [f"{name}: {problem}" for name, problem in failed.items()]
+    if len(done) > len(failed):
+        told.append(f"The others came to their end and need no training again ({len(failed)} of "
+                    f"{len(done)} failed).")  # fmt: skip
+    raise InputError("\n".join(told))
 
 
 def _prefixed(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
@@ -626,13 +704,30 @@ def _prefixed(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _join(lines, threads: int) -> None:
-    """Make this process one of several that train: fewer threads, lines to the parent."""
+    """Make this process one of several that train: fewer threads, lines to the parent.
+
+    Ctrl-C is the parent's to pass on. If the parent is killed, this one saves its state and ends.
+    """
     torch.set_num_threads(threads)
-    _in_process.lines = lines
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _in_process.lines, _in_process.stopped = lines, False
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)  # for the state to be saved
+    os._exit(1)
 
 
 def _in_process(name: str, job: Callable):
+    if _in_process.stopped:  # a job that was on its way when the process was asked to stop
+        raise KeyboardInterrupt
     try:
         return job(say=_prefixed(name, _in_process.lines.put))
-    except InputError as problem:
-        raise InputError(f"{name}: {problem}") from None
+    except KeyboardInterrupt:
+        if not multiprocessing.parent_process().is_alive():  # nobody to tell
+            os._exit(1)
+        _in_process.stopped = True
+        raise

@@ -4,6 +4,7 @@ This file wires a recipe's knobs to the machinery; `runs.py` those that say wher
 """
 
 import hashlib
+import itertools
 import math
 import platform
 import resource
@@ -19,8 +20,9 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from roadseg.augment import augment
-from roadseg.data import Scenes, read
-from roadseg.feed import batches
+from roadseg.checkpoint import Checkpoints
+from roadseg.data import Scenes, check_unchanged, read, stamp
+from roadseg.feed import batches, order
 from roadseg.losses import balanced_weights, distillation_loss, segmentation_loss
 from roadseg.metrics import Confusion, count
 from roadseg.models import Segmenter, build
@@ -104,9 +106,13 @@ def train(
     device: torch.device,
     start: Callable[[Segmenter], None] | None = None,
     teacher: Segmenter | None = None,
+    checkpoints: Checkpoints | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[Segmenter, pd.DataFrame, float]:
     """Train the network that `recipe` describes.
+
+    With `checkpoints` it goes on from the newest state there and ends, on a CPU bit for bit, where
+    it would have ended without the stop.
 
     Parameters
     ----------
@@ -116,18 +122,21 @@ def train(
     device : where it runs
     start : changes the network's first weights, if given
     teacher : network whose logits the recipe's distillation aims at
+    checkpoints : where its state is saved now and then
     say : receives one line per epoch
 
     Returns
     -------
     network : at the last step, or its moving average, in eval mode
     curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
-    seconds : time spent in training steps, without scoring
+    seconds : time spent in training steps, without scoring and saving
 
     Raises
     ------
     Diverged : the loss is not finite any more
+    InputError : a file of the scenes was changed meanwhile
     """
+    files = stamp(scenes, val)
     bf16 = precision_on(device, recipe.precision) == "bf16"
     torch.manual_seed(stream(recipe.seed, "init"))
     network = make_network(recipe, len(scenes.classes))
@@ -139,7 +148,6 @@ def train(
         keep = get_ema_multi_avg_fn(recipe.ema_decay)
         averaged = AveragedModel(network, multi_avg_fn=keep, use_buffers=True)
     torch.manual_seed(stream(recipe.seed, "dropout"))
-    order = Generator().manual_seed(stream(recipe.seed, "order"))
     chance = Generator().manual_seed(stream(recipe.seed, "augment"))
 
     class_weights = None
@@ -151,12 +159,22 @@ def train(
         network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: lr_factor(s, recipe))
-    feed = batches(scenes, recipe.batch_size, order, device)
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    if averaged:
+        parts["averaged"] = averaged
     epoch_steps = -(-len(scenes) // recipe.batch_size)
 
-    curve, losses, seconds = [], [], 0.0
+    done, curve, losses, seconds = 0, [], [], 0.0
+    if checkpoints and (state := checkpoints.newest()):
+        done, curve, losses, seconds = (state[n] for n in ("step", "curve", "losses", "seconds"))
+        losses = list(losses.to(device))
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        _set_random(state["random"], chance, device)
+        say(f"goes on after step {done}")
+    feed = batches(scenes, recipe.batch_size, _order_stream(recipe), device, first=done)
     started = time.perf_counter()
-    for step, (images, labels) in zip(range(1, recipe.steps + 1), feed, strict=False):
+    for step, (images, labels) in zip(range(done + 1, recipe.steps + 1), feed, strict=False):
         x, y = augment(
             images, labels, chance,
             flip=recipe.flip, scale_jitter=recipe.scale_jitter, colour_jitter=recipe.colour_jitter,
@@ -193,11 +211,7 @@ def train(
         if step % epoch_steps == 0 or step == recipe.steps:
             mean_loss = torch.stack(losses).mean().item()
             seconds += time.perf_counter() - started
-            if not np.isfinite(mean_loss):
-                raise Diverged(
-                    f"the loss is not finite by step {step} (lr {lr:g}); lower lr, or lengthen "
-                    "warmup_steps."
-                )
+            _check_finite(losses, step, recipe, scenes)
             row = {"step": step, "loss": mean_loss, "lr": lr, "val_miou": np.nan}
             taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
             if step * CURVE_POINTS >= recipe.steps * (taken + 1) or step == recipe.steps:
@@ -208,8 +222,58 @@ def train(
             say(_line(row, recipe, epoch_steps, seconds))
             network.train()
             losses, started = [], time.perf_counter()
+
+        if checkpoints and checkpoints.due and step < recipe.steps:
+            seconds += time.perf_counter() - started
+            _check_finite(losses, step, recipe, scenes)
+            check_unchanged(files, scenes, val)
+            state = {name: part.state_dict() for name, part in parts.items()}
+            kept = torch.stack(losses) if losses else torch.empty(0)
+            state |= {"curve": curve, "losses": kept, "seconds": seconds}
+            checkpoints.save(step, state | {"random": _random(chance, device)})
+            started = time.perf_counter()
+    check_unchanged(files, scenes, val)
     best = averaged.module if averaged else network
     return best.eval(), pd.DataFrame(curve), seconds
+
+
+def _order_stream(recipe: Recipe) -> Generator:
+    """Return the random stream that batches are drawn by."""
+    return Generator().manual_seed(stream(recipe.seed, "order"))
+
+
+def _random(chance: Generator, device: torch.device) -> list[Tensor]:
+    """Return the states of all random streams that a training moves on, apart from the order's.
+
+    The order's is where so many batches take it.
+    """
+    states = [chance.get_state(), torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_random(states: list[Tensor], chance: Generator, device: torch.device) -> None:
+    """Put the random streams where `_random` saw them."""
+    chance.set_state(states[0])
+    torch.set_rng_state(states[1])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[2], device)
+
+
+def _check_finite(losses: list[Tensor], step: int, recipe: Recipe, scenes: Scenes) -> None:
+    """Raise Diverged if one of the losses of the steps up to `step` is not finite."""
+    if not losses or (finite := torch.stack(losses).isfinite()).all():
+        return
+    first = step - len(losses) + 1 + finite.tolist().index(False)
+    chosen = order(len(scenes), recipe.batch_size, _order_stream(recipe))
+    images = next(itertools.islice(chosen, first - 1, None)).tolist()
+    shown = [scenes.names[i] for i in images[:8]] + ["..."] * (len(images) > 8)
+    lr = recipe.lr * lr_factor(first - 1, recipe)
+    raise Diverged(
+        f"the loss is not finite at step {first}: lr {lr:.3g}, images {', '.join(shown)}. Lower "
+        "lr, or lengthen warmup_steps; if it is always these images, look at their labels."
+    )
 
 
 def _line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:

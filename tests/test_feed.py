@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from roadseg import feed, train
 from roadseg.data import Scenes, read
-from roadseg.recipe import Recipe
+from roadseg.recipe import InputError, Recipe
 
 CPU = torch.device("cpu")
 
@@ -88,17 +89,42 @@ def test_memory_does_not_grow_with_the_file(tmp_path, streamed):
     assert seen == 800 and grown < images.nbytes / 3
 
 
-def test_a_data_set_that_is_replaced_meanwhile_stays_the_one_it_was(tmp_path, scenes, streamed):
-    file = tmp_path / "images.npy"
-    np.save(file, np.array(scenes["train"].images))
-    images = np.load(file, mmap_mode="r")
-    batches = feed.batches(dataclasses.replace(scenes["train"], images=images), 2, rng(), CPU)
-    expected = first(9, scenes["train"], 2)
-    assert torch.equal(next(batches)[0], expected[0][0])
-    np.save(tmp_path / "new.npy", np.zeros_like(images))
-    (tmp_path / "new.npy").replace(file)
-    for found, (wanted, _) in zip(batches, expected[1:], strict=False):
-        assert torch.equal(found[0], wanted)
+def copied(split, tmp_path):
+    """The split, with its images in a file of their own."""
+    np.save(tmp_path / "images.npy", np.array(split.images))
+    return dataclasses.replace(split, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+
+
+def replaced(file):
+    np.save(file.with_name("new.npy"), np.zeros_like(np.load(file)))
+    file.with_name("new.npy").replace(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: os.truncate(file, 1000), "images.npy: was cut short while it was used."),
+        (lambda file: file.unlink(), "images.npy: cannot be read any more (No such file or directory)."),
+        (replaced, "images.npy: was changed while it was used."),
+        (lambda file: os.utime(file), "images.npy: was changed while it was used."),
+    ],
+)  # fmt: skip
+def test_a_file_that_changes_while_it_is_read_ends_the_training(
+    tmp_path, scenes, streamed, spoil, message
+):
+    split = copied(scenes["train"], tmp_path)
+    recipe = Recipe(network="baseline:0.05", steps=12, batch_size=4)
+    epochs = []
+
+    def say(line):
+        epochs.append(line)
+        if len(epochs) == 2:
+            spoil(tmp_path / "images.npy")
+
+    with pytest.raises(InputError) as caught:
+        train.train(recipe, split, scenes["val"], device=CPU, say=say)
+    assert str(caught.value).startswith(f"{tmp_path}/{message}")
+    assert "Run again" in str(caught.value)
 
 
 def test_an_error_of_the_reader_is_raised_and_its_thread_ends(scenes, streamed, monkeypatch):

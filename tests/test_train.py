@@ -120,7 +120,7 @@ def test_the_optimiser_is_the_one_asked_for(scenes):
 
 
 def test_a_loss_that_explodes_is_named(scenes):
-    with pytest.raises(InputError, match="the loss is not finite by step 3 .*; lower lr"):
+    with pytest.raises(InputError, match="the loss is not finite at step 2: lr .*, images scene_00004, scene_00003. Lower lr"):
         recipe = TINY.changed({"network": "baseline:0.1", "lr": 1e30})
         train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
 
