@@ -135,7 +135,8 @@ def trained(
         for place in [*(file.parent for file in sorted(runs.glob("*/s*/record.json"))), kept]:
             if (found := _taken(place, key, recipe, splits["train"], device)) is not None:
                 name = found.about["weights_of"]
-                say(f"weights of {name or place}: " + ("an equal training" * bool(name) or "done"))
+                why = "an equal training" if name else "done before"
+                say(f"weights of {name or key}: {why}")
                 return found
 
         before = []

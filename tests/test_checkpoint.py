@@ -440,7 +440,7 @@ def test_what_was_finished_before_a_stop_is_not_trained_again(prepared, root, mo
     runs.shutil.rmtree(root / "build")
     lines = []
     again = run(recipe, prepared, root, say=lines.append)
-    assert any(line.startswith("weights of ") and line.endswith(": done") for line in lines)
+    assert any(line.startswith("weights of ") and line.endswith(": done before") for line in lines)
     assert again.about["weights_of"] == "" and again.about["seconds"] == first.about["seconds"]
     np.testing.assert_array_equal(again.counts["test"], first.counts["test"])
 
