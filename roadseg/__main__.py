@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from roadseg.recipe import DEFAULTS, InputError, Recipe
-from roadseg.study import ROOT, Plan, load, network_alone, read_yaml
+from roadseg.recipe import DEFAULTS, InputError, Recipe, nearest
+from roadseg.settings import Problems, read_yaml
+from roadseg.study import ROOT, Plan, load, network_alone
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
@@ -261,52 +262,83 @@ def _check_sizes(recipe: Recipe, size: list[int]) -> None:
         )
 
 
+def _check_sources(recipe: Recipe, own: str) -> None:
+    """Raise InputError for a teacher, or weights, that the study `own` cannot start from."""
+    named = recipe.teacher and not recipe.teacher.startswith("study:")
+    if named and recipe.lr_search != DEFAULTS["lr_search"]:
+        raise InputError(
+            "lr_search: each trial would train a teacher of its own for as few steps; name "
+            "an arm of another study as teacher, or leave the search out."
+        )
+    for source in (recipe.pretrained, recipe.teacher):
+        if source.startswith(f"study:{own}/"):
+            raise InputError(
+                f"{source}: is an arm of this study, which may be trained later; name "
+                "another study's, or a network."
+            )
+
+
+def _try(make, what: str) -> None:
+    """Raise an InputError of what a library cannot build, whatever it raises."""
+    try:
+        make()
+    except InputError:
+        raise
+    except Exception as problem:
+        raise InputError(
+            f"{what} cannot be built ({problem}); choose another architecture or encoder."
+        ) from None
+
+
 def _check_settings(study: Plan) -> None:
-    """Raise InputError for networks, weights, teachers and data sources that nothing provides."""
+    """Raise InputError for all networks, weights, teachers and sources that nothing provides."""
     from roadseg.models import check_name, on_meta
-    from roadseg.recipe import nearest
     from roadseg.runs import check_start
     from roadseg.sources import SOURCES
     from roadseg.train import make_network
 
+    problems = Problems(study.params, study.lines)
+    kind = study.data["source"]
+    if kind not in SOURCES:
+        problems.add(f"source: {kind!r} is unknown.{nearest(kind, SOURCES)}", "data")
+    unknown, built, told = set(), set(), set()
     for entry in study.networks.values():
         try:
             check_name(entry.network)
         except InputError as problem:
-            raise InputError(f"{study.params}: networks: {entry.name}: {problem}") from None
-    built = set()
+            problems.add(
+                str(problem), "networks", entry.name, at=("networks", entry.name, "network")
+            )
+            unknown.add(entry.network)
+
+    def build(recipe: Recipe) -> None:
+        if (network := network_alone(recipe)) in built or recipe.network in unknown:
+            return
+        unknown.add(recipe.network)
+        _try(partial(on_meta, partial(make_network, network, 2)), f"network {recipe.network!r}")
+        unknown.discard(recipe.network)
+        built.add(network)
+
+    def start_all(arm: str, recipe: Recipe) -> None:
+        what = f"teacher {recipe.teacher!r}" if recipe.teacher else recipe.pretrained
+        for seed in study.seeds_of(arm):
+            _try(partial(check_start, study.runs[f"{arm}-s{seed}"]), what)
+
     for arm, recipe in study.arms.items():
-        try:
-            if (network := network_alone(recipe)) not in built:
-                on_meta(partial(make_network, network, 2))
-                built.add(network)
-            _check_sizes(recipe, study.data["size"])
-            named = recipe.teacher and not recipe.teacher.startswith("study:")
-            if named and recipe.lr_search != DEFAULTS["lr_search"]:
-                raise InputError(
-                    "lr_search: each trial would train a teacher of its own for as few steps; name "
-                    "an arm of another study as teacher, or leave the search out."
-                )
-            for source in (recipe.pretrained, recipe.teacher):
-                if source.startswith(f"study:{study.name}/"):
-                    raise InputError(
-                        f"{source}: is an arm of this study, which may be trained later; name "
-                        "another study's, or a network."
-                    )
-            for seed in study.seeds_of(arm):
-                check_start(study.runs[f"{arm}-s{seed}"])
-        except InputError as problem:
-            raise InputError(f"{study.params}: arm {arm}: {problem}") from None
-        except Exception as problem:  # a library's own, of any kind: a combination it cannot build
-            raise InputError(
-                f"{study.params}: arm {arm}: network {recipe.network!r} cannot be built "
-                f"({problem}); choose another architecture or encoder."
-            ) from None
-    if study.data["source"] not in SOURCES:
-        kind = study.data["source"]
-        raise InputError(
-            f"{study.params}: data: source: {kind!r} is unknown.{nearest(kind, SOURCES)}"
-        )
+        for check in (
+            partial(build, recipe),
+            partial(_check_sizes, recipe, study.data["size"]),
+            partial(_check_sources, recipe, study.name),
+            partial(start_all, arm, recipe),
+        ):
+            try:
+                check()
+            except InputError as problem:
+                # of what arms have in common, the first one tells
+                if str(problem) not in told:
+                    problems.add(f"arm {arm}: {problem}", at=("arms", arm))
+                told.add(str(problem))
+    problems.raise_any()
 
 
 if __name__ == "__main__":
