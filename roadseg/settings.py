@@ -176,12 +176,16 @@ def _explain(problem: YAMLError, text: str, problems: Problems) -> None:
     problems.add(f"not valid YAML ({what}). {advice}", at=("here",))
 
 
+def _is_tagged(event) -> bool:
+    return event.tag not in (None, "!")
+
+
 class _Open:
     """A mapping or list of which the end is yet to come."""
 
     def __init__(self, value: dict | list, path: tuple, event):
         self.value, self.path, self.anchor = value, path, event.anchor
-        self.line = event.start_mark.line + 1
+        self.line, self.tagged = event.start_mark.line + 1, _is_tagged(event)
         self.key: tuple | None = None  # (key,) from when it is read until its value is
         self.keys: dict[tuple, list[int]] = {}  # (type, key) -> its lines
         self.size = 1  # values in it
@@ -255,9 +259,10 @@ def _compose(text: str, problems: Problems, settings: bool):
                         on = f"{len(found)} times on line {found[0]}"
                     note(f"stands {on}; keep one of them.", found[-1], *top.path, key)
                     top.value[key] = UNREAD
+            value = UNREAD if top.tagged else top.value
             if top.anchor is not None:
-                anchors[top.anchor] = top.value, top.size
-            place(top.value, top.line, False, top.size)
+                anchors[top.anchor] = value, top.size
+            place(value, top.line, False, top.size)
         elif isinstance(event, AliasEvent):
             inside = any(top.anchor == event.anchor for top in stack)
             if inside or event.anchor not in anchors:
@@ -272,8 +277,8 @@ def _compose(text: str, problems: Problems, settings: bool):
                 return UNREAD
             place(value, line, False, size)
         elif isinstance(event, ScalarEvent | CollectionStartEvent):
-            path, unread = path_below(), event.tag not in (None, "!")
-            if unread:
+            path, tagged = path_below(), _is_tagged(event)
+            if tagged:
                 tag = event.tag.replace("tag:yaml.org,2002:", "!!")
                 note(
                     f"{tag} makes an object; settings are plain values, so take it out.",
@@ -288,7 +293,7 @@ def _compose(text: str, problems: Problems, settings: bool):
                 continue
             plain = event.implicit[0]
             value, wrong = UNREAD, None
-            if not unread:
+            if not tagged:
                 value, wrong = _scalar(event.value) if plain else (event.value, None)
             if wrong and settings:
                 note(wrong, line, *path)

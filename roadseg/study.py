@@ -262,16 +262,13 @@ def parse(content: dict, problems: Problems) -> Plan:
     parts = {key: content[key] for key in lists if isinstance(content.get(key), dict)}
     if isinstance(content.get("study"), str):
         _check_name(content["study"], problems, "study", at=("study",))
-    known = _Known(
-        _base(parts.get("base", {}), problems),
-        problems,
-        {name: _trick(name, about, problems) for name, about in parts["tricks"].items()}
-        if "tricks" in parts
-        else None,
-        {name: _network(name, about, problems) for name, about in parts["networks"].items()}
-        if "networks" in parts
-        else None,
-    )
+    base = _base(parts.get("base", {}), problems)
+    tricks, networks = (
+        {name: make(name, about, problems) for name, about in parts[key].items()}
+        if key in parts else None
+        for key, make in (("tricks", _trick), ("networks", _network))
+    )  # fmt: skip
+    known = _Known(base, tricks, networks, problems)
     if content.get("studies") == {}:
         problems.add("none is listed; name at least one.", "studies")
     studies = {}
@@ -353,9 +350,9 @@ class _Known:
     """
 
     base: Recipe | None
-    problems: Problems
     tricks: dict[str, Trick | None] | None
     networks: dict[str, Network | None] | None
+    problems: Problems
     arms: dict[str, Recipe | None] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
     at: dict[str, tuple] = field(default_factory=dict)

@@ -397,13 +397,13 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "  splits: {val: 0.2, test: 0.2}\n"
          "data/README.md explains every key."),
         (described("[road, building", "[[road, building"),
-         "FOLDER/dataset.yaml: line 4: not valid YAML (expected ',' or ']', but got '<scalar>'). "
-         "Look here and one line above: indent with spaces, not tabs, and put a space after each "
-         "colon."),
+         "FOLDER/dataset.yaml:4: not valid YAML (did not find expected ',' or ']', while parsing a "
+         "flow sequence from line 3 on). Look here and one line above: indent with spaces, not tabs, "
+         "put a space after each colon, and close brackets and quotes."),
         (lambda f: (f / DESCRIPTION).write_bytes("classes: [Straße]".encode("latin-1")),
          "FOLDER/dataset.yaml: is no UTF-8 text; save it in that encoding."),
-        (described("val: [east]", "val: [2020-99-99]"),
-         "FOLDER/dataset.yaml: not valid YAML (month must be in 1..12)."),
+        (described("val: [east]", "val: [east], val: [west]"),
+         "FOLDER/dataset.yaml:5: splits: val: stands 2 times on line 5; keep one of them."),
         (lambda f: (f / DESCRIPTION).write_text("# nothing yet\n"),
          "FOLDER/dataset.yaml: must hold 'key: value' lines, is empty."),
         (lambda f: (f / DESCRIPTION).rename(f / "dataset.yml"),

@@ -23,7 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
 LAYERS = [
     {"recipe", "synthetic"},
-    {"checkpoint", "data", "fetch", "weights"},
+    {"checkpoint", "data", "fetch", "settings", "weights"},
     {"augment", "feed", "losses", "metrics", "realtime", "cost", "study", "survey", "layout"},
     {"models", "figures", "folder", "intervals"},
     {"train", "course", "notebook", "pareto", "sources"},
