@@ -19,6 +19,9 @@ from roadseg.data import UNLABELLED
 from roadseg.layout import NOT_ALLOWED, BadData, Coding, Finding, Item, Source, natural
 
 ORIENTATION = 0x0112  # the EXIF tag
+# Those of layout.IMAGE_ENDINGS. Of the others that Pillow knows some run programs (EPS), and many
+# are hardly ever read, with faults that nobody looks for.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 PLAIN = "8-bit RGB, grey or palette"
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
@@ -113,23 +116,27 @@ def _by(shape: tuple[int, int]) -> str:
 def _open(source: Source, file: Path, looked: Looked) -> Image.Image | None:
     """Decode a file, or note why that cannot be."""
     name = _name(source, file)
-    if not file.is_file():
+    if not os.path.isfile(file):
         return None  # the listing has said so
     most = f"a whole image file of at most {Image.MAX_IMAGE_PIXELS // 10**6} million pixels"
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=FORMATS)
         if image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
         # Pillow reads some files of 16 bits by their high bytes; only their raw mode tells.
         deep = ";16" in str(image.tile) and not image.mode.startswith("I")
         scale = 17 if "L;4" in str(image.tile) else 85 if "L;2" in str(image.tile) else 1
         image.load()
-        frames, turned = getattr(image, "n_frames", 1), image.getexif().get(ORIENTATION, 1)
+        if "transparency" in image.info:
+            image.convert("RGBA")  # fails where it contradicts the palette
+        # Not their number: some claim any, and counting them takes hours in a TIFF of a million.
+        several = getattr(image, "is_animated", False)
+        turned = image.getexif().get(ORIENTATION, 1)
     except Exception as problem:  # Pillow's decoders raise anything from OSError to SyntaxError
         what = f"cannot be decoded ({_brief(problem)})"
         if isinstance(problem, PermissionError):
             what = "may not be read"
-        elif not file.stat().st_size:
+        elif os.path.isfile(file) and not os.path.getsize(file):
             what = "is empty"
         looked.findings.append(Finding(name, what, most, "restore the file"))
         return None
@@ -143,9 +150,9 @@ def _open(source: Source, file: Path, looked: Looked) -> Image.Image | None:
         )
         return None
     image.info["scale"] = scale  # by which Pillow spreads the values of 2 or 4 bits over 0 to 255
-    if frames > 1:
+    if several:
         looked.findings.append(
-            Finding(name, f"holds {frames} pictures", "one picture per file", "save the one meant")
+            Finding(name, "holds several pictures", "one picture per file", "save the one meant")
         )
     if turned in range(2, 9):  # other values mean nothing
         looked.findings.append(
@@ -422,7 +429,7 @@ def _vanished(source: Source, item: Item) -> list[Finding]:
     return [
         Finding(_name(source, file), "has vanished", "a file that stays", "put it back")
         for file in (item.image, item.labels)
-        if not file.is_file()
+        if not os.path.isfile(file)
     ]
 
 

@@ -1,10 +1,15 @@
 """The user's own folder: `dataset.yaml`, which describes it, and the splits it asks for."""
 
 import colorsys
+import contextlib
 import hashlib
+import os
 import re
+import reprlib
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +24,7 @@ from roadseg.layout import (
     check_pairs,
     colours_coding,
     find_items,
+    folded,
     ids_coding,
     read_list,
 )
@@ -26,6 +32,15 @@ from roadseg.recipe import InputError, nearest
 from roadseg.study import read_yaml
 
 DESCRIPTION = "dataset.yaml"
+MOST_BYTES = 1_000_000  # of that file: 200 classes and some thousand names take a tenth
+MOST_SECONDS = 10  # for the expression under sequence: to go through all names
+MOST_PATH = 4096  # characters of a line that may still be a path
+MOST_NAME = 60  # characters of a class: figures and tables have to hold it
+NAME = (
+    f"up to {MOST_NAME} characters that can be printed, the first a letter or digit, the last no "
+    "space; no number, and no word for nothing, such as none or NA"
+)
+NOTHING = {"na", "n/a", "null", "none", "true", "false"}  # to readers of CSV tables, no names
 SMALLEST = """\
   images: images             # folder of the images
   labels: labels             # folder of the label images, of the same names
@@ -77,9 +92,17 @@ def folder_source(*, path: Path, **_) -> Source:
     file = path / DESCRIPTION
     if not file.is_file():
         raise InputError(f"{file}: no such file. It describes your data; a smallest:\n{SMALLEST}")
-    about = describe(path, read_yaml(file))
+    about = describe(path, _read(file))
     items = find_items(path, about.images, about.labels, about.image_ending, about.label_ending)
-    items = [replace(item, sequence=_sequence(about, item, i)) for i, item in enumerate(items)]
+    try:
+        with _at_most(MOST_SECONDS):
+            items = [replace(x, sequence=_sequence(about, x, i)) for i, x in enumerate(items)]
+    except TimeoutError:
+        what = f"takes more than {MOST_SECONDS} s for {len(items)} names"
+        remedy = "write it without repetition in a repetition, as in (a+)+"
+        raise BadData(
+            path, [Finding(f"{DESCRIPTION}, sequence", what, KEYS["sequence"], remedy)]
+        ) from None
     unknown = [item for item in items if not item.sequence]
     if unknown:
         what = f"does not match {len(unknown)} of {len(items)} names, such as {unknown[0].name}"
@@ -113,7 +136,60 @@ def folder_source(*, path: Path, **_) -> Source:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError where a block takes longer; only the main thread can be stopped so."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 # What dataset.yaml says --------------------------------------------------------------------------
+
+
+def _read(file: Path) -> dict:
+    """Return what `dataset.yaml` holds, if it is of a size and depth that a person writes."""
+    if file.stat().st_size > MOST_BYTES:
+        raise InputError(
+            f"{file}: has more than {MOST_BYTES} bytes; long lists of images belong into a .txt "
+            "file that splits: names."
+        )
+    try:
+        return read_yaml(file)
+    except RecursionError:
+        raise InputError(
+            f"{file}: has brackets in brackets, too many to read; take them out."
+        ) from None
+    except InputError:
+        raise
+    except Exception as problem:  # the library's own, of any kind: a tag that its text contradicts
+        raise InputError(
+            f"{file}: not valid YAML ({problem}); take out what begins with !."
+        ) from None
+
+
+def _short(value) -> str:
+    """Return a value as YAML gave it, not all of a long one: aliases may make it endless."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def _text(key) -> str:
+    return key if isinstance(key, str) else _short(key)
 
 
 def describe(root: Path, settings: dict) -> Description:
@@ -131,31 +207,31 @@ def describe(root: Path, settings: dict) -> Description:
 
     for key in settings:
         if key not in KEYS:
-            hint = nearest(key, KEYS).split(" Known")[0].strip()
-            wrong(str(key), "no such key", ", ".join(KEYS), hint or "take it out")
+            hint = nearest(_text(key), KEYS).split(" Known")[0].strip()
+            wrong(_text(key), "no such key", ", ".join(KEYS), hint or "take it out")
     for key in ("images", "labels", "classes", "splits"):
         if key not in settings:
             wrong(key, "is missing", remedy="add it")
     for key in ("images", "labels"):
         value = settings.get(key, "")
-        if not isinstance(value, str):
-            wrong(key, f"is {value!r}")
+        if not isinstance(value, str) or not value.isprintable():
+            wrong(key, f"is {_short(value)}")
         elif key in settings and not _inside(value):
             wrong(key, f"{value} leaves the folder", "a folder below dataset.yaml's",
                   "move the files there, or link them")  # fmt: skip
-        elif key in settings and not (root / value).is_dir():
+        elif key in settings and not os.path.isdir(root / value):
             wrong(key, f"no folder {value}", remedy="correct the name, or make the folder")
-    same = settings.get("images") == settings.get("labels")
-    if same and "image_ending" not in settings and "images" in settings:
+    texts = [settings[key] for key in ("images", "labels") if isinstance(settings.get(key), str)]
+    if len(texts) > len(set(texts)) and "image_ending" not in settings:
         wrong("labels", "is the folder of the images", "a folder of its own, or other endings",
               "name the folder of the label images")  # fmt: skip
     for key in ("image_ending", "label_ending"):
         value = settings.get(key, ".png")
-        if not isinstance(value, str) or "." not in value or "/" in value:
-            wrong(key, f"is {value!r}")
+        if not _is_ending(value):
+            wrong(key, f"is {_short(value)}")
     values = settings.get("values", "ids")
     if values not in ("ids", "colours"):
-        wrong("values", f"is {values!r}", remedy="say what the label images hold")
+        wrong("values", f"is {_short(values)}", remedy="say what the label images hold")
         values = None
     classes = settings.get("classes", {})
     if "values" not in settings and _look_like_colours(classes):
@@ -167,7 +243,8 @@ def describe(root: Path, settings: dict) -> Description:
     if unlabelled != "rest":
         unlabelled = _values(unlabelled, values)
         if unlabelled is None:
-            wrong("unlabelled", f"is {settings['unlabelled']!r}", _value_form(values) + ", or rest")
+            wrong("unlabelled", f"is {_short(settings['unlabelled'])}",
+                  _value_form(values) + ", or rest")  # fmt: skip
             unlabelled = []
     owner: dict = {}
     for name, own in [*codes.items(), ("unlabelled", unlabelled if unlabelled != "rest" else [])]:
@@ -182,11 +259,11 @@ def describe(root: Path, settings: dict) -> Description:
     colours = _colours(settings.get("colours", {}), codes, wrong)
     sequence = settings.get("sequence")
     if sequence is not None and not _is_sequence(sequence):
-        wrong("sequence", f"is {sequence!r}",
+        wrong("sequence", f"is {_short(sequence)}",
               remedy="for video frames named DRIVE_0001.png: '(.+)_'")  # fmt: skip
     aligned = settings.get("aligned", False)
     if type(aligned) is not bool:
-        wrong("aligned", f"is {aligned!r}")
+        wrong("aligned", f"is {_short(aligned)}")
     splits = settings.get("splits", {})
     _check_splits(splits, wrong)
     if findings:
@@ -203,6 +280,10 @@ def _inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
+def _is_ending(value) -> bool:
+    return isinstance(value, str) and value.isprintable() and "." in value and "/" not in value
+
+
 def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
     """Return the label values of each class."""
     if isinstance(classes, list):
@@ -213,24 +294,44 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
     elif isinstance(classes, dict):
         names, given = list(classes), list(classes.values())
     else:
-        wrong("classes", f"is {classes!r}")
+        wrong("classes", f"is {_short(classes)}")
         return {}
-    codes = {}
+    codes, seen = {}, set()
     for name, value in zip(names, given, strict=True):
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            wrong("classes", f"{name!r} is no name", "text", "put it into quotes")
+        if not isinstance(name, str):
+            wrong("classes", f"{_short(name)} is no name", "text", "put it into quotes")
             continue
-        if name in codes:
+        if not _is_name(name):
+            wrong("classes", f"{_short(name)} is no name", NAME, "write it otherwise")
+            continue
+        if folded(name) in seen:
             wrong(f"classes: {name}", "is named twice", "each class once", "rename one")
+        seen.add(folded(name))
         codes[name] = _values(value, values) if isinstance(classes, dict) else value
         if codes[name] is None or (values and not codes[name]):
             hint = "quote colours that begin with #: '#804080'" if value is None else "correct it"
-            wrong(f"classes: {name}", f"is {value!r}", _value_form(values), hint)
+            wrong(f"classes: {name}", f"is {_short(value)}", _value_form(values), hint)
             codes[name] = []
     if len(codes) < 2 or len(codes) > 200:
         wrong("classes", f"{len(codes)} given", "2 to 200 classes",
               "name what is not of interest too, such as other")  # fmt: skip
     return codes
+
+
+def _is_name(name: str) -> bool:
+    number = True
+    try:
+        float(name)
+    except ValueError:
+        number = False
+    return (
+        0 < len(name) <= MOST_NAME
+        and name.isprintable()
+        and name[0].isalnum()  # formulas in spreadsheets begin otherwise, legends leave _ out
+        and name[-1] != " "
+        and not number
+        and name.casefold() not in NOTHING
+    )
 
 
 def _look_like_colours(classes) -> bool:
@@ -274,13 +375,14 @@ def _written(value: int | Colour) -> str:
 def _colours(given, codes: dict[str, list], wrong: Callable) -> dict[str, Colour]:
     """Return the colours that the report is to draw classes in."""
     if not isinstance(given, dict):
-        wrong("colours", f"is {given!r}")
+        wrong("colours", f"is {_short(given)}")
         return {}
     for name, value in given.items():
         if name not in codes:
-            wrong(f"colours: {name}", "no such class", ", ".join(codes), "correct the name")
+            wrong(f"colours: {_text(name)}", "no such class", ", ".join(codes), "correct the name")
         elif _colour(value) is None:
-            wrong(f"colours: {name}", f"is {value!r}", _value_form("colours").split(", or")[0])
+            allowed = _value_form("colours").split(", or")[0]
+            wrong(f"colours: {name}", f"is {_short(value)}", allowed)
     return {name: _colour(value) for name, value in given.items()}
 
 
@@ -303,28 +405,28 @@ def _is_sequence(value) -> bool:
         return False
     try:
         return value == "folder" or re.compile(value).groups == 1
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return False
 
 
 def _check_splits(splits, wrong: Callable) -> None:
     if not isinstance(splits, dict):
-        wrong("splits", f"is {splits!r}")
+        wrong("splits", f"is {_short(splits)}")
         return
     for name, part in splits.items():
         if name not in SPLITS:
-            wrong(f"splits: {name}", "no such split", ", ".join(SPLITS), "correct the name")
+            wrong(f"splits: {_text(name)}", "no such split", ", ".join(SPLITS), "correct the name")
         elif isinstance(part, bool) or not isinstance(part, int | float | str | list):
-            wrong(f"splits: {name}", f"is {part!r}",
+            wrong(f"splits: {name}", f"is {_short(part)}",
                   "a fraction, a folder, a .txt file, a list of names, or rest")  # fmt: skip
-        elif isinstance(part, str) and re.fullmatch(r"\d+ *%", part):
+        elif isinstance(part, str) and re.fullmatch(r"\d{1,3} *%", part):
             wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1",
                   f"write {int(part.rstrip(' %')) / 100:g} for {part.rstrip(' %')} %")  # fmt: skip
         elif isinstance(part, int | float) and not 0 < part < 1:
-            wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1", QUOTES)
+            wrong(f"splits: {name}", f"is {_short(part)}", "a fraction between 0 and 1", QUOTES)
         for entry in part if isinstance(part, list) else []:
             if not isinstance(entry, str):
-                wrong(f"splits: {name}", f"a name was read as the number {entry}", "names",
+                wrong(f"splits: {name}", f"a name was read as the number {_short(entry)}", "names",
                       "put it into quotes, such as '0016E5'")  # fmt: skip
     for name in ("val", "test"):
         if name not in splits:
@@ -444,7 +546,7 @@ def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> 
     where = f"{DESCRIPTION}, splits: {part}"
     if isinstance(value, str) and value.endswith(".txt"):
         where = value
-        if not _inside(value) or not (root / value).is_file():
+        if not _inside(value) or not os.path.isfile(root / value):
             findings.append(
                 Finding(f"{DESCRIPTION}, splits: {part}", f"no file {value}",
                         "a text file with one image per line", "correct the name")
@@ -494,6 +596,8 @@ def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> 
 
 def _by_end(entry: str, ends: dict[str, list[Item]], folders: set[str]) -> list[Item]:
     """Return the items that the end of a path names: it may be from somebody else's machine."""
+    if len(entry) > MOST_PATH:
+        return []
     parts = entry.replace("\\", "/").strip("/").split("/")
     for first in range(len(parts)):
         if found := ends.get("/".join(parts[first:])):

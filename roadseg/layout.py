@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pp
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
 SHOWN = 20  # rows that a message's table has at most
 NAMED = 5  # files that one of its rows names
+LONGEST = 400  # characters that one of its cells shows
 
 Colour = tuple[int, int, int]
 
@@ -52,9 +54,10 @@ class BadData(InputError):
             groups.setdefault(same, []).append(row)
         rows = []
         for same in groups.values():
-            names = [row.file for row in same[:NAMED]]
+            names = [printable(row.file) for row in same[:NAMED]]
             names += [f"and {len(same) - NAMED} more"] * (len(same) > NAMED)
-            rows.append(dataclasses.replace(same[0], file="\n".join(names)))
+            cells = map(printable, dataclasses.astuple(same[0])[1:])
+            rows.append(Finding("\n".join(names), *cells))
         shown = rows
         if len(rows) > SHOWN:  # one of each kind first
             kinds = Counter()
@@ -67,7 +70,19 @@ class BadData(InputError):
         )  # fmt: skip
         more = f"\n... and {len(rows) - SHOWN} rows more." if len(rows) > SHOWN else ""
         found = f"{count} problem{'s' * (count != 1)}"
+        where = printable(str(where))
         super().__init__(f"{where}: {found}; nothing was written.\n{table}{more}")
+
+
+def printable(text: str) -> str:
+    r"""Return text as one line that a terminal shows and does not obey, and not all of a long one.
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\\nb'
+    """
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1] + "…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -218,7 +233,20 @@ def find_items(
         if name.endswith(ending) and (image_ending or ending.lower() in IMAGE_ENDINGS):
             file, name = root / images / name, name.removesuffix(ending)
             items.append(Item(name, name, file, root / labels / (name + label_ending)))
+    check_names(root, items)
     return items
+
+
+def check_names(root: Path, items: list[Item]) -> None:
+    """Raise BadData where a name holds what terminals obey, hide or cannot show.
+
+    Such are line ends, escapes, marks of zero width or of direction, and bytes that are no UTF-8.
+    """
+    bad = [item.image.relative_to(root) for item in items if not item.name.isprintable()]
+    if bad:
+        finding = "has characters in its name that cannot be printed"
+        allowed, remedy = "names that can be read", "rename it, and its label image"
+        raise BadData(root, [Finding(str(name), finding, allowed, remedy) for name in bad])
 
 
 def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Finding]:
@@ -227,7 +255,7 @@ def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Findin
     If no label image of the user's `own` is where it should be, that is one finding.
     """
     findings, first = [], {}
-    if own and items and not any(item.labels.is_file() for item in items):
+    if own and items and not any(os.path.isfile(item.labels) for item in items):
         wanted = items[0].labels
         folder = next(f for f in wanted.parents if f.is_dir())
         there = (find_files(folder) or ["nothing"])[0]
@@ -251,7 +279,8 @@ def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Findin
                     "rename or remove one of the two",
                 )
             )
-        there = item.image.is_file(), item.labels.is_file()
+        # os.path says no where pathlib raises: of names that are too long, with labels' ending
+        there = os.path.isfile(item.image), os.path.isfile(item.labels)
         if there == (False, False):
             findings.append(
                 Finding(
@@ -261,7 +290,7 @@ def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Findin
                 )
             )  # fmt: skip
         elif not all(there):
-            findings.append(_missing(root, *sorted((item.image, item.labels), key=Path.is_file)))
+            findings.append(_missing(root, *sorted((item.image, item.labels), key=os.path.isfile)))
     return findings
 
 
@@ -283,12 +312,30 @@ def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str)
 def _missing(root: Path, file: Path, other: Path) -> Finding:
     same = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
     hint = f"{same[0]} is there: rename it or set label_ending" if same else "add the file"
+    what = "is missing"
+    if os.path.lexists(file):
+        what, hint = "is no file, or leads to none", "put the file there"
+    elif alike := _alike(file):
+        hint = f"{ascii(alike)} is there, in other letters or accents: rename one"
     return Finding(
         str(file.relative_to(root)),
-        f"is missing, though {other.relative_to(root)} is there",
+        f"{what}, though {other.relative_to(root)} is there",
         "an image and a label image of one name",
         f"{hint}, or take the other away",
     )
+
+
+def _alike(file: Path) -> str:
+    """Return a name beside a file that differs from its own in case or ways to write accents."""
+    if not file.parent.is_dir():
+        return ""
+    wanted = folded(file.name)
+    return next((name for name in sorted(os.listdir(file.parent)) if folded(name) == wanted), "")
+
+
+def folded(name: str) -> str:
+    """Return a name as systems see it that tell neither case nor ways to write an accent apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def read_list(file: Path) -> list[str]:

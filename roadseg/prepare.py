@@ -126,6 +126,8 @@ def _key(settings: dict, source: Source) -> str:
         for item in items:
             digest.update(f"{split}\0{item.name}\0{item.sequence}\0".encode())
             for file in filter(None, (item.image, item.labels)):
+                if not os.path.isfile(file):  # opening a pipe would wait for ever
+                    continue
                 with contextlib.suppress(OSError), open(file, "rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()

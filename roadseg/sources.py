@@ -18,6 +18,7 @@ from roadseg.layout import (
     Finding,
     Item,
     Source,
+    check_names,
     check_orphans,
     check_pairs,
     colours_coding,
@@ -136,6 +137,7 @@ def camvid_source(*, path: Path, **_) -> Source:
                  path / f"{split}annot" / f"{name}.png")
             for name in names
         ]  # fmt: skip
+        check_names(path, splits[split])
         findings += check_pairs(path, splits[split])
         if not listing.is_file():
             findings += check_orphans(path, splits[split], f"{split}annot", ".png")

@@ -48,8 +48,10 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     """
     study.check_name("study", name)
     target = study.ROOT / "studies" / name
-    if target.exists() or name == "synthetic":
+    if target.exists() or name.lower() == "synthetic":
         raise InputError(f"studies/{name}: exists already; choose another name, or remove it.")
+    if not str(data).isprintable():
+        raise InputError(f"{ascii(str(data))}: cannot be printed, and so not written into a file.")
     kind, summary = recognise(data), inspect(open_folder(data))
     (height, width), _ = summary.sizes.most_common(1)[0]
     smaller = min(1.0, (MOST_PIXELS / (height * width)) ** 0.5)

@@ -144,7 +144,7 @@ CASES = {
          "mogrify -depth 8 images/north_01.tif")
     ],
     broken.several_pictures: [
-        ("images/north_01.tif", "holds 3 pictures", "one picture per file", "save the one meant")
+        ("images/north_01.tif", "holds several pictures", "one picture per file", "save the one meant")
     ],
     broken.truncated: [
         ("images/west_00.png", "cannot be decoded (image file is truncated)", WHOLE,
