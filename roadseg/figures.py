@@ -1,5 +1,6 @@
 """Figures from tables and arrays. Reads no files."""
 
+import html
 import itertools
 import textwrap
 
@@ -25,6 +26,7 @@ UNDECIDED = "#999999"
 GROUPS = [PALETTE[number] for number in (0, 4, 3, 5, 6)]  # none that stands for a verdict
 sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=0.9)
 plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "svg.hashsalt": "roadseg"})
+plt.rcParams["text.parse_math"] = False  # names of classes and files may hold $
 
 
 def _subplots(*arguments, **settings):
@@ -195,7 +197,8 @@ def suspects(rows: pd.DataFrame, splits: dict[str, Scenes]) -> Figure:
         axis.add_collection(
             LineCollection(_outlines(labels), colors="#FF8A1F", linewidths=0.7, antialiaseds=False)
         )
-        axis.set_title(f"{row.split}: {row.name}\n{row.words}", fontsize=8, pad=3)
+        name = row.name if len(row.name) <= 50 else f"…{row.name[-49:]}"
+        axis.set_title(f"{row.split}: {name}\n{row.words}", fontsize=8, pad=3)
     figure.tight_layout(pad=0.2, w_pad=0.8, h_pad=0.8)
     return figure
 
@@ -884,4 +887,4 @@ def table(frame: pd.DataFrame, decimals: dict[str, int] | None = None) -> HTML:
 
 def folded(title: str, content: HTML) -> HTML:
     """Return what is shown only after a click on its title."""
-    return HTML(f"<details><summary>{title}</summary>{content.data}</details>")
+    return HTML(f"<details><summary>{html.escape(title)}</summary>{content.data}</details>")

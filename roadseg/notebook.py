@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import html
 import io
 import os
 import signal
@@ -171,8 +172,13 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
     executed : folder of the executed notebooks; the chapters go into `report` at its cell tagged
         `chapters`
     target : the HTML file
+
+    Raises
+    ------
+    InputError : a notebook is missing, or asks for a picture that it has not got
     """
     from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import InvalidNotebook
     from pygments.formatters import HtmlFormatter
 
     report = _read(executed / "report.ipynb")
@@ -192,18 +198,39 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
                 output.data["image/png"] = smaller(output.data["image/png"])
     exporter = HTMLExporter(
         template_file=str(Path(__file__).with_name("report.html.j2")), exclude_input_prompt=True,
-        exclude_output_prompt=True,
+        exclude_output_prompt=True, filters={"markdown2html": _markdown},
     )  # fmt: skip
     resources = {
         "title": plan.title,
         "sections": list(_headings(report.cells)),
         "pygments": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
     }
-    html, _ = exporter.from_notebook_node(report, resources)
+    try:
+        page, _ = exporter.from_notebook_node(report, resources)
+    except InvalidNotebook as problem:
+        raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    partial.write_text(html)
+    partial.write_text(page)
     partial.replace(target)
+
+
+def _markdown(source: str) -> str:
+    """Return Markdown as HTML; what it has of HTML itself is shown, and not obeyed."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_html(self, text: str) -> str:
+            return html.escape(text)
+
+        def block_html(self, text: str) -> str:
+            return f"<p>{html.escape(text)}</p>\n"
+
+        def block_mermaidjs(self, code: str) -> str:  # a script's, which the page has not got
+            return f"<pre>{html.escape(code)}</pre>\n"
+
+    renderer = Renderer(escape=False, allow_harmful_protocols=False)
+    return MarkdownWithMath(renderer=renderer).render(source)
 
 
 def smaller(png: str) -> str:

@@ -1,5 +1,8 @@
 """What the tables say, in sentences: every number in them comes from a row."""
 
+import re
+import string
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +10,15 @@ from roadseg.recipe import DEFAULTS
 from roadseg.results import LEVEL, Results
 from roadseg.study import Plan, Study
 from roadseg.survey import percent
+
+
+def plain(name: str) -> str:
+    r"""Return the name of a class or file so that Markdown shows it as it is, and obeys nothing.
+
+    >>> plain("a_*<b>")
+    'a\\_\\*\\<b\\>'
+    """
+    return re.sub(f"([{re.escape(string.punctuation)}])", r"\\\1", str(name))
 
 
 def points(difference: float) -> str:
@@ -264,7 +276,10 @@ def class_words(table: pd.DataFrame) -> str:
         for verdict in ("helps", "hurts"):
             rows = own[own["verdict"] == verdict].sort_values("difference", key=abs)[::-1]
             shown = rows.head(MOST_NAMED)
-            names = [f"{r['class']} ({points(r['difference'])})" for _, r in shown.iterrows()]
+            names = [
+                f"{plain(name)} ({points(difference)})"
+                for name, difference in zip(shown["class"], shown["difference"], strict=True)
+            ]
             names += [f"{len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
             parts += [f"{verdict} {_listed(names)}"] if names else []
         if parts:
