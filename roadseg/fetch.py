@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import time
 import unicodedata
 import zipfile
 from dataclasses import dataclass
+from http.client import responses
 from pathlib import Path, PurePosixPath
 
 import requests
@@ -25,6 +27,10 @@ CHUNK = 1 << 16  # about what a cut connection loses
 MAX_FILES = 10_000  # the sets below hold at most 1,405
 MAX_BYTES = 4 * 10**9  # of the zip, and of what it unpacks to; ten times what the sets below take
 MAX_PART = 255  # bytes in a file's name: the limit of common file systems
+MAX_PATH = 512  # bytes of a name with its folders; those of the sets have 50
+MAX_READ = 10**7  # bytes that reading the zip's directory may take at once: 100,000 names
+LOCAL_HEADER = 30  # bytes at least, before a member's own
+DEVICES = r"(?i)(^|/)(con|prn|aux|nul|(com|lpt)\d)(\.[^/]*)?(/|$)"  # no files on some systems
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -291,7 +297,8 @@ def _receive(job: _Job, answer: requests.Response, start: int) -> None:
     elsewhere = f"name a mirror with --url, or {job.by_hand}."
     if answer.status_code != (206 if start else 200):
         raise InputError(
-            f"{job.url}: the server answered {answer.status_code} {answer.reason}; {elsewhere}"
+            f"{job.url}: the server answered {answer.status_code} "
+            f"{responses.get(answer.status_code, '')}; {elsewhere}"
         )
     chunks = answer.iter_content(CHUNK)
     first = next(chunks, b"")
@@ -325,11 +332,11 @@ def _place(job: _Job) -> str:
     digest = _sha256(job.partial)
     if archive.sha256 not in (None, digest):
         raise _Unusable(f"{zipped} has sha256 {digest}, wanted is {archive.sha256}")
-    try:
-        packed = zipfile.ZipFile(job.partial)
-    except Exception as problem:  # of many kinds, if its directory is damaged
-        raise _Unusable(f"{zipped} is damaged or cut short ({problem})") from None
-    with packed:
+    with _Frugal(io.FileIO(job.partial)) as file:
+        try:
+            packed = zipfile.ZipFile(file)
+        except Exception as problem:  # of many kinds, if its directory is damaged
+            raise _Unusable(f"{zipped} is damaged or cut short ({problem})") from None
         members = _members(archive.folder, packed)
         _need(job.raw, sum(info.file_size for info in members.values()), "unpacking")
         shutil.rmtree(job.work, ignore_errors=True)
@@ -350,10 +357,21 @@ def _place(job: _Job) -> str:
     )
 
 
+class _Frugal(io.BufferedReader):
+    """A file whose reader does not get all of it into memory: zipfile reads a directory at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_READ:
+            raise zipfile.BadZipFile(f"its directory claims {size} bytes")
+        return super().read(size)
+
+
 def _members(folder: str, packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return what to unpack, by its path below `folder`, if all of it is harmless."""
     prefix = f"{folder}/" if folder else ""
     members, keys, total = {}, set(), 0
+    starts = sorted(info.header_offset for info in packed.infolist())
+    follows = dict(reversed([*itertools.pairwise(starts)]))  # of equal ones, each other
     for info in packed.infolist():
         if not info.filename.startswith(prefix) or info.filename == prefix:
             continue
@@ -368,10 +386,13 @@ def _members(folder: str, packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         key = PurePosixPath(unicodedata.normalize("NFC", name).casefold())
         total += info.file_size
         longest = max(len(part.encode()) for part in parts)
+        end = info.header_offset + LOCAL_HEADER + info.compress_size
         faults = {
             "has no plain relative path": re.search(r"[\\:]", full) or {"", ".", ".."} & {*parts},
             "has characters in its name that cannot be printed": not full.isprintable(),
             f"has a name of more than {MAX_PART} bytes": longest > MAX_PART,
+            f"has a path of more than {MAX_PATH} bytes": len(name.encode()) > MAX_PATH,
+            "has a name that some systems keep for devices": re.search(DEVICES, name),
             "is a link or another special file": kind not in plain,
             "is encrypted": info.flag_bits & 0x41,
             "is not packed by deflate": info.compress_type not in methods,
@@ -379,6 +400,8 @@ def _members(folder: str, packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             f"is one more than the {MAX_FILES} allowed": len(members) >= MAX_FILES,
             f"makes it more than the {MAX_BYTES} bytes allowed": total > MAX_BYTES,
             "begins before the zip file does": info.header_offset < 0,
+            # Else a few bytes could be unpacked again and again.
+            "lies over the next one": end > follows.get(info.header_offset, end),
         }
         for fault, found in faults.items():
             if found:
