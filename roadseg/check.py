@@ -127,6 +127,8 @@ def _open(source: Source, file: Path, looked: Looked) -> Image.Image | None:
         deep = ";16" in str(image.tile) and not image.mode.startswith("I")
         scale = 17 if "L;4" in str(image.tile) else 85 if "L;2" in str(image.tile) else 1
         image.load()
+        if image.mode == "P" and not image.palette:
+            raise OSError("its palette is missing")
         if "transparency" in image.info:
             image.convert("RGBA")  # fails where it contradicts the palette
         # Not their number: some claim any, and counting them takes hours in a TIFF of a million.

@@ -1,0 +1,929 @@
+"""What means harm, or might as well: it is read or refused with one message, and obeyed nowhere."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import string
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from datetime import timedelta
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import broken
+import fuzz
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import snapshot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from IPython.display import HTML, Markdown
+from nbformat import v4
+from PIL import Image
+from test_fetch import FILES, edited, member, zipped
+
+from roadseg import fetch as fetching
+from roadseg import figures, folder, survey, words
+from roadseg.__main__ import main
+from roadseg.check import inspect
+from roadseg.data import SPLITS, Scenes
+from roadseg.fetch import fetch
+from roadseg.folder import DESCRIPTION
+from roadseg.layout import BadData, printable
+from roadseg.notebook import CHAPTERS, _markdown, render
+from roadseg.prepare import prepare
+from roadseg.recipe import InputError
+from roadseg.sources import open_folder
+from roadseg.start import start
+from roadseg.study import ROOT
+
+# Names that people may give, and that something might obey.
+CARRIED = [
+    "a<script>alert(1)</script>",
+    "a<img src=x onerror=alert(1)>",
+    "a|b",
+    "a`b`",
+    "a$x^$",
+    "a $ b",
+    "a[b](javascript:alert(1))",
+    "a; rm -rf x",
+    "a$(touch x)",
+    "a'b\"c",
+    "a\\b\\\\c",
+    "a &lt;b&gt; &#60;",
+    "a *b* _c_ ~~d~~",
+    "a{b}%s%n",
+    "e\u0301 o\u0308\u0323",
+    "道路",
+    "طريق",
+    "1. a",
+    "x" * 60,
+]
+UNPRINTABLE = [
+    "a\x1b[31mb",
+    "a\nb",
+    "a\rb",
+    "a\tb",
+    "a\x9bb",
+    "a\u202eb",
+    "a\u200bb",
+    "a\u2028b",
+    "a\u00a0b",
+    "a\ufeffb",
+    "a\udc80b",
+    "a\ud800b",
+]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return broken.good(tmp_path / "mine")
+
+
+def findings(mine: Path) -> list:
+    """What is wrong with the set; the message shows it, and a terminal obeys none of it."""
+    before = snapshot(mine.parent)
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [40, 60]}, open_folder(mine), mine.parent / "out")
+    assert all(line.isprintable() for line in str(caught.value).split("\n"))
+    assert snapshot(mine.parent) == before
+    return caught.value.findings
+
+
+def message(mine: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        inspect(open_folder(mine))
+    assert all(line.isprintable() for line in str(caught.value).split("\n"))
+    return str(caught.value)
+
+
+def describe(mine: Path, **changes) -> None:
+    """Write a description with some keys changed; JSON is YAML, too."""
+    about = {
+        "images": "images", "labels": "labels", "classes": ["road", "building", "sky"],
+        "sequence": "(.+)_", "splits": {"train": ["north"], "val": ["east"], "test": ["west"]},
+    }  # fmt: skip
+    (mine / DESCRIPTION).write_text(json.dumps(about | changes))
+
+
+def tell(record_property, tried: str, number: int, outcome: str) -> None:
+    record_property("tried", json.dumps(["Hostile input", tried, number, outcome]))
+
+
+# ---- names of classes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *UNPRINTABLE, "", " ", "a ", " a", "-a", "=1+1", "+a", "@a", "_a", ".a", "<b>", "\0", "a\0b",
+        "12", "1e5", "0.5", "nan", "Infinity", "None", "null", "NA", "n/a", "True", "x" * 61, "\u0301a",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_what_is_no_name_of_a_class(mine, name):
+    describe(mine, classes=["road", "building", name])
+    found = findings(mine)[0]
+    assert found.finding.endswith(" is no name") and found.allowed.startswith("up to 60 characters")
+
+
+@pytest.mark.parametrize(
+    "one, other", [("Road", "road"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "straße")]
+)
+def test_classes_that_look_alike_are_one_twice(mine, one, other):
+    describe(mine, classes=[one, other, "sky"])
+    (found,) = findings(mine)
+    assert found.file == f"{DESCRIPTION}, classes: {other}" and found.finding == "is named twice"
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory):
+    """A prepared set whose classes have the names above, and so have its files."""
+    mine = tmp_path_factory.mktemp("carried") / "mine"
+    for kind in ("images", "labels"):
+        (mine / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(CARRIED):
+        name = name.replace("/", "∕")
+        for copy in range(3):
+            picture = rng.integers(0, 256, (40, 60, 3), np.uint8)
+            labels = np.roll(np.arange(2400) * len(CARRIED) // 2400, 37 * number + copy)
+            for kind, array in (("images", picture), ("labels", labels.reshape(40, 60))):
+                file = mine / kind / f"{name}_{copy}.png"
+                Image.fromarray(array.astype(np.uint8)).save(file)
+    about = {"images": "images", "labels": "labels", "classes": CARRIED, "sequence": "(.+)_",
+             "splits": {"val": 0.3, "test": 0.3}}  # fmt: skip
+    (mine / DESCRIPTION).write_text(json.dumps(about))
+    out = mine.parent / "out"
+    prepare({"size": [40, 60]}, open_folder(mine), out)
+    return SimpleNamespace(
+        folder=mine, prepared=out, splits={split: Scenes.load(out, split) for split in SPLITS}
+    )
+
+
+def test_names_that_can_be_printed_are_carried_unharmed(carried, capsys):
+    assert main(["check", str(carried.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert carried.splits["train"].classes == tuple(CARRIED)
+    names = {name for scenes in carried.splits.values() for name in scenes.names}
+    assert {f"{name.replace('/', '∕')}_0" for name in CARRIED} <= names
+    table = pd.DataFrame({"class": CARRIED, "iou": 0.5})
+    read = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    assert list(read["class"]) == CARRIED
+
+
+def test_markdown_shows_a_name_as_it_is():
+    for name in [*CARRIED, *string.punctuation, "# a", "- a", "> a", "<https://x.y>", "a@b.c", "$$x$$",
+                 "\\(x\\)", "[r]: x", "![a](x)", "&amp;amp;", "http://x.y/z"]:  # fmt: skip
+        page = Page()
+        page.feed(_markdown(f"one {words.plain(name)} and {words.plain(name)} two"))
+        assert "".join(page.text).strip() == f"one {name} and {name} two"
+        assert {tag for tag, _ in page.tags} <= {"p"}
+
+
+class Page(HTMLParser):
+    """The tags and texts of a page, as a browser takes them."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def harmless(page: Page) -> None:
+    allowed = set(
+        [
+            "html",
+            "head",
+            "meta",
+            "title",
+            "style",
+            "body",
+            "input",
+            "nav",
+            "label",
+            "a",
+            "main",
+            "div",
+            "span",
+            "p",
+            "h1",
+            "h2",
+            "h3",
+            "pre",
+            "code",
+            "table",
+            "thead",
+            "tbody",
+            "tr",
+            "th",
+            "td",
+            "ul",
+            "ol",
+            "li",
+            "em",
+            "strong",
+            "img",
+            "details",
+            "summary",
+            "blockquote",
+            "hr",
+            "br",
+            "del",
+        ]
+    )
+    assert {tag for tag, _ in page.tags} <= allowed
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), attributes
+        for name in ("src", "href"):
+            link = attributes.get(name) or "#"
+            assert link.startswith(("#", "data:image/png" if tag == "img" else "https://")), link
+        assert attributes.get("http-equiv", "Content-Security-Policy") == "Content-Security-Policy"
+
+
+def run_cells(name: str, space: dict) -> list:
+    """Run a notebook's code cells here; return what they show."""
+    shown = []
+    for cell in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells:
+        if cell.cell_type != "code" or "parameters" in cell.metadata.get("tags", []):
+            continue
+        *body, last = re.sub("^%.*", "", cell.source, flags=re.M).rstrip(), ""
+        tree = compile(body[0], name, "exec", flags=1024)  # the syntax tree
+        if type(tree.body[-1]).__name__ == "Expr":
+            last = tree.body.pop()
+        exec(compile(tree, name, "exec"), space)
+        if last:
+            expression = compile("0", name, "eval", flags=1024)
+            expression.body = last.value
+            shown.append(eval(compile(expression, name, "eval"), space))
+    return shown
+
+
+def png(figure) -> str:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=50)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+EVIL = """# A <script>alert(1)</script> "q" & `<b>`
+
+<script>alert(1)</script>
+
+<img src=x onerror=alert(1)> and <b onclick=alert(1)>b</b> <a href="javascript:alert(1)">x</a>
+[a](javascript:alert(1)) ![a](javascript:alert(1)) [a](jAvAsCrIpT&#58;alert(1)) [r] <javascript:alert(1)>
+[ok](https://a.b "t\\" onclick=\\"x") [a](data:text/html,x) [a](vbscript:x) $</p><script>1</script>$
+
+<meta http-equiv=refresh content="0;url=https://x.y"><base href="https://x.y"><form action="https://x.y">
+
+| a<b> | $$<script>1</script>$$ |
+|---|---|
+| <iframe src="https://x.y"></iframe> | <!-- x --> |
+
+```mermaid
+<script>alert(1)</script>
+```
+
+```<script>
+</code></pre><script>alert(1)</script>
+```
+
+- <svg onload=alert(1)></svg>
+- <details ontoggle=alert(1) open>x</details>
+- </div></main><style>@import "https://x.y"</style>
+
+[r]: javascript:alert(1)
+"""
+
+
+def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch, record_property):
+    """The first chapter on the names above, with evil Markdown around it, as one page."""
+    plan = SimpleNamespace(prepared=carried.prepared, data={"source": "folder", "block": 1})
+    monkeypatch.setattr("roadseg.study.load", lambda params: plan)
+    # every name is looked at: all images stand out, all classes are absent from somewhere
+    monkeypatch.setattr(survey, "UNUSUAL", -9.0)
+    shown = run_cells("1_data", {"params": "params.yaml"})
+    assert sum(isinstance(each, Markdown) for each in shown) >= 5
+    scenes = carried.splits["test"]
+    rng = np.random.default_rng(0)
+    effects = pd.DataFrame(
+        [{"trick": "flip", "class": name, "share": 0.1, "difference": 0.01 * (-1) ** n,
+          "p_corrected": 0.01, "verdict": ("helps", "hurts")[n % 2]} for n, name in enumerate(CARRIED)]
+    )  # fmt: skip
+    for start_at in range(0, len(CARRIED), 5):
+        shown.append(Markdown(words.class_words(effects[start_at : start_at + 5])))
+    scores = pd.DataFrame({"class": CARRIED, "arm": "a", "iou": 0.5, "share": 0.1})
+    shown += [
+        figures.class_gains(effects), figures.class_iou(scores, {"a": "a"}),
+        figures.class_table(scores, {"a": "a"}), figures.predictions(scenes, [0], {"a": scenes.labels}),
+        figures.confusion(rng.integers(1, 9, (len(CARRIED),) * 2), scenes.classes),
+        figures.closer_look(scenes, survey.closer_windows(scenes, (20, 20)), (20, 20), {"a": scenes.labels}),
+        figures.table(scores), figures.folded(CARRIED[0], figures.table(scores)), Markdown(EVIL),
+    ]  # fmt: skip
+    outputs = []
+    for each in shown:
+        if isinstance(each, Markdown):
+            data = {"text/markdown": each.data}
+        elif isinstance(each, HTML):
+            data = {"text/html": each.data}
+        else:
+            data = {"image/png": png(each)}
+        outputs.append(v4.new_output("display_data", data))
+    outputs.append(v4.new_output("stream", text="\x1b[31m<script>alert(1)</script>"))
+    for name in CHAPTERS:
+        nbformat.write(
+            v4.new_notebook(cells=[v4.new_markdown_cell(EVIL)]), tmp_path / f"{name}.ipynb"
+        )
+    cells = [v4.new_code_cell(f"'{CARRIED[0]}'", outputs=outputs)]
+    cells += [v4.new_markdown_cell("", metadata={"tags": ["chapters"]})]
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "report.ipynb")
+    render(
+        SimpleNamespace(title='</title><script>alert(1)</script>"'), tmp_path, tmp_path / "r.html"
+    )
+
+    page = Page()
+    html = (tmp_path / "r.html").read_text()
+    page.feed(html)
+    harmless(page)
+    # nbconvert takes one layer of escapes off, so that &lt; in a name is shown as <, dead all the same
+    text = unescape(re.sub(r"\s+", " ", "".join(page.text)))
+    missing = [name for name in CARRIED if text.count(unescape(name)) < 3]
+    assert not missing
+    # and if something did get through, browsers are told to run and load nothing
+    (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert html.index("Content-Security-Policy") < html.index("<title>")
+    tell(record_property, "names and Markdown in a report", len(CARRIED) + 1, "shown, not obeyed")
+
+
+def test_a_picture_that_markdown_asks_for_and_nobody_has(tmp_path):
+    for name in (*CHAPTERS, "report"):
+        cells = [v4.new_markdown_cell("![x](attachment:y)")]
+        nbformat.write(v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    with pytest.raises(InputError, match="Markdown that cannot be shown .missing attachment: y"):
+        render(SimpleNamespace(title="t"), tmp_path, tmp_path / "r.html")
+
+
+# ---- names of files
+
+
+@pytest.mark.parametrize("name", UNPRINTABLE[:-1] + [os.fsdecode(b"caf\xe9")], ids=ascii)
+def test_files_whose_names_cannot_be_printed(mine, name, capsys):
+    for kind in ("images", "labels"):
+        (mine / f"{kind}/north_00.png").rename(mine / f"{kind}/north_{name}.png")
+    (found,) = findings(mine)
+    assert found.finding == "has characters in its name that cannot be printed"
+    assert main(["check", str(mine)]) == 2
+    shown = capsys.readouterr().err
+    assert printable(f"images/north_{name}.png") in re.sub(r"[\s│]", "", shown).replace(
+        "[31", "[31"
+    )
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("place", ["labels", "images"])
+def test_beside_the_data_set_such_names_are_escaped(mine, place):
+    (mine / "labels/north_\x1b[31m\u202e_00.png").touch()  # a label image without an image
+    if place == "images":
+        shutil.rmtree(mine / "labels")
+        (mine / "labels").mkdir()
+        (mine / "labels/\x1b[31m").touch()
+    assert findings(mine)
+
+
+def test_names_in_lists_of_images_are_escaped(mine):
+    describe(mine, splits={"val": ["east"], "test": "test.txt"})
+    (mine / "test.txt").write_text("west\nwest_\x1b[31m\u202e\n\0\n")
+    found = findings(mine)
+    assert [row.file for row in found] == ["test.txt", "test.txt"]
+
+
+@pytest.mark.parametrize("ending", [".png", "_a_rather_long_ending.png"])
+def test_names_of_255_bytes(mine, ending):
+    name = "north_" + "ä" * 122 + "x"  # 255 bytes with .png; with the longer ending no name at all
+    (mine / "images/north_00.png").rename(mine / f"images/{name}.png")
+    (mine / "labels/north_00.png").rename(mine / f"labels/{name}.png")
+    if ending == ".png":
+        assert inspect(open_folder(mine)).source.splits["train"][-1].name == name
+        return
+    for file in sorted((mine / "labels").iterdir()):
+        if len(file.name) < 100:
+            file.rename(file.with_name(file.stem + ending))
+    describe(mine, label_ending=ending)
+    found = findings(mine)
+    assert [row.finding for row in found] == [f"is missing, though images/{name}.png is there"]
+
+
+@pytest.mark.parametrize("other", ["NORTH_00", "north_00\u0301", "north_00 "])
+def test_a_label_image_of_almost_the_name(mine, other):
+    name = unicodedata.normalize("NFC", other) if other.endswith("\u0301") else "north_00"
+    (mine / "images/north_00.png").rename(mine / f"images/{name}.png")
+    (mine / "labels/north_00.png").rename(mine / f"labels/{other}.png")
+    if name == other:
+        return
+    found = findings(mine)
+    assert found[0].finding == f"is missing, though images/{name}.png is there"
+    told = "is there, in other letters or accents" in found[0].remedy
+    assert told == (other == "NORTH_00")
+
+
+def test_names_for_a_shell_are_quoted(mine):
+    name = "north_$(touch x); rm -rf `x` & 'q'"
+    (mine / "labels/north_00.png").rename(mine / f"labels/{name}.png")
+    (mine / "images/north_00.png").unlink()
+    Image.fromarray(np.zeros((40, 60, 4), np.uint8)).save(mine / f"images/{name}.png")
+    (found,) = findings(mine)
+    assert found.remedy == (
+        """mogrify -alpha off 'images/north_$(touch x); rm -rf `x` & '"'"'q'"'"'.png'"""
+    )
+
+
+# ---- files that are no files, and images that lie
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def a_png(width=60, height=40, depth=8, colour=2, *, before=b"", pixels=None) -> bytes:
+    """A PNG of one colour, or of these packed pixels, with some chunks before them."""
+    row = {0: 1, 2: 3, 3: 1}[colour] * depth // 8 * 60
+    pixels = zlib.compress((b"\0" + bytes(row)) * 40) if pixels is None else pixels
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + before + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def a_tiff(pictures: int, back: bool = False) -> bytes:
+    """A TIFF of as many pictures; the last one leads nowhere, or back to the first."""
+    out = io.BytesIO()
+    Image.new("L", (60, 40)).save(out, "TIFF")
+    data = bytearray(out.getvalue())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    directory = bytes(data[first : first + 2 + 12 * entries])
+    following = first + len(directory)
+    for _ in range(pictures - 1):
+        struct.pack_into("<I", data, following, len(data))
+        data += directory + bytes(4)
+        following = len(data) - 4
+    struct.pack_into("<I", data, following, first if back else 0)
+    return bytes(data)
+
+
+BOMB = zlib.compress(bytes(10**8))
+GIF = io.BytesIO()
+Image.new("P", (60, 40)).save(
+    GIF, "GIF", save_all=True, append_images=[Image.new("P", (60, 40), 1)] * 9
+)
+PALETTE = chunk(b"PLTE", bytes(6))
+MANY = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)) + chunk(
+    b"fcTL", struct.pack(">IIIIIHHBB", 0, 60, 40, 0, 0, 1, 1, 0, 0)
+)
+UNDECODED = r"cannot be decoded \(.+\)"
+IMAGES = {
+    "claims 30000 x 30000": (a_png(30000, 30000, pixels=b""), r".*it claims too many pixels\)"),
+    "claims 2^31 x 2^31": (a_png(2**31 - 1, 2**31 - 1), UNDECODED),
+    "no width": (a_png(0, 40), UNDECODED),
+    "no height": (a_png(60, 0), UNDECODED),
+    "claims 9000 x 9000": (a_png(9000, 9000), UNDECODED),
+    "cut off": (a_png()[:-30], UNDECODED),
+    "head alone": (a_png()[:40], UNDECODED),
+    "wrong checksum": (a_png().replace(b"IHDR\0\0\0\x3c", b"IHDR\0\0\0\x3d"), UNDECODED),
+    "pixels that are no zlib": (a_png(pixels=b"x" * 99), UNDECODED),
+    "no pixels": (a_png(pixels=b""), UNDECODED),
+    "depth 3": (a_png(depth=3), UNDECODED),
+    "depth 16": (a_png(depth=16), "has 16 bits per channel"),
+    "no palette": (a_png(colour=3), r"cannot be decoded \(its palette is missing\)"),
+    "palette too short": (
+        a_png(colour=3, before=PALETTE, pixels=zlib.compress((b"\0" + b"\x05" * 60) * 40)), None
+    ),
+    "palette of 1000": (a_png(colour=3, before=chunk(b"PLTE", bytes(3000))), UNDECODED),
+    "transparency without palette": (a_png(colour=3, before=chunk(b"tRNS", bytes(9))), r"cannot be decoded \(its palette is missing\)"),
+    "more transparency than palette": (
+        a_png(colour=3, before=PALETTE + chunk(b"tRNS", bytes(300))), UNDECODED
+    ),
+    "zTXt bomb": (a_png(before=chunk(b"zTXt", b"a\0\0" + BOMB)), UNDECODED),
+    "iTXt bomb": (a_png(before=chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB)), UNDECODED),
+    "iCCP bomb": (a_png(before=chunk(b"iCCP", b"a\0\0" + BOMB)), UNDECODED),
+    "much text": (a_png(before=chunk(b"tEXt", b"a\0" + b"x" * 900_000) * 80), UNDECODED),
+    "EXIF that is none": (a_png(before=chunk(b"eXIf", b"x" * 10**6)), UNDECODED),
+    "APNG of 2^31": (a_png(before=MANY), "holds several pictures"),
+    "GIF": (GIF.getvalue(), r".*no known image format\)"),
+    "TIFF in a circle": (a_tiff(4, back=True), "holds several pictures"),
+    "TIFF of 100,000": (a_tiff(100_000), "holds several pictures"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg" width="60"></svg>', r".*no known image format\)"),
+    "PDF": (b"%PDF-1.4\n%%EOF", r".*no known image format\)"),
+    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n", r".*no known image format\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_that_lie(mine, name):
+    data, expected = IMAGES[name]
+    (mine / "images/west_00.png").write_bytes(data)
+    if expected is None:
+        inspect(open_folder(mine))
+        return
+    (found,) = findings(mine)
+    assert found.file == "images/west_00.png" and re.fullmatch(expected, found.finding)
+
+
+def test_label_images_whose_palette_is_too_short(mine):
+    (mine / "labels/west_00.png").write_bytes(IMAGES["palette too short"][0])
+    describe(mine, colours={"road": [1, 2, 3]}, classes={"road": [0, 5], "building": 1, "sky": 2})
+    inspect(open_folder(mine))
+
+
+def test_a_label_image_without_palette_as_colours(mine):
+    """Found by fuzz.py: transparency makes the library ask for the palette."""
+    broken.coloured(mine)
+    data = a_png(colour=3, before=chunk(b"tRNS", b"\xff\0"))
+    (mine / "labels/west_00.png").write_bytes(data)
+    (found,) = findings(mine)
+    assert found.finding == "cannot be decoded (its palette is missing)"
+
+
+def make_pipe(place):
+    os.mkfifo(place)
+
+
+def make_socket(place):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(place))
+
+
+def make_device(place):
+    place.symlink_to("/dev/zero")
+
+
+def make_circle(place):
+    place.symlink_to(place.name)
+
+
+def make_dead_link(place):
+    place.symlink_to("/nowhere/at/all")
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+@pytest.mark.parametrize("make", [make_pipe, make_socket, make_device, make_circle, make_dead_link])
+def test_files_that_are_none_are_neither_opened_nor_waited_for(mine, monkeypatch, make, kind):
+    monkeypatch.chdir(mine)  # the path of a socket must be short
+    Path(f"{kind}/west_00.png").unlink()
+    make(Path(f"{kind}/west_00.png"))
+    source = open_folder(mine)
+    signal.alarm(20)  # ends the test, if one waits for ever
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [40, 60]}, source, mine.parent / "out")
+    signal.alarm(0)
+    (found,) = caught.value.findings
+    assert found.file == f"{kind}/west_00.png" and found.finding.startswith(
+        "is no file, or leads to none"
+    )
+
+
+def test_a_folder_of_an_images_name_is_none(mine):
+    (mine / "images/more.png").mkdir()
+    assert len(inspect(open_folder(mine)).source.splits["train"]) == 4
+
+
+def test_a_file_that_may_not_be_read(mine, monkeypatch):
+    def refuse(file, **_):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert {found.finding for found in findings(mine)} == {"may not be read"}
+
+
+# ---- dataset.yaml
+
+LAUGHS = "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9 if n else '1'}]\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("images: !!python/object/apply:os.system [touch x]", "could not determine a constructor"),
+        ("images: !!python/name:os.system", "could not determine a constructor"),
+        ("images: !x y", "could not determine a constructor"),
+        ("a: " + "[" * 500 + "]" * 500, "brackets in brackets"),
+        ("a: " + "{a: " * 500 + "}" * 500, "brackets in brackets"),
+        ("# " + "x" * 10**6, "more than 1000000 bytes"),
+        (LAUGHS + "classes: *a11\nimages: *a11\nsplits: *a11\nlabels: *a11", "problems"),
+        ("images: &a [*a]\nlabels: &b [*b]\nclasses: &c\n  x: *c\nsplits: &d\n  val: *d\n  test: [*d]", "problems"),
+        ("images: 0x{0}\nunlabelled: [0x{0}]\nsplits:\n  ? 0x{0}\n  : 0x{0}".format("f" * 9000), "problems"),
+        ("images: " + "9" * 9000, "not valid YAML"),
+        ("images: !!int ''", "not valid YAML"),
+        ("images: !!float x", "not valid YAML"),
+        ("images: !!timestamp x", "not valid YAML"),
+        ("images: !!binary é", "not valid YAML"),
+        ("? {a: b}\n: c", "not valid YAML"),
+        ("images: \x1b[31m", "not valid YAML"),
+        ("- a\n- b", "must hold 'key: value' lines"),
+        ("\0", "not valid YAML"),
+        ("images: \"\\e[31m\"\nlabels: \"\\ud800\"\n\"\\e]0;x\\a\": 1", "no such key"),
+        ("images: " + "x" * 9999 + "\nlabels: " + "x/" * 9999, "no folder x"),
+    ],
+)  # fmt: skip
+def test_descriptions_that_mean_harm(mine, text, words, monkeypatch):
+    monkeypatch.chdir(mine)
+    (mine / DESCRIPTION).write_text(text)
+    before = snapshot(mine)
+    told = message(mine)
+    assert words in re.sub(r"\s+", " ", told) and len(told) < 30_000
+    assert snapshot(mine) == before
+
+
+@pytest.mark.parametrize("key", ["images", "labels"])
+@pytest.mark.parametrize("value", ["..", "/etc", "images/../..", "images/..", "../mine/images", "//x", "a\0b",
+                                   "\ud800", "", ".", "a" * 5000, 5, None, ["images"], {"a": 1}, True])  # fmt: skip
+def test_folders_that_are_none_or_outside(mine, key, value):
+    describe(mine, **{key: value})
+    if value in ("", ".") and key == "images":
+        with pytest.raises(InputError):
+            inspect(open_folder(mine))
+        return
+    if value in ("", "."):
+        assert findings(mine)
+        return
+    assert f"{DESCRIPTION}, {key}" in {found.file for found in findings(mine)}
+
+
+@pytest.mark.parametrize("value", ["../x.txt", "/etc/passwd.txt", "a\0b.txt", "x" * 5000 + ".txt", "..", "/etc",
+                                   "\x1b[31m", 10**400, float("nan"), float("inf"), -1, True, None, {}, [None],
+                                   [["west"]], ["../x"], ["x" * 9999], "9" * 999 + "%", [10**400]], ids=repr)  # fmt: skip
+def test_splits_that_are_none_or_outside(mine, value):
+    (mine.parent / "x.txt").write_text("west\n")
+    describe(mine, splits={"val": ["east"], "test": value})
+    assert all("splits: test" in found.file for found in findings(mine))
+
+
+def test_a_line_of_a_million_folders_takes_no_time(mine):
+    (mine / "test.txt").write_text("/" * 10**6 + "a\n" + "a/" * 10**6 + "\nwest\n")
+    describe(mine, splits={"val": ["east"], "test": "test.txt"})
+    assert len(findings(mine)) == 2
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", r"((?:\w+\w+)+)!$"])
+def test_an_expression_that_takes_for_ever_is_stopped(mine, monkeypatch, expression):
+    monkeypatch.setattr(folder, "MOST_SECONDS", 0.2)
+    for kind in ("images", "labels"):
+        (mine / f"{kind}/north_00.png").rename(mine / f"{kind}/north_{'a' * 60}.png")
+    describe(mine, sequence=expression)
+    told = message(mine)
+    assert "takes more than 0.2 s" in told or "correct it" in told
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.parametrize("expression", ["(" * 3000 + "a" + ")" * 3000, "(a{99999999999})", "(?P<a>", "(a)(b)", "a",
+                                        "(?<=a+)(b)", [], 0, -1, True, 1.5, None, {}], ids=lambda e: repr(e)[:20])  # fmt: skip
+def test_expressions_that_are_none(mine, expression):
+    describe(mine, sequence=expression)
+    if expression is None:  # as if it were not there
+        assert findings(mine)
+        return
+    assert [found.file for found in findings(mine)] == [f"{DESCRIPTION}, sequence"]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../x", "a/b", "/tmp/x", "a\nb", "a\n", "-x", "x-", "a b", "a\0", "é",
+                                  "a\u202e", "$(touch x)", "x" * 61, "~", "a.b", "synthetic", "Synthetic"])  # fmt: skip
+def test_a_study_whose_name_leaves_its_folder_is_not_made(mine, name):
+    before = set(ROOT.glob("*")) | set(ROOT.glob("studies/*")) | set(ROOT.parent.glob("*"))
+    with pytest.raises(InputError, match="cannot name a file|exists already"):
+        start(name, mine)
+    assert set(ROOT.glob("*")) | set(ROOT.glob("studies/*")) | set(ROOT.parent.glob("*")) == before
+
+
+def test_a_study_of_a_folder_that_cannot_be_written_down(mine):
+    place = mine.rename(mine.parent / "a\nb")
+    with pytest.raises(InputError, match="cannot be printed"):
+        start("own", place)
+    assert not (ROOT / "studies/own").exists()
+
+
+# ---- zip files
+
+
+@pytest.fixture
+def unpack(tmp_path):
+    """A call that has a zip file unpacked as if it were downloaded; returns the message, or ''."""
+    raw = tmp_path / "in" / "raw"
+    raw.mkdir(parents=True)
+
+    def call(data: bytes) -> str:
+        (raw / "set.zip.partial").write_bytes(data)
+        note = {"url": fuzz.URL, "validator": None, "size": len(data)}
+        (raw / "set.zip.partial.json").write_text(json.dumps(note))
+        about = fetching.Archive(
+            fuzz.URL,
+            "top/set",
+            {"train/*.png": 3, "list.txt": 1},
+            "CC0",
+            "",
+            None,
+            None,
+            "{target}",
+        )
+        try:
+            fetch("set", raw, archive=about)
+        except InputError as problem:
+            assert str(problem).isprintable()
+            assert list(tmp_path.rglob("*")) == [tmp_path / "in", raw]
+            return str(problem)
+        return ""
+
+    return call
+
+
+def over_another() -> bytes:
+    """Two members, all headers right, the first of which holds the second."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as packed:
+        for name, content in (FILES | {"top/set/a": b"a", "top/set/b": b"b" * 99}).items():
+            packed.writestr(name, content)
+    data = out.getvalue()
+    first = data.index(b"top/set/a") + 9
+    held = data[first : data.index(b"b" * 99) + 99]
+    size, crc = ("<I", len(held)), ("<I", zlib.crc32(held))
+    return edited(data, "top/set/a", local={14: crc, 18: size, 22: size},
+                  central={16: crc, 20: size, 24: size})  # fmt: skip
+
+
+def quine() -> bytes:
+    """The same member, listed twice under one name and again under another."""
+    data = bytearray(zipped(FILES | {"top/set/a": b"a", "top/set/b": b"b"}))
+    place = data.rindex(b"top/set/b") - 46
+    offset = struct.unpack_from("<I", data, data.rindex(b"top/set/a") - 46 + 42)[0]
+    struct.pack_into("<I", data, place + 42, offset)
+    return bytes(data)
+
+
+def end(data: bytes, offset: int, form: str, value: int) -> bytes:
+    """A zip with a field of its last record changed."""
+    data = bytearray(data)
+    struct.pack_into(form, data, data.rindex(b"PK\5\6") + offset, value)
+    return bytes(data)
+
+
+def listed(names: list[str], content: bytes = b"") -> bytes:
+    return zipped(FILES | {f"top/set/{name}": content for name in names})
+
+
+def large(**claims) -> bytes:
+    """A member whose sizes are in a zip64 field, and not true."""
+    info = member("top/set/x")
+    info.extra = struct.pack("<HHQQ", 1, 16, *claims.values())
+    minus = ("<I", 0xFFFFFFFF)
+    return edited(
+        zipped(FILES | {info: b"x" * 99}), "top/set/x", local={}, central={20: minus, 24: minus}
+    )
+
+
+ZIPS = {
+    "one member over another": (over_another(), "member 'top/set/a' lies over the next one"),
+    "one member under two names": (quine(), "lies over the next one"),
+    "another name in the local header": (
+        zipped(FILES | {"top/set/x": b""}).replace(b"top/set/x", b"../../../", 1),
+        "File name in directory 'top/set/x' and header",
+    ),
+    "a directory of 4 GB": (end(listed([]), 12, "<I", 2**32 - 1), "damaged or cut short"),
+    "a directory of 11 MB": (b"PK" + bytes(2 * 10**7) + end(listed([]), 12, "<I", 11 * 10**6),
+                             "its directory claims 11000000 bytes"),
+    "a million members": (b"PK" + end(listed([]), 10, "<H", 65535), None),
+    "10,001 members": (listed([str(number) for number in range(10_001)]), "is one more than the 10000 allowed"),
+    "zip64 sizes of 2^63": (large(file_size=2**63, compress_size=2**63), "more than the 4000000000 bytes allowed"),
+    "zip64 sizes of 10^9": (large(file_size=10, compress_size=10**9), "does not unpack to the 10 bytes it declares"),
+    "zip64 field cut off": (large(file_size=10, compress_size=9).replace(
+        struct.pack("<HH", 1, 16), struct.pack("<HH", 1, 3)), "damaged or cut short"),
+    "a device": (listed(["con"]), "keep for devices"),
+    "a device with ending": (listed(["train/AUX.png"]), "keep for devices"),
+    "a device as folder": (listed(["LpT1/x"]), "keep for devices"),
+    "no device": (listed(["console", "train/aux_1.png.txt", "auxiliary/com"]), None),
+    "deep folders": (listed(["a/" * 300 + "x"]), "has a path of more than 512 bytes"),
+    "255 bytes": (listed(["x" * 255]), None),
+    "256 bytes": (listed(["x" * 256]), "has a name of more than 255 bytes"),
+    "a comment of 64 KB": (listed([]) [:-2] + b"\xff\xff" + b"PK\5\6" * 16383 + b"xxx", "damaged|matches 0 files"),
+    "invalid UTF-8": (listed(["\u00e9"]).replace("\u00e9".encode(), b"\xff\xfe"), "damaged or cut short"),
+    "a zip of zips": (listed(["bomb.zip"], zipped({"z": bytes(10**6)})), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ZIPS)
+def test_zips_that_lie(unpack, name):
+    data, expected = ZIPS[name]
+    told = unpack(data)
+    assert bool(told) == bool(expected) and re.search(expected or "", told), told
+
+
+# ---- many of each
+
+
+@st.composite
+def spoiled(draw, files: list[bytes]) -> bytes:
+    """One of these files with some bytes changed, put in, taken out or repeated."""
+    data = bytearray(draw(st.sampled_from(files)))
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, max(len(data) - 1, 0)))
+        kind = draw(st.sampled_from(["set", "set", "set", "flip", "cut", "in", "out", "again"]))
+        more = draw(st.binary(min_size=1, max_size=8))
+        if kind == "set":
+            data[place : place + len(more)] = more
+        elif kind == "flip" and data:
+            data[place] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "cut":
+            del data[place:]
+        elif kind == "in":
+            data[place:place] = more
+        elif kind == "out":
+            del data[place : place + len(more) ** 2]
+        else:
+            data[place:place] = data[place : place + 40]
+    return bytes(data)
+
+
+def many(tmp_path, record_property, what, target, inputs, number, outcome):
+    """Feed a target with so many inputs, each in a folder of its own, in well under ten seconds."""
+    counts = Counter()
+
+    @settings(max_examples=number, deadline=timedelta(seconds=10), derandomize=True, database=None)
+    @given(inputs)
+    def run(data):
+        place = tmp_path / "one"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        counts[target(data, place)] += 1
+        assert [file.name for file in tmp_path.iterdir()] == ["one"]
+
+    run()
+    assert set(counts) == {"read", "refused"}
+    tell(record_property, what, counts.total(), outcome)
+
+
+def test_spoiled_label_images(tmp_path, record_property, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # larger ones only take longer
+    inputs = spoiled(fuzz.label_images()) | st.binary(max_size=200)
+    many(tmp_path, record_property, "label images, mutated", fuzz.labels, inputs, 1000,
+         "read or refused with a finding")  # fmt: skip
+
+
+def test_spoiled_zips(tmp_path, record_property):
+    inputs = spoiled(fuzz.zip_files()) | st.binary(max_size=200).map(lambda more: b"PK" + more)
+    many(tmp_path, record_property, "zip files, mutated", fuzz.zip, inputs, 500,
+         "unpacked whole, or refused with nothing written")  # fmt: skip
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["images", "labels", "ids", "colours", "rest", "folder", "road", "a", "(.+)_", "c", ".png", "#804080",
+                       "a.txt", 0.2, 0, 1, 255, [1, 2, 3], ["road", "sky"]]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["road", "val", "test", "train", "é"]), inner),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@st.composite
+def descriptions(draw) -> bytes:
+    about = {
+        "images": "images",
+        "labels": "labels",
+        "classes": ["road", "sky"],
+        "splits": {"val": 0.3, "test": 0.3},
+    }
+    for key in draw(st.lists(st.sampled_from([*folder.KEYS]), min_size=1, max_size=3)):
+        about[key] = draw(VALUES)
+    return json.dumps(about).encode()
+
+
+def test_descriptions_of_any_kind(tmp_path, record_property):
+    pieces = st.sampled_from(["&a", "*a", "!!int", "!!set", "? ", "- ", ": ", "<<: *a", "[", "}", "|", ">", "%", "---\n", "\t",
+                              '"\\x', "0o9", "0x", "1e999", ".nan", "~", "2020-99-99", "!!python/object:os.x"])  # fmt: skip
+
+    @st.composite
+    def texts(draw) -> bytes:
+        text = fuzz.GOOD
+        for _ in range(draw(st.integers(1, 4))):
+            place = draw(st.integers(0, len(text)))
+            text = text[:place] + draw(pieces | st.text(max_size=3)) + text[place:]
+        return text.encode("utf-8", "surrogatepass")
+
+    inputs = descriptions() | texts() | spoiled([fuzz.GOOD.encode()])
+    many(tmp_path, record_property, "dataset.yaml, mutated and composed", fuzz.description, inputs, 400,
+         "read or refused with one message")  # fmt: skip
