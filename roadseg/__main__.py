@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as problem:
-        print(f"roadseg: {problem}", file=sys.stderr)
+        # it may quote a name that a terminal would obey
+        lines = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+                 for line in str(problem).split("\n"))  # fmt: skip
+        print("roadseg:", "\n".join(lines), file=sys.stderr)
         return 2
     except OSError as problem:
         if problem.errno not in OF_THE_DISK:

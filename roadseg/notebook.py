@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 # jsonschema would build a grammar of internationalised addresses, which takes two seconds each time
@@ -191,11 +192,15 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
             cells.append(cell)
     hidden = {"parameters", "injected-parameters", "setup"}
     report.cells = [cell for cell in cells if not hidden & set(cell.metadata.get("tags", []))]
+    pictures = []
     for number, cell in enumerate(report.cells):
         cell.id = f"cell-{number}"
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = smaller(output.data["image/png"])
+        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        pictures += [data for data in shown if "image/png" in data]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        packed = pool.map(smaller, [data["image/png"] for data in pictures], chunksize=4)
+        for data, png in zip(pictures, packed, strict=True):
+            data["image/png"] = png
     exporter = HTMLExporter(
         template_file=str(Path(__file__).with_name("report.html.j2")), exclude_input_prompt=True,
         exclude_output_prompt=True, filters={"markdown2html": _markdown},
@@ -260,7 +265,8 @@ def smaller(png: str) -> str:
 
 def _packed(colours: np.ndarray) -> np.ndarray:
     """Return colours uint8 (..., 3) as one number each, below 2^24."""
-    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 def _headings(cells: list[NotebookNode]):

@@ -370,7 +370,16 @@ def _is_size(value: list) -> bool:
     return len(value) == 2 and all(type(side) is int and 32 <= side <= 8192 for side in value)
 
 
+def _is_inside(value: str) -> bool:
+    parts = value.split("/")
+    named = all(re.fullmatch(r"\w[\w.-]*", part, re.ASCII) for part in parts)
+    return named and value.endswith(".yaml")
+
+
 Text = Annotated[str, Field(description="text")]
+# The pipeline writes there, and its commands name it.
+Place = Annotated[str, _holds(_is_inside)]
+INSIDE = "the path of a .yaml file from the project's root, of letters, digits and ._-/"
 Natural = Annotated[int, Field(ge=1, description="a whole number >= 1")]
 Lines = Annotated[dict, Field(description=LINES)]
 SEEDS = "a list of different whole numbers >= 0"
@@ -431,9 +440,11 @@ class _Study(_Part):
 class _Settings(_Part):
     study: Text
     title: Text
-    root: Text
-    params: Text
-    plan: Text
+    root: Annotated[str, _holds(lambda v: re.fullmatch(r"\.|\.\.(/\.\.)*", v))] = Field(
+        description="the way from the study's folder to the project's root: . or ../.."
+    )
+    params: Place = Field(description=INSIDE)
+    plan: Place = Field(description=INSIDE)
     data: _Data = Field(description=LINES)
     seeds: Annotated[list, _holds(_are_seeds)] = Field(description=SEEDS)
     remarks: list[str] = Field(description="a list of texts, or []")

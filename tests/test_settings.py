@@ -14,6 +14,7 @@ from roadseg import __main__ as commands
 from roadseg import study
 from roadseg.recipe import InputError
 from roadseg.settings import is_text, read_yaml
+from roadseg.study import ROOT
 
 # One setting a line, so that each problem has a line of its own.
 LONG = """\
@@ -457,3 +458,14 @@ def test_any_value_in_any_place_ends_in_a_plan_or_a_message(tmp_path, record_pro
     assert hostile(tmp_path, changed(), 150) <= {"plan", "message"}
     tried = ["Hostile input", "params.yaml, any value in any place", 150, "a plan or one message"]
     record_property("tried", json.dumps(tried))
+
+
+@pytest.mark.parametrize("key", ["params", "plan"])
+@pytest.mark.parametrize(
+    "path", ["../../x.yaml", "/tmp/x.yaml", "a/../../x.yaml", "x.yaml; rm x", "-x.yaml", "$(x).yaml", "README.md"]
+)  # fmt: skip
+def test_what_is_written_stays_inside(tmp_path, key, path):
+    text = re.sub(rf"(?m)^{key}:.*", f'{key}: "{path}"', (ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"{key}: .* is not allowed; give the path of a .yaml file"):
+        study.load(tmp_path / "params.yaml")
