@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab bench clean
+.PHONY: help setup report test test-slow lab bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY)  ## make the environment in .venv
 
@@ -37,6 +37,9 @@ endif
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## try faults, stops and hostile input at length, into docs/reliability.md (20 minutes)
+	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/reliability.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/report.ipynb

@@ -1,4 +1,4 @@
-"""docs/performance.md: prose, and sections that benchmarks write."""
+"""Pages of prose, with sections that benchmarks write: docs/performance.md and others."""
 
 import datetime
 from pathlib import Path
@@ -20,17 +20,18 @@ def conditions() -> str:
     )
 
 
-def section(name: str, text: str) -> None:
-    """Put text between the page's marks of this name, and print it."""
-    page = PAGE.read_text()
+def section(name: str, text: str, file: Path | None = None) -> None:
+    """Put text between a page's marks of this name, and print it."""
+    file = file or PAGE
+    page = file.read_text()
     begin, end = f"<!-- {name}: written by a benchmark -->\n", f"<!-- {name}: end -->"
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{PAGE}: has no section {name!r}; it needs the lines\n{begin}{end}")
-    partial = PAGE.with_suffix(".partial")
+        raise SystemExit(f"{file}: has no section {name!r}; it needs the lines\n{begin}{end}")
+    partial = file.with_suffix(".partial")
     partial.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}")
-    partial.replace(PAGE)
+    partial.replace(file)
     print(f"\n{text.strip()}\n")
 
 

@@ -3,17 +3,20 @@
 `test_hostile.py` does so briefly. For long, by hand, with coverage as the guide:
 
     python -m pip install atheris
+    PYTHONPATH=. python tests/fuzz.py --seconds 200           # all of them, into docs/reliability.md
     PYTHONPATH=. python tests/fuzz.py labels --seconds 200    # or zip, description, settings
 
-It ends with the number of inputs tried; one that crashed is left as `crash-...` in this folder.
+It tells the number of inputs tried; one that crashed is left as `crash-...` in this folder.
 """
 
 import argparse
 import io
 import json
 import os
+import re
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -209,9 +212,11 @@ TARGETS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("target", choices=[*TARGETS, "all"], nargs="?", default="all")
     parser.add_argument("--seconds", type=int, default=200)
     asked = parser.parse_args()
+    if asked.target == "all":
+        return write(asked.seconds)
     target, seeds = TARGETS[asked.target]
     Image.MAX_IMAGE_PIXELS = 10**6  # large ones only take longer
     counts: Counter = Counter()
@@ -231,13 +236,34 @@ def main() -> None:
         finally:
             sys.stdout = sys.__stdout__
         if time.monotonic() > end:
-            print(f"{asked.target}: {counts.total()} inputs: {dict(counts)}", flush=True)
+            print(f"{counts.total()} inputs: {json.dumps(counts)}", flush=True)
             shutil.rmtree(place)
             os._exit(0)
 
     end = time.monotonic() + asked.seconds
     atheris.Setup([sys.argv[0], str(corpus), "-timeout=20", "-rss_limit_mb=4000"], one)
     atheris.Fuzz()
+
+
+def write(seconds: int) -> None:
+    """Do all, one after the other, each in a process of its own, and write the page's section."""
+    sys.path.insert(0, str(study.ROOT / "benchmarks"))
+    import page
+
+    rows = []
+    for name, (target, _) in TARGETS.items():
+        command = [sys.executable, __file__, name, "--seconds", str(seconds)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        told = re.search(r"(\d+) inputs: (.*)", done.stdout)
+        counts = json.loads(told[2]) if told else {}
+        rows.append({
+            "reader": target.__doc__.rstrip("."),
+            "inputs": f"{int(told[1]):,}" if told else "ended early",
+            "read": f"{counts.get('read', 0):,}", "refused": f"{counts.get('refused', 0):,}",
+            "crashes": "0" if told else "1",
+        })  # fmt: skip
+    text = f"{page.conditions()} atheris, {seconds} s each.\n\n{page.table(rows)}"
+    page.section("fuzz", text, study.ROOT / "docs/reliability.md")
 
 
 if __name__ == "__main__":

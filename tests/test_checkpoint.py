@@ -105,6 +105,16 @@ def test_stopped_after_each_step_it_comes_to_the_same_weights(
     ))  # fmt: skip
 
 
+def test_what_a_process_did_before_does_not_matter(scenes, record_property):
+    recipe = Recipe.of(RECIPES["all of it"])
+    one, _ = trained(recipe, scenes, None, after=3)
+    trained(Recipe.of(PLAIN | {"seed": 5}), scenes, None)
+    other, _ = trained(recipe, scenes, None, after=4)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    record_property("tried", json.dumps(
+        ["Same again", "a training repeated in one process, after others", 1, "equal weights"]))  # fmt: skip
+
+
 def test_streamed_batches_go_on_where_they_were(scenes, tmp_path, always, monkeypatch):
     monkeypatch.setattr("roadseg.feed.RESIDENT_BYTES", 0)
     recipe = Recipe.of(PLAIN)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import threading
 
@@ -52,7 +53,7 @@ def test_batches_from_disk_are_those_from_memory(scenes, monkeypatch):
         assert all(map(torch.equal, one, other))
 
 
-def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch):
+def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, record_property):
     recipe = Recipe(network="baseline:0.05", steps=7, batch_size=4, flip=0.5, class_balance=0.99)
 
     def weights():
@@ -65,6 +66,8 @@ def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch):
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
     for name, value in weights().items():
         assert torch.equal(value, resident[name]), name
+    record_property("tried", json.dumps(
+        ["Same again", "batches from memory, and from disk", 1, "equal weights"]))  # fmt: skip
 
 
 def test_it_is_the_size_that_decides(scenes, monkeypatch):

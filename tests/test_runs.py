@@ -317,7 +317,7 @@ def several(prepared, target, steps=3, lr=0.001, before=""):
     )  # fmt: skip
 
 
-def test_seeds_at_the_same_time_give_what_each_alone_gives(prepared, root):
+def test_seeds_at_the_same_time_give_what_each_alone_gives(prepared, root, record_property):
     """In processes of one thread each, side by side, the counts are those of a run by itself."""
     result = several(prepared, root / "build/own/runs/side")
     assert result.returncode == 0, result.stderr
@@ -333,6 +333,8 @@ def test_seeds_at_the_same_time_give_what_each_alone_gives(prepared, root):
             beside = runs.Record.read(root / f"build/own/runs/side/s{seed}")
             np.testing.assert_array_equal(alone.counts["test"], beside.counts["test"])
             assert alone.recipe == beside.recipe
+        record_property("tried", json.dumps(
+            ["Same again", "a run by itself, and beside two others in processes", 2, "equal counts"]))  # fmt: skip
     finally:
         torch.set_num_threads(threads)
 

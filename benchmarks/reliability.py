@@ -1,0 +1,106 @@
+"""Runs the tests that try faults, stops and hostile input, also the slow ones; writes the page.
+
+The tests tell what they tried by pytest's `record_property("tried", ...)`: area, what, how often,
+outcome. A test that fails is in the table as well.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from xml.etree import ElementTree
+
+import page
+import torch
+
+from roadseg.data import Scenes
+from roadseg.metrics import Confusion
+from roadseg.study import ROOT, load
+from roadseg.train import evaluate, train
+
+PAGE = ROOT / "docs/reliability.md"
+REPEATS = 5
+STEPS = 300
+
+
+def tried(file: Path) -> list[dict]:
+    """Return a row for each thing that was tried; equal ones are one row, their numbers added.
+
+    Parameters
+    ----------
+    file : pytest's report in JUnit's format
+    """
+    rows: dict[tuple[str, str, str], int] = {}
+    for case in ElementTree.parse(file).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None:
+            rows["FAILED", f"`{name}`", "did not come out as it should"] = 1
+        elif case.find("skipped") is not None:
+            rows["not tried", f"`{name}`", case.find("skipped").get("message")] = 0
+        for found in case.iter("property"):
+            if found.get("name") == "tried":
+                area, what, times, outcome = json.loads(found.get("value"))
+                key = area, what, outcome
+                rows[key] = rows.get(key, 0) + times
+    return [
+        {"area": area, "tried": what, "times": f"{times:,}", "outcome": outcome}
+        for (area, what, outcome), times in sorted(rows.items())
+    ]
+
+
+def spread() -> str:
+    """Return how far equal trainings differ on a GPU, and what it costs that they do not."""
+    if not torch.cuda.is_available():
+        return "Not measured: no GPU was at hand."
+    plan, device = load(), torch.device("cuda")
+    recipe = dataclasses.replace(plan.arms["fcn-8s"], steps=STEPS)
+    scenes, val = (Scenes.load(plan.prepared, split) for split in ("train", "val"))
+    rows, without = [], set()
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        scores, seconds, weights = [], [], []
+        for _ in range(REPEATS):
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                started = time.perf_counter()
+                network, *_ = train(recipe, scenes, val, device=device, say=lambda _: None)
+                seconds.append(time.perf_counter() - started)
+            messages = [str(each.message) for each in told]
+            without |= {text.split()[0] for text in messages if "deterministic" in text}
+            scores.append(100 * Confusion(evaluate(network, val, device, recipe).sum(0)).miou)
+            weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+        torch.use_deterministic_algorithms(False)
+        equal = sum(bool(torch.equal(w, weights[0])) for w in weights)
+        rows.append(
+            {
+                "deterministic algorithms": "yes" if deterministic else "no",
+                "repeats": str(REPEATS),
+                "of equal weights": str(equal),
+                "val mIoU, %": f"{min(scores):.2f} to {max(scores):.2f}",
+                "median seconds": f"{sorted(seconds)[REPEATS // 2]:.1f}",
+            }
+        )
+    left = f" Without a deterministic form: {', '.join(sorted(without))}." if without else ""
+    what = f"{recipe.architecture}, {STEPS} steps, the embedded study's scenes."
+    return f"{what}{left}\n\n{page.table(rows)}"
+
+
+def main() -> int:
+    """Run the tests and write the page; return pytest's exit status."""
+    files = sorted(f for f in (ROOT / "tests").glob("test_*.py") if '"tried"' in f.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "tried.xml"
+        options = ["-m", "slow or not slow", f"--junitxml={report}"]
+        done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT)
+        rows = tried(report)
+    page.section("tried", f"{page.conditions()}\n\n{page.table(rows)}", PAGE)
+    page.section("gpu", f"{page.conditions()} {spread()}", PAGE)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
