@@ -12,25 +12,56 @@ from roadseg.study import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import page  # noqa: E402
+import reliability  # noqa: E402
 import speed  # noqa: E402
 import turns  # noqa: E402
 
 MARK = re.compile(r"<!-- (\w+): written by a benchmark -->\n(.*?)<!-- \1: end -->", re.DOTALL)
-TEXT = page.PAGE.read_text()
+PAGES = {
+    "performance": {"training", "testing", "start", "means", "scale", "runs", "accuracy"},
+    "reliability": {"tried", "fuzz", "gpu"},
+}
 
 
-def test_every_section_is_written_by_a_benchmark_and_filled():
-    code = "".join(file.read_text() for file in (ROOT / "benchmarks").glob("*.py"))
-    sections = dict(MARK.findall(TEXT))
-    assert {"training", "testing", "start", "means", "scale", "runs", "accuracy"} == set(sections)
-    for name, content in sections.items():
-        assert re.search(rf'section\(\s*"{name}"', code), name
-        assert "torch" in content and "|" in content, f"{name}: run make bench"
+def text_of(name: str) -> str:
+    return (ROOT / f"docs/{name}.md").read_text()
 
 
-def test_no_figure_stands_outside_the_sections():
-    prose = re.sub(r"`[^`]*`|\b(fp32|bf16)\b", "", MARK.sub("", TEXT))
+@pytest.mark.parametrize("name", PAGES)
+def test_every_section_is_written_by_a_benchmark_and_filled(name):
+    files = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "tests/fuzz.py"]
+    code = "".join(file.read_text() for file in files)
+    sections = dict(MARK.findall(text_of(name)))
+    assert set(sections) == PAGES[name]
+    for section, content in sections.items():
+        assert re.search(rf'section\(\s*"{section}"', code), section
+        assert "torch" in content, f"{section}: run its benchmark"
+        assert "|" in content or "Not measured" in content, section
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_figure_stands_outside_the_sections(name):
+    prose = re.sub(r"`[^`]*`|\b(fp32|bf16)\b", "", MARK.sub("", text_of(name)))
     assert not re.search(r"\d", prose), re.findall(r".*\d.*", prose)
+
+
+def test_nothing_failed_when_the_page_was_written():
+    assert "FAILED" not in text_of("reliability")
+
+
+def test_what_tests_tell_becomes_rows(tmp_path):
+    told = '<property name="tried" value="[&quot;A&quot;, &quot;what&quot;, {}, &quot;fine&quot;]" />'
+    (tmp_path / "tried.xml").write_text(f"""<testsuites><testsuite>
+        <testcase classname="t" name="one"><properties>{told.format(3)}</properties></testcase>
+        <testcase classname="t" name="two"><properties>{told.format(1200)}</properties></testcase>
+        <testcase classname="t" name="bad"><failure message="no" /></testcase>
+        <testcase classname="t" name="left"><skipped message="no disk" /></testcase>
+        <testcase classname="t" name="silent" /></testsuite></testsuites>""")
+    assert reliability.tried(tmp_path / "tried.xml") == [
+        {"area": "A", "tried": "what", "times": "1,203", "outcome": "fine"},
+        {"area": "FAILED", "tried": "`t.bad`", "times": "1", "outcome": "did not come out as it should"},
+        {"area": "not tried", "tried": "`t.left`", "times": "0", "outcome": "no disk"},
+    ]  # fmt: skip
 
 
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path, monkeypatch):
