@@ -93,7 +93,7 @@ def _stop_pipeline() -> None:
     """End the `dvc repro` that called this, which ignores Ctrl-C and would begin the next stage."""
     if "DVC_STAGE" in os.environ:
         for parent in psutil.Process().parents():
-            if any(Path(part).name == "dvc" for part in parent.cmdline()[:3]):
+            if any(Path(part).name == "dvc" for part in parent.cmdline()[:5]):
                 parent.terminate()
                 return
 
