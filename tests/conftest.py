@@ -89,13 +89,18 @@ EMBEDDED_SMOKE = {
 }  # fmt: skip
 
 
+def surroundings(**variables: str) -> dict[str, str]:
+    """Return environment variables under which a clone's own code runs, and not this checkout's."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("ROADSEG_CAMVID", "PYTHONPATH")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**kept, "PATH": path, **variables}
+
+
 def call(clone: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """Run `python -m ...` in the clone."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment.pop("ROADSEG_CAMVID", None)
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=clone, capture_output=True, text=True,
-        env={**environment, **variables},
+        env=surroundings(**variables),
     )  # fmt: skip
 
 

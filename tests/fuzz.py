@@ -34,6 +34,8 @@ if __name__ == "__main__":  # first, since only what is imported here is watched
         import PIL.Image  # noqa: F401
         import ruamel.yaml  # noqa: F401
 
+        import roadseg.check
+        import roadseg.fetch
         import roadseg.sources  # noqa: F401
 
 import numpy as np

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import call
+from conftest import call, surroundings
 
 pytestmark = pytest.mark.slow
 STUDIES = """\
@@ -89,10 +89,9 @@ def ours(study):
 
 
 def started(study, *command):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.Popen(
         [sys.executable, "-u", "-m", *command], cwd=study, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True, env=surroundings(),
     )  # fmt: skip
 
 
