@@ -21,12 +21,11 @@ from speed import DEVICE, Fixed, drawn, repeated
 from torchvision.transforms import v2
 from turns import spread, timed
 
-from roadseg import train
+from roadseg import runs, train
 from roadseg.augment import augment, hue_rotations
 from roadseg.data import CITYSCAPES, Scenes
 from roadseg.prepare import prepare
 from roadseg.recipe import Recipe
-from roadseg.runs import run_all
 from roadseg.sources import find_source
 from roadseg.study import ROOT
 
@@ -177,8 +176,9 @@ def three_seeds(way: str, name: str, steps: str, folder: str) -> None:
     groups = [seeds] if way == "together" else [[seed] for seed in seeds]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
+        runs.ROOT = Path(out)  # what it keeps goes with it
         for group in groups:
-            run_all(group, Path(folder) / "data", Path(out) / "runs/arm", say=lambda _: None)
+            runs.run_all(group, Path(folder) / "data", Path(out) / "runs/arm", say=lambda _: None)
     print(time.perf_counter() - started)
 
 

@@ -106,7 +106,8 @@ def main() -> None:
         (ROOT / file).write_text(json.dumps(settings))
 
     def told(*arguments: str) -> dict[str, float]:
-        shutil.rmtree(ROOT / FOLDER / "runs", ignore_errors=True)  # or weights would be taken
+        for kept in (ROOT / FOLDER / "runs", ROOT / "work" / FOLDER.name):
+            shutil.rmtree(kept, ignore_errors=True)  # or weights would be taken
         done = subprocess.run(
             [sys.executable, __file__, *arguments], cwd=ROOT, check=True, capture_output=True,
             text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},

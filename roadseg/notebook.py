@@ -216,8 +216,11 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
         raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    partial.write_text(page)
-    partial.replace(target)
+    try:
+        partial.write_text(page)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _markdown(source: str) -> str:

@@ -217,15 +217,29 @@ def collect(plan: Plan) -> Results:
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write the tables as CSV, and the headline of each arm as `metrics.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        getattr(results, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    """Write the tables as CSV, and the headline of each arm as `metrics.json`.
+
+    They take their names when all are written, so that a full disk leaves the old ones.
+    """
+    texts = {
+        f"{name}.csv": getattr(results, name).to_csv(index=False, float_format="%.6g")
+        for name in TABLES
+    }
     headline = {
         row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
         for row in results.arms.itertuples()
     }
-    (folder / "metrics.json").write_text(json.dumps(headline, indent=1) + "\n")
+    texts["metrics.json"] = json.dumps(headline, indent=1) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = {folder / f"{name}.partial": text for name, text in texts.items()}
+    try:
+        for file, text in partial.items():
+            file.write_text(text)
+        for file in partial:
+            file.replace(file.with_suffix(""))
+    finally:
+        for file in partial:
+            file.unlink(missing_ok=True)
 
 
 def reference() -> pd.DataFrame:

@@ -85,10 +85,10 @@ networks:
   baseline: {network: "baseline:0.25", idea: plain}
   fcn-8s: {network: "fcn8s:resnet18"}
 studies:
-  fcn: {question: Which?, networks: [baseline, fcn-8s]}
-  ladder: {question: What?, start: fcn-8s, ladder: [flip, dice]}
-  needed: {question: What?, start: fcn-8s, leave_one_out: [flip, dice]}
-  noise: {question: How much?, start: fcn-8s, noise: [0, 1, 2]}
+  fcn: {question: "Which?", networks: [baseline, fcn-8s]}
+  ladder: {question: "What?", start: fcn-8s, ladder: [flip, dice]}
+  needed: {question: "What?", start: fcn-8s, leave_one_out: [flip, dice]}
+  noise: {question: "How much?", start: fcn-8s, noise: [0, 1, 2]}
 """
 
 

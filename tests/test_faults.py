@@ -152,8 +152,8 @@ def test_killed_at_random_dvc_repro_comes_to_the_same_weights(fresh, whole, reco
             until(process, r"seed \d  epoch ")
         time.sleep(chance.uniform(0, 8))
         landed += process.poll() is None
-        for each in [*psutil.Process(process.pid).children(recursive=True), process] if landed else []:
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        for each in ours(fresh):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
         ended(process)
     status, out = ended(started(fresh, *TRAIN), 600)
