@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from roadseg.recipe import DEFAULTS, InputError, Recipe, nearest
-from roadseg.settings import Problems, read_yaml
+from roadseg.settings import Problems, escaped, read_yaml
 from roadseg.study import ROOT, Plan, load, network_alone
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -69,9 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as problem:
         # it may quote a name that a terminal would obey
-        lines = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-                 for line in str(problem).split("\n"))  # fmt: skip
-        print("roadseg:", "\n".join(lines), file=sys.stderr)
+        print("roadseg:", "\n".join(map(escaped, str(problem).split("\n"))), file=sys.stderr)
         return 2
     except OSError as problem:
         if problem.errno not in OF_THE_DISK:

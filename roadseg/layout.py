@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from roadseg.data import UNLABELLED
 from roadseg.recipe import InputError
+from roadseg.settings import escaped
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
@@ -82,7 +83,7 @@ def printable(text: str) -> str:
     """
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return escaped(text)
 
 
 @dataclass(frozen=True)

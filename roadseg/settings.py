@@ -36,6 +36,11 @@ DATE = re.compile(r"\d{4}-\d\d?-\d\d?([Tt \t].*)?")
 SWITCHES = ("on", "off", "yes", "no", "y", "n")
 
 
+def escaped(text: str) -> str:
+    """Return text as one line that a terminal shows and does not obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class _Unread:
     """Stands for a value whose problem is listed already, so that nobody judges it again."""
 
@@ -70,7 +75,7 @@ class Problems:
         """
         where = at or (*path, text.partition(":")[0])
         text = ": ".join([*(str(part) for part in path if type(part) is not int), text])
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        text = escaped(text)
         if len(text) > LONGEST:
             text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
         self._found.setdefault((self.line(where), text), where)
