@@ -34,9 +34,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from roadseg import synthetic
+from roadseg import metrics, synthetic
 from roadseg.checkpoint import Checkpoints
-from roadseg.data import CITYSCAPES, Scenes, check_unchanged, stamp
+from roadseg.data import CITYSCAPES, UNLABELLED, Scenes, check_unchanged, stamp
 from roadseg.models import WHOLE, Segmenter, check_hub, check_name, load_encoder, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.train import (
@@ -67,13 +67,16 @@ class Record:
     recipe : the settings
     about : digest, data digest, device, versions, precision, seconds, memory
     curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
-    counts : 'val' and 'test', int64 (N, K, K) per image
+    counts : 'val' and 'test', int64 (N, K, K) per image; 'test_boundary', int64 (N, 3, K), see
+        `metrics.boundary_sums`
+    reliability : of test, float64 (3, BINS), see `metrics.reliability`
     """
 
     recipe: Recipe
     about: dict
     curve: pd.DataFrame
     counts: dict[str, np.ndarray]
+    reliability: np.ndarray
 
     @classmethod
     def read(cls, folder: Path) -> "Record":
@@ -84,7 +87,8 @@ class Record:
         with np.load(folder / "counts.npz") as counts:
             counts = {split: counts[split].astype(np.int64) for split in counts.files}
         curve = pd.read_csv(folder / "curve.csv")
-        return cls(Recipe.of(record["recipe"]), record["about"], curve, counts)
+        reliability = np.loadtxt(folder / "reliability.csv", delimiter=",", skiprows=1).T
+        return cls(Recipe.of(record["recipe"]), record["about"], curve, counts, reliability)
 
 
 @dataclass(frozen=True)
@@ -451,8 +455,8 @@ def run(
     ----------
     recipe : the run's settings
     prepared : folder of the prepared scenes
-    folder : receives record.json, curve.csv, counts.npz, predictions.npz (test, uint8 (N, H, W))
-        and weights.pt; it appears when all of them are written, an old one is replaced then.
+    folder : receives record.json, curve.csv, counts.npz, reliability.csv, predictions.npz (test,
+        uint8 (N, H, W)) and weights.pt; it appears when all of them are written, an old one is replaced then.
         Finished runs beside its parent may give their weights, see `trained`
     lr : the learning rate that a search chose, else the recipe's own
 
@@ -470,6 +474,15 @@ def run(
     found = trained(recipe.at_lr(lr), splits, device, runs=folder.parent.parent, say=say)
     network = found.network
     own = {"digest": recipe.digest, "lr_used": lr}
+    sums, boundary = np.zeros((3, metrics.BINS)), []
+
+    def kept(keep, best: Tensor, confidence: Tensor, labels: Tensor) -> None:
+        keep(best.to(torch.uint8).cpu().numpy())
+        labelled = labels != UNLABELLED
+        right = (best == labels)[labelled].cpu().numpy()
+        sums[:] += metrics.reliability(confidence[labelled].cpu().numpy(), right)
+        boundary.append(metrics.boundary_sums(best, labels, len(splits["test"].classes)).cpu())
+
     with _written(folder) as work:
         _keep(dataclasses.replace(found, about=found.about | own), recipe, work)
         with (
@@ -478,11 +491,14 @@ def run(
         ):
             scored = {
                 "val": evaluate(network, splits["val"], device, recipe),
-                "test": evaluate(network, splits["test"], device, recipe, keep),
+                "test": evaluate(network, splits["test"], device, recipe, partial(kept, keep)),
+                "test_boundary": torch.cat(boundary).numpy(),
             }
         np.savez_compressed(
             work / "counts.npz", **{split: c.astype(np.int32) for split, c in scored.items()}
         )
+        header = "pixels,right,confidence"
+        np.savetxt(work / "reliability.csv", sums.T, "%.9g", ",", header=header, comments="")
         check_unchanged(files, *splits.values())
     return Record.read(folder)
 

@@ -292,13 +292,14 @@ def evaluate(
     scenes: Scenes,
     device: torch.device,
     recipe: Recipe,
-    keep: Callable[[np.ndarray], object] | None = None,
+    keep: Callable[[Tensor, Tensor, Tensor], object] | None = None,
 ) -> np.ndarray:
     """Predict every scene at full size, and count.
 
     Parameters
     ----------
-    keep : receives the predictions, uint8 (n, H, W), of some scenes after the other
+    keep : receives predictions int64, their probability float32 and labels uint8, all (n, H, W) on
+        the device, of some scenes after the other
 
     Returns
     -------
@@ -313,15 +314,17 @@ def evaluate(
         y = torch.from_numpy(read(scenes.labels, some)).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if recipe.test_scales == (1.0,) and not recipe.test_flip:
-                best = network(x).argmax(1)
+            if once := recipe.test_scales == (1.0,) and not recipe.test_flip:
+                scores = network(x)
             else:
-                best = averaged_probabilities(
+                scores = averaged_probabilities(
                     network, x, recipe.test_scales, flip=recipe.test_flip
-                ).argmax(1)
+                )
+        best = scores.argmax(1)
         counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
         if keep:
-            keep(best.to(torch.uint8).cpu().numpy())
+            probabilities = scores.float().softmax(1) if once else scores
+            keep(best, probabilities.amax(1), y)
     return np.concatenate(counts)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from segmentation_models_pytorch.encoders import get_encoder
 
-from roadseg import runs, train, weights
+from roadseg import metrics, runs, train, weights
 from roadseg.data import Scenes
 from roadseg.models import build
 from roadseg.recipe import InputError, Recipe
@@ -56,11 +56,18 @@ def test_the_record_reads_back(prepared, root):
     assert len(lines) == 1 + len(record.curve)
     network = build(TINY.network, 19)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    kept = []
-    counts = train.evaluate(network, Scenes.load(prepared, "test"), CPU, TINY, kept.append)
+    kept, scenes = [], Scenes.load(prepared, "test")
+    counts = train.evaluate(network, scenes, CPU, TINY, lambda *some: kept.append(some))
+    best, confidence, labels = (torch.cat(each) for each in zip(*kept, strict=True))
     with np.load(folder / "predictions.npz") as stored:
-        np.testing.assert_array_equal(stored["test"], np.concatenate(kept))
+        np.testing.assert_array_equal(stored["test"], best)
     np.testing.assert_array_equal(counts, record.counts["test"])
+    expected = metrics.boundary_sums(best, labels, 19)
+    np.testing.assert_array_equal(record.counts["test_boundary"], expected)
+    pixels, right, sums = record.reliability
+    assert pixels.sum() == counts.sum()
+    assert right.sum() == np.trace(counts.sum(0))
+    assert sums.sum() == pytest.approx(float(confidence[labels != 255].double().sum()), rel=1e-6)
     assert [p.name for p in folder.parent.iterdir()] == ["s0"]
     json.loads((folder / "record.json").read_text())
 

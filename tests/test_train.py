@@ -21,8 +21,8 @@ def quiet(_):
 def evaluated(network, scenes, recipe):
     """The counts, and the predictions of all scenes in one array."""
     kept = []
-    counts = train.evaluate(network, scenes, CPU, recipe, kept.append)
-    return counts, np.concatenate(kept)
+    counts = train.evaluate(network, scenes, CPU, recipe, lambda best, *_: kept.append(best))
+    return counts, torch.cat(kept).numpy()
 
 
 def test_pixels_are_counted_part_by_part(scenes):
