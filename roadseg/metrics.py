@@ -148,9 +148,9 @@ def boundary_sums(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
 
     Source
     ------
-    Cheng et al. 2021, eq. 2, with its width. There the image's border is a contour too, and what is not
-    labelled does not occur; here neither makes one.
-    """  # fmt: skip
+    Cheng et al. 2021, eq. 2, with its width. There the image's border is a contour too, and what is
+    not labelled does not occur; here neither makes one.
+    """
     labelled = labels != UNLABELLED
     zones = []
     for classed in (labels, predictions):

@@ -67,8 +67,8 @@ class Record:
     recipe : the settings
     about : digest, data digest, device, versions, precision, seconds, memory
     curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
-    counts : 'val' and 'test', int64 (N, K, K) per image; 'test_boundary', int64 (N, 3, K), see
-        `metrics.boundary_sums`
+    counts : 'val' and 'test', int64 (N, K, K) per image
+    boundary : of test, int64 (N, 3, K) per image, see `metrics.boundary_sums`
     reliability : of test, float64 (3, BINS), see `metrics.reliability`
     """
 
@@ -76,6 +76,7 @@ class Record:
     about: dict
     curve: pd.DataFrame
     counts: dict[str, np.ndarray]
+    boundary: np.ndarray
     reliability: np.ndarray
 
     @classmethod
@@ -86,9 +87,11 @@ class Record:
         record = json.loads((folder / "record.json").read_text())
         with np.load(folder / "counts.npz") as counts:
             counts = {split: counts[split].astype(np.int64) for split in counts.files}
+        boundary = counts.pop("boundary")
         curve = pd.read_csv(folder / "curve.csv")
         reliability = np.loadtxt(folder / "reliability.csv", delimiter=",", skiprows=1).T
-        return cls(Recipe.of(record["recipe"]), record["about"], curve, counts, reliability)
+        recipe = Recipe.of(record["recipe"])
+        return cls(recipe, record["about"], curve, counts, boundary, reliability)
 
 
 @dataclass(frozen=True)
@@ -456,8 +459,8 @@ def run(
     recipe : the run's settings
     prepared : folder of the prepared scenes
     folder : receives record.json, curve.csv, counts.npz, reliability.csv, predictions.npz (test,
-        uint8 (N, H, W)) and weights.pt; it appears when all of them are written, an old one is replaced then.
-        Finished runs beside its parent may give their weights, see `trained`
+        uint8 (N, H, W)) and weights.pt; it appears when all of them are written, an old one is
+        replaced then. Finished runs beside its parent may give their weights, see `trained`
     lr : the learning rate that a search chose, else the recipe's own
 
     Raises
@@ -492,7 +495,7 @@ def run(
             scored = {
                 "val": evaluate(network, splits["val"], device, recipe),
                 "test": evaluate(network, splits["test"], device, recipe, partial(kept, keep)),
-                "test_boundary": torch.cat(boundary).numpy(),
+                "boundary": torch.cat(boundary).numpy(),
             }
         np.savez_compressed(
             work / "counts.npz", **{split: c.astype(np.int32) for split, c in scored.items()}

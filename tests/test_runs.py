@@ -63,7 +63,7 @@ def test_the_record_reads_back(prepared, root):
         np.testing.assert_array_equal(stored["test"], best)
     np.testing.assert_array_equal(counts, record.counts["test"])
     expected = metrics.boundary_sums(best, labels, 19)
-    np.testing.assert_array_equal(record.counts["test_boundary"], expected)
+    np.testing.assert_array_equal(record.boundary, expected)
     pixels, right, sums = record.reliability
     assert pixels.sum() == counts.sum()
     assert right.sum() == np.trace(counts.sum(0))
