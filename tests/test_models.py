@@ -254,3 +254,23 @@ def test_published_weights_are_known_by_name(network, weights, message):
     with pytest.raises(InputError) as caught:
         check_hub(weights, network)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_do_not_depend_on_what_memory_held(name):
+    """Where bf16 is native: kernels that read what nobody wrote give other gradients each time."""
+    torch.manual_seed(0)
+    network = build(name, 5).to(memory_format=torch.channels_last).eval()  # no dropout
+    images = torch.randint(0, 256, (2, 3, 192, 256), dtype=torch.uint8)
+    found = []
+    for poison in (0.0, float("nan"), 1e30):
+        for size in (1 << n for n in range(8, 23)):
+            torch.full((size,), poison)
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+        logits.float().square().mean().backward()
+        found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for other in found[1:]:
+        for first, again in zip(found[0], other, strict=True):
+            torch.testing.assert_close(again, first, rtol=0.02, atol=1e-4 * float(first.abs().max()))
