@@ -27,7 +27,10 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve()
-COPIED = ("roadseg", "notebooks", "data/reference.csv", "data/reference_ladder.csv")
+COPIED = (
+    "roadseg", "notebooks", "data/reference.csv", "data/reference_classes.csv",
+    "data/reference_ladder.csv",
+)  # fmt: skip
 NETWORKS = {
     "baseline": "baseline:0.25", "fcn-32s": "fcn32s:tu-test_resnet",
     "fcn-8s": "fcn8s:tu-test_resnet", "pspnet-light": "smp:pspnet:tu-test_resnet",
@@ -84,6 +87,7 @@ def write_records(plan) -> None:
     """Write a record for each run of a plan, with counts drawn around a score for each arm."""
     import torch
 
+    from roadseg import metrics
     from roadseg.data import UNLABELLED, Scenes
     from roadseg.train import make_network
 
@@ -113,7 +117,13 @@ def write_records(plan) -> None:
             }
             folder = plan.folder(arm, seed)
             folder.mkdir(parents=True)
-            np.savez_compressed(folder / "counts.npz", **counts)
+            boundary = metrics.class_sums(counts["test"]) // 4
+            np.savez_compressed(folder / "counts.npz", **counts, boundary=boundary.astype(np.int32))
+            sure = rng.multinomial(counts["test"].sum(), np.full(metrics.BINS, 1 / metrics.BINS))
+            levels = (np.arange(metrics.BINS) + 0.5) / metrics.BINS
+            table = np.stack([sure, sure * levels, sure * levels], 1)
+            header = "pixels,right,confidence"
+            np.savetxt(folder / "reliability.csv", table, "%.9g", ",", header=header, comments="")
             (folder / "predictions.npz").write_bytes(predictions.getvalue())
             own = recipe.changed({"seed": seed})
             about = _about(own, scenes["test"], rng)
@@ -204,7 +214,7 @@ def measure(profiled: str, file: str) -> dict:
         apart(module, name, "per network")
     with clock("tables"):
         found = results.collect(plan)
-        results.write(found, plan.results)
+        results.write(found, results.compact_counts(plan), plan.results)
     for taken in (seconds, busy):
         taken["tables"] -= taken["per network"]
     commands.strip(plan)

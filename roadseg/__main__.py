@@ -215,9 +215,9 @@ def train(study: Plan, arm: str) -> None:
 
 def results(study: Plan) -> None:
     """Collect the records of all runs into the tables under results/."""
-    from roadseg.results import collect, write
+    from roadseg.results import collect, compact_counts, write
 
-    write(collect(study), study.results)
+    write(collect(study), compact_counts(study), study.results)
     # All arms are done, and DVC has them: what was kept for the case of a stop is not needed.
     shutil.rmtree(ROOT / "work" / study.name, ignore_errors=True)
 

@@ -339,6 +339,34 @@ def effective_field(network: nn.Module, images: Tensor, *, device: torch.device)
     return field / field.sum() if field.any() else field
 
 
+@torch.inference_mode()
+def pooled_maps(network: nn.Module, image: Tensor) -> list[np.ndarray]:
+    """Return what a network's max-poolings give for one image: float (C, h, w) each, in order.
+
+    Parameters
+    ----------
+    network : with its trained weights, on the CPU
+    image : (3, H, W), uint8 or float, as the network takes them
+    """
+    found = []
+
+    def keep(_module, _inputs, output) -> None:
+        maps = output[0] if isinstance(output, tuple) else output  # with the places, to undo it
+        found.append(maps[0].float().numpy().copy())  # a later layer may work in place
+
+    hooks = [
+        module.register_forward_hook(keep)
+        for module in network.modules()
+        if isinstance(module, nn.MaxPool2d)
+    ]
+    try:
+        network.eval()(image[None])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
 def field_side(field: np.ndarray, share: float = 0.95) -> int:
     """Return the side of the smallest square around the middle that holds `share` of a field.
 

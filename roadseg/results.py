@@ -2,9 +2,9 @@
 
 import dataclasses
 import hashlib
+import io
 import itertools
 import json
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,117 +17,16 @@ from roadseg.data import Scenes
 from roadseg.intervals import Interval
 from roadseg.metrics import Confusion
 from roadseg.models import Segmenter, build, on_meta
-from roadseg.recipe import DEFAULTS, InputError, Recipe
+from roadseg.recipe import DEFAULTS, Recipe
 from roadseg.runs import Record
-from roadseg.study import ROOT, Plan, Study, network_alone
+from roadseg.study import Plan, Study, network_alone
+from roadseg.tables import LEVEL, TABLES, Results, reference
 from roadseg.train import default_device, device_name, make_network, precision_on
 
-TABLES = (
-    "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
-    "fronts", "volumes", "catalogue", "course", "curves",
-)  # fmt: skip
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
 LATENCY_ALIKE = 0.05  # a share; of the order of the spread of single passes
-LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
-
-
-@dataclass(frozen=True)
-class Results:
-    """The tables of one study.
-
-    Attributes
-    ----------
-    runs : one row per run: arm, seed, every knob, scores, cost in seconds, device, versions
-    arms : one row per study and arm: mIoU on test over seeds with its 95 % interval, on val,
-        forward passes per test image and the multiply-adds (10^9) of all of them, and the name its
-        runs are trained under (`trained_as`), which the tables below and `runs` use
-    classes : one row per trained arm and class: mean IoU on test over seeds, share of test pixels
-    comparisons : one row per comparison of a study: paired difference with its 95 % interval, p
-        alone and corrected (Holm) for the study's `tests`, the smallest true difference that would
-        have been found (`detectable`), and the verdict. Of networks all pairs; of tricks, the
-        comparisons that the study is made for (`trick` names it) and a ladder's two ends
-    class_effects : one row per trick and class: the same for the class's IoU
-    noise : one row per noise study: the spread over seeds of one recipe's score
-    searches : one row per arm and learning rate that a search tried: score on val, whether chosen
-    networks : one row per architecture: parameters, multiply-adds of one pass, latency, throughput,
-        memory, energy, receptive fields
-    fronts : one row per networks study, measure of cost and arm: cost, scores, whether it is on the
-        front by val scores, and in what share of resamples by test scores
-    volumes : one row per networks study and measure: the front's hypervolume with its interval
-    catalogue : one row per network that the settings list: parameters and multiply-adds
-    course : the course study's networks, their cost as reported and as counted here
-    curves : one row per run and epoch
-    """
-
-    runs: pd.DataFrame
-    arms: pd.DataFrame
-    classes: pd.DataFrame
-    comparisons: pd.DataFrame
-    class_effects: pd.DataFrame
-    noise: pd.DataFrame
-    searches: pd.DataFrame
-    networks: pd.DataFrame
-    fronts: pd.DataFrame
-    volumes: pd.DataFrame
-    catalogue: pd.DataFrame
-    course: pd.DataFrame
-    curves: pd.DataFrame
-
-    @classmethod
-    def read(cls, plan: Plan) -> "Results":
-        """Read a study's tables; the InputError of a missing one says how to make it."""
-        for name in TABLES:
-            if not (plan.results / f"{name}.csv").is_file():
-                raise InputError(
-                    f"results/{plan.name}/{name}.csv: no results yet. Run 'make report' first."
-                )
-        return cls(*(pd.read_csv(plan.results / f"{name}.csv") for name in TABLES))
-
-    def difference(self, study: str, arm: str, against: str) -> pd.Series:
-        """Return the row that compares `arm` with `against`, in that direction."""
-        table = self.comparisons
-        table = table[table["study"] == study].set_index(["arm", "against"], drop=False)
-        if (arm, against) in table.index:
-            return table.loc[(arm, against)]
-        if (against, arm) not in table.index:
-            raise InputError(f"study {study} does not compare {arm} with {against}.")
-        row = table.loc[(against, arm)].copy()
-        opposite = {"better": "worse", "worse": "better", "helps": "hurts", "hurts": "helps"}
-        row["arm"], row["against"] = arm, against
-        row["difference"], row["low"], row["high"] = -row["difference"], -row["high"], -row["low"]
-        row["verdict"] = opposite.get(row["verdict"], row["verdict"])
-        return row
-
-    def best_of_each_network(self) -> pd.DataFrame:
-        """Return each network's arm that scored best on val, with its cost, cheapest first."""
-        best = self.arms.loc[self.arms.groupby("network")["val_miou"].idxmax()]
-        # the arm's multiply-adds, not the network's: several passes per image cost what they cost
-        costs = best.merge(self.networks.drop(columns="gmacs"), on="network")
-        return costs.sort_values("gmacs", ignore_index=True)
-
-    def effects(self, study: str) -> pd.DataFrame:
-        """Return the comparisons of a study that judge a trick, in its order."""
-        table = self.comparisons
-        return table[(table["study"] == study) & table["trick"].fillna("").ne("")]
-
-    def of(self, study: str) -> pd.DataFrame:
-        """Return the rows of `arms` that belong to a study, in its order."""
-        return self.arms[self.arms["study"] == study]
-
-
-def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:
-    """Return how much the mean val mIoU changed late in training, in points, and in how many steps.
-
-    Late is from the last score taken in the first three quarters of the training, or from the
-    first score if there is none.
-    """
-    own = curves[(curves["arm"] == arm) & curves["val_miou"].notna()]
-    scores = own.groupby("step")["val_miou"].mean()
-    before = scores[scores.index <= 0.75 * scores.index[-1]]
-    start = before.index[-1] if len(before) else scores.index[0]
-    return 100 * float(scores.iloc[-1] - scores[start]), int(scores.index[-1] - start)
 
 
 def collect(plan: Plan) -> Results:
@@ -139,17 +38,11 @@ def collect(plan: Plan) -> Results:
     scenes = json.loads((plan.prepared / "scenes.json").read_text())
     blocks = data.blocks(scenes["splits"]["test"]["sequences"], plan.data["block"])
     names = scenes["classes"]
-    tests = {
-        arm: np.stack([records[arm][seed].counts["test"] for seed in plan.seeds])
-        for arm in plan.arms
-    }
+    paired = {arm: [records[arm][seed] for seed in plan.seeds] for arm in plan.arms}
+    tests = {arm: _tests(own) for arm, own in paired.items()}
     size = tuple(scenes["size"])
     gmacs = _test_gmacs(plan, size, len(names))
-    rows = {
-        arm: _arm_row(arm, [records[arm][seed] for seed in plan.seeds], tests[arm], blocks)
-        | {"gmacs": gmacs[arm]}
-        for arm in plan.arms
-    }
+    rows = {arm: _arm_row(arm, own, blocks) | {"gmacs": gmacs[arm]} for arm, own in paired.items()}
     networks = _costs(plan, size, len(names))
     studies = plan.studies.values()
     compared = [study for study in studies if study.kind == "networks"]
@@ -170,7 +63,8 @@ def collect(plan: Plan) -> Results:
             ]
         ),
         classes=pd.concat(
-            [_class_rows(arm, tests[arm], names) for arm in plan.arms], ignore_index=True
+            [_class_rows(arm, own, blocks, names) for arm, own in paired.items()],
+            ignore_index=True,
         ),
         comparisons=pd.DataFrame(
             [row for study in studies for row in _comparisons(study, own[study.name], blocks)]
@@ -186,12 +80,12 @@ def collect(plan: Plan) -> Results:
         ),
         noise=pd.DataFrame(
             [
-                _noise_row(study.name, arm, list(records[plan.arm(recipe)].values()))
+                _noise_row(study.name, arm, list(records[plan.arm(recipe)].values()), blocks)
                 for study in studies
                 for arm, recipe in study.arms.items()
                 if study.kind == "noise"
             ],
-            columns=["study", "arm", "seeds", "mean", "sd", "sd_low", "sd_high"],
+            columns=["study", "arm", "seeds", "mean", "low", "high", "sd", "sd_low", "sd_high"],
         ),
         searches=_searches(plan),
         networks=networks,
@@ -213,43 +107,50 @@ def collect(plan: Plan) -> Results:
             ],
             ignore_index=True,
         ),
+        reliability=pd.concat(
+            [_reliability_rows(arm, own) for arm, own in paired.items()], ignore_index=True
+        ),
     )  # fmt: skip
 
 
-def write(results: Results, folder: Path) -> None:
-    """Write the tables as CSV, and the headline of each arm as `metrics.json`.
+def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
+    """Return what IoU needs of each run's test images, `class_sums` int32 (N, 3, K), by run."""
+    return {
+        f"{arm}-s{seed}": metrics.class_sums(
+            Record.read(plan.folder(arm, seed)).counts["test"]
+        ).astype(np.int32)
+        for arm in plan.arms
+        for seed in plan.seeds_of(arm)
+    }
+
+
+def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None:
+    """Write the tables as CSV, the headline of each arm as `metrics.json`, and `compact_counts`.
 
     They take their names when all are written, so that a full disk leaves the old ones.
     """
     texts = {
-        f"{name}.csv": getattr(results, name).to_csv(index=False, float_format="%.6g")
+        f"{name}.csv": getattr(results, name).to_csv(index=False, float_format="%.6g").encode()
         for name in TABLES
     }
     headline = {
         row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
         for row in results.arms.itertuples()
     }
-    texts["metrics.json"] = json.dumps(headline, indent=1) + "\n"
+    texts["metrics.json"] = (json.dumps(headline, indent=1) + "\n").encode()
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **counts)
+    texts["counts.npz"] = packed.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
     partial = {folder / f"{name}.partial": text for name, text in texts.items()}
     try:
         for file, text in partial.items():
-            file.write_text(text)
+            file.write_bytes(text)
         for file in partial:
             file.replace(file.with_suffix(""))
     finally:
         for file in partial:
             file.unlink(missing_ok=True)
-
-
-def reference() -> pd.DataFrame:
-    """Return what the course study reports: mIoU (0..1) and multiply-adds (10^9)."""
-    return pd.read_csv(ROOT / "data" / "reference.csv")
-
-
-def reference_ladder() -> pd.DataFrame:
-    """Return the course study's ladder of tricks: trick, mIoU (0..1) after it, source."""
-    return pd.read_csv(ROOT / "data" / "reference_ladder.csv")
 
 
 def _run_row(arm: str, record: Record) -> dict:
@@ -266,7 +167,19 @@ def _run_row(arm: str, record: Record) -> dict:
     }
 
 
-def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarray) -> dict:
+def _tests(records: list[Record]) -> np.ndarray:
+    """Return the counts of test images, int64 (S, N, K, K)."""
+    return np.stack([record.counts["test"] for record in records])
+
+
+def _boundary(records: list[Record]) -> np.ndarray:
+    """Return the boundary IoU of each class, mean over seeds, float (K,)."""
+    sums = np.stack([record.boundary.sum(0) for record in records])
+    return metrics.iou_of_sums(sums).mean(0)
+
+
+def _arm_row(arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+    test = _tests(records)
     score = _told(intervals.interval(test, blocks))
     recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
     return {
@@ -281,6 +194,8 @@ def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarr
         "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in records]),
         "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
         "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
+        "boundary_iou": pd.Series(_boundary(records)).mean(),  # NaN where nothing has a contour
+        "calibration_error": np.mean([metrics.calibration_error(r.reliability) for r in records]),
         "train_seconds": np.median(
             [r.about["seconds"] + r.about["start_seconds"] for r in records]
         ),
@@ -289,15 +204,30 @@ def _arm_row(arm: str, records: list[Record], test: np.ndarray, blocks: np.ndarr
     }
 
 
-def _class_rows(arm: str, test: np.ndarray, names: list[str]) -> pd.DataFrame:
-    counts = test.sum(1)
+def _class_rows(
+    arm: str, records: list[Record], blocks: np.ndarray, names: list[str]
+) -> pd.DataFrame:
+    test = _tests(records)
+    found = [_told(each) for each in intervals.class_intervals(test, blocks)]
+    truth = test[0].sum(0).sum(1)
     return pd.DataFrame(
         {
             "arm": arm,
             "class": names,
-            "iou": metrics.iou(counts).mean(0),
-            "share": counts[0].sum(1) / counts[0].sum(),
+            "iou": metrics.iou(test.sum(1)).mean(0),
+            "low": [max(each.low, 0.0) for each in found],
+            "high": [min(each.high, 1.0) for each in found],
+            "boundary_iou": _boundary(records),
+            "share": truth / truth.sum(),
         }
+    )
+
+
+def _reliability_rows(arm: str, records: list[Record]) -> pd.DataFrame:
+    pixels, right, confidence = np.sum([record.reliability for record in records], axis=0)
+    edges = np.arange(metrics.BINS) / metrics.BINS
+    return pd.DataFrame(
+        {"arm": arm, "above": edges, "pixels": pixels, "right": right, "confidence": confidence}
     )
 
 
@@ -418,11 +348,13 @@ def _class_effects(
     ]
 
 
-def _noise_row(study: str, arm: str, records: list[Record]) -> dict:
+def _noise_row(study: str, arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+    score = _told(intervals.interval(_tests(records), blocks))
     scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
     sd, low, high = intervals.sd_interval(scores)
     return {
         "study": study, "arm": arm, "seeds": len(scores), "mean": scores.mean(),
+        "low": max(score.low, 0.0), "high": min(score.high, 1.0),
         "sd": sd, "sd_low": low, "sd_high": high,
     }  # fmt: skip
 

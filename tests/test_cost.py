@@ -488,3 +488,16 @@ def test_a_card_s_meter_asks_for_the_card_that_computes(monkeypatch):
     )
     assert cost.energy_meter(torch.device("cuda:1"))() == 5.5
     assert cost.energy_meter(torch.device("cuda:0")) is None
+
+
+def test_pooled_maps_are_what_the_poolings_give():
+    torch.manual_seed(0)
+    for unpool in ("", "-unpool"):
+        network = build(f"baseline{unpool}:0.05", 3).eval()
+        image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
+        maps = cost.pooled_maps(network, image)
+        assert [m.shape[1:] for m in maps] == [(24, 32), (12, 16), (6, 8), (3, 4)]
+        x = (image[None].float() - network.mean) / network.std
+        by_hand = torch.nn.functional.max_pool2d(network.body.blocks[0](x), 2, ceil_mode=True)
+        np.testing.assert_allclose(maps[0], by_hand[0].detach().numpy(), rtol=1e-5)
+        assert not any(module._forward_hooks for module in network.modules())

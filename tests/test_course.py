@@ -2,12 +2,13 @@
 
 import pytest
 
-from roadseg import course, results
+from roadseg import course
+from roadseg.tables import reference
 
 
 @pytest.fixture(scope="module")
 def table():
-    return course.compare(results.reference())
+    return course.compare(reference())
 
 
 def test_what_can_be_built_alike_costs_alike(table):
@@ -20,7 +21,7 @@ def test_what_can_be_built_alike_costs_alike(table):
 def test_every_larger_difference_is_explained_by_the_build(table):
     """Ours may differ; built as theirs were, no network is further off than SegFormer is."""
     assert set(table.network) == {name.replace(", 1000 epochs, augmentation", ", 180 epochs")
-                                  for name in results.reference().network}  # fmt: skip
+                                  for name in reference().network}  # fmt: skip
     assert (table.excess_like.abs() < 0.03).all()
     far = table[table.excess.abs() > 0.04]
     assert len(far) >= 4 and (far.differs.str.len() > 20).all()

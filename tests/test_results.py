@@ -11,6 +11,7 @@ from roadseg.intervals import Interval
 from roadseg.metrics import Confusion
 from roadseg.recipe import InputError
 from roadseg.runs import Record
+from roadseg.tables import TABLES, Results, late_gain, reference
 from roadseg.train import make_network
 
 
@@ -39,8 +40,8 @@ def test_a_bound_near_zero_keeps_its_sign():
 
 def tables(rows):
     empty = pd.DataFrame()
-    return results.Results(*[pd.DataFrame(rows) if name == "comparisons" else empty
-                             for name in results.TABLES])  # fmt: skip
+    return Results(*[pd.DataFrame(rows) if name == "comparisons" else empty
+                             for name in TABLES])  # fmt: skip
 
 
 def test_sentences_say_what_the_interval_says():
@@ -119,9 +120,9 @@ def test_late_gain_is_the_change_since_three_quarters():
             "val_miou": [0.1, 0.3, 0.2, 0.4, np.nan, np.nan, 0.3, 0.6],
         }
     )
-    gain, steps = results.late_gain(table, "a")
+    gain, steps = late_gain(table, "a")
     assert gain == pytest.approx(15.0) and steps == 10
-    gain, steps = results.late_gain(table[table.step == 40], "a")
+    gain, steps = late_gain(table[table.step == 40], "a")
     assert gain == 0 and steps == 0
 
 
@@ -169,7 +170,10 @@ def plan(tmp_path, monkeypatch):
             recipe = dataclasses.asdict(plan.arms[arm].changed({"seed": seed}))
             (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
             (folder / "curve.csv").write_text("step,loss,lr,val_miou\n2,0.5,0.1,0.4\n")
-            np.savez_compressed(folder / "counts.npz", **counts)
+            boundary = metrics.class_sums(counts["test"]) // 2  # half of the pixels are near contours
+            np.savez_compressed(folder / "counts.npz", **counts, boundary=boundary)
+            sure = f"pixels,right,confidence\n8000,{8000 * right[arm]},{8000 * right[arm] - 400}\n"
+            (folder / "reliability.csv").write_text(sure + "0,0,0\n" * 14)
             torch.save(make_network(plan.arms[arm], 2).state_dict(), folder / "weights.pt")
     return plan
 
@@ -188,6 +192,13 @@ def test_the_tables_are_computed_from_the_right_runs(plan):
         both = [score[f"{row.trained_as}-s3"], score[f"{row.trained_as}-s4"]]
         assert row.test_miou == pytest.approx(np.mean(both)) and row.low < np.mean(both) < row.high
         assert row.seed_sd == pytest.approx(np.std(both, ddof=1))
+        assert row.boundary_iou == pytest.approx(row.test_miou, abs=1e-3)
+        assert row.calibration_error == pytest.approx(400 / 8000)
+    for arm, own in found.classes.groupby("arm"):
+        mean = found.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
+        assert own.iou.mean() == pytest.approx(mean)
+        assert (own.low < own.iou).all() and (own.iou < own.high).all()
+    assert (found.reliability.groupby("arm").pixels.sum() == 16_000).all()
     up = found.difference("heads", "fcn", "baseline")
     by_hand = np.mean([score[f"fcn-s{s}"] - score[f"baseline-s{s}"] for s in (3, 4)])
     assert up["difference"] == pytest.approx(by_hand) and by_hand > 0.1
@@ -268,27 +279,35 @@ def test_a_noise_study_has_its_own_seeds(plan):
     (row,) = found.noise.itertuples()
     assert (row.arm, row.seeds) == ("fcn", 3)
     assert row.sd == pytest.approx(np.std(scores, ddof=1)) and row.sd_low < row.sd < row.sd_high
+    assert row.low < row.mean < row.high and row.mean == pytest.approx(np.mean(scores))
     arm = found.arms[found.arms.trained_as == "fcn"].iloc[0]
     assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
 
 
 def test_tables_read_back(plan):
     found = results.collect(plan)
-    results.write(found, plan.results)
-    again = results.Results.read(plan)
+    results.write(found, results.compact_counts(plan), plan.results)
+    again = Results.read(plan)
     read = again.comparisons.fillna({"trick": ""})  # as every empty text in a CSV file
     pd.testing.assert_frame_equal(read, found.comparisons, rtol=1e-4)
+    with np.load(plan.results / "counts.npz") as counts:  # which are enough to score again
+        for run in found.runs.itertuples():
+            scores = metrics.iou_of_sums(counts[run.run].sum(0))
+            assert np.nanmean(scores) == pytest.approx(run.test_miou)
+    before = (plan.results / "counts.npz").read_bytes()
+    results.write(found, results.compact_counts(plan), plan.results)
+    assert (plan.results / "counts.npz").read_bytes() == before
 
 
 def test_missing_results_say_how_to_make_them(plan):
     with pytest.raises(
         InputError, match="results/fake/runs.csv: no results yet. Run 'make report'"
     ):
-        results.Results.read(plan)
+        Results.read(plan)
 
 
 def test_the_reference_table_holds_the_course_study_s_rows():
-    table = results.reference()
+    table = reference()
     assert table.gmacs.iloc[0] == 67.003
     assert ((table.miou > 0.2) & (table.miou < 0.9)).all()
     assert np.isfinite(table.gmacs).all() and len(table) == 14
