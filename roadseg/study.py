@@ -84,6 +84,8 @@ class Study:
     seeds : of a noise study, the seeds that its arm is trained with beside the plan's; else empty
     labels : of a networks study, arm -> the network's name there; else empty
     shared : of a networks study, the tricks that all its arms have; else empty
+    goal : of a noise study, what its arm should reach and cost at most, {'miou': 0..1, 'gmacs':
+        10^9 multiply-adds per image}; else empty
     """
 
     name: str
@@ -94,6 +96,7 @@ class Study:
     seeds: tuple[int, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    goal: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -396,8 +399,9 @@ def _study(name: str, about: dict, known: _Known) -> Study | None:
         return None
     (kind,) = kinds
     unused = "start" if kind == "networks" else "tricks"
-    if unused in about:
-        problems.add(f"{unused}: has no effect here; leave it out.", *path)
+    for key in (unused, *(["goal"] if kind != "noise" else [])):
+        if key in about:
+            problems.add(f"{key}: has no effect here; leave it out.", *path)
     make = _networks if kind == "networks" else _from_start
     made = make(name, kind, about, known)
     if made is None:
@@ -407,7 +411,8 @@ def _study(name: str, about: dict, known: _Known) -> Study | None:
         if not _check_name(arm, problems, *path, "arm", at=known.at[arm]):
             known.doubtful.add("")
     more = tuple(about[kind]) if kind == "noise" else ()
-    return Study(name, about["question"], kind, arms, tuple(effects), more, labels, shared)
+    goal = about.get("goal", {})
+    return Study(name, about["question"], kind, arms, tuple(effects), more, labels, shared, goal)
 
 
 def _networks(name: str, kind: str, about: dict, known: _Known):

@@ -164,6 +164,10 @@ def test_yaml_1_2_numbers(tmp_path):
         ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "studies: ladder: tricks: has no"
          " effect here; leave it out."),
         ("    networks: {", "    start: a\n    networks: {", "studies: heads: start: has no effect"),
+        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 0.6, gmacs: 6}", "studies: ladder: goal:"
+         " has no effect here; leave it out."),
+        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 60, gmacs: 6}", "studies: ladder: goal:"
+         " miou: 60 is not allowed; give a score between 0 and 1."),
         ("baseline: baseline", "unet: 'smp:unet:resnet18'", "studies: the report compares the baseline"
          " with FCN; give one study"),
         ("    start: fcn-8s\n    ladder: [flip, adamw, poly]", "    networks: {a: baseline, b:"
