@@ -1,6 +1,8 @@
 """Figures from tables and arrays. Reads no files."""
 
+import base64
 import html
+import io
 import itertools
 import textwrap
 
@@ -14,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator
+from PIL import Image
 
 from roadseg.data import UNLABELLED, Scenes
 from roadseg.survey import percent
@@ -29,11 +32,52 @@ plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "svg.hashsalt":
 plt.rcParams["text.parse_math"] = False  # names of classes and files may hold $
 
 
+class Drawing(Figure):
+    """A figure that notebooks show sharply, and with its content in words for who cannot see it."""
+
+    alt = ""
+
+    def saying(self, alt: str) -> "Drawing":
+        """Set what the figure shows, in words, and return it."""
+        self.alt = alt
+        return self
+
+    def png(self) -> bytes:
+        """Return a PNG of twice the dots that the figure is shown with."""
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=2 * self.dpi)
+        return file.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        png = self.png()
+        width, height = Image.open(io.BytesIO(png)).size
+        images = [image for axis in self.axes for image in axis.images]
+        photo = any(i.get_array().ndim == 3 or i.get_cmap().name == "gray" for i in images)
+        about = {
+            "alt": self.alt, "width": width // 2, "height": height // 2,
+            "kind": "photo" if photo else "chart",
+        }  # fmt: skip
+        shown = {"image/png": base64.b64encode(png).decode(), "text/plain": self.alt}
+        return shown, {"image/png": about}
+
+
 def _subplots(*arguments, **settings):
     """As plt.subplots, but closed: a notebook shows the returned figure once, not twice."""
-    figure, axes = plt.subplots(*arguments, **settings)
+    figure, axes = plt.subplots(*arguments, FigureClass=Drawing, **settings)
     plt.close(figure)
     return figure, axes
+
+
+def _listed(names, values, unit: str = "") -> str:
+    """Return names with their values, for the words of a figure."""
+    pairs = [(name, value) for name, value in zip(names, values, strict=True) if value == value]
+    return (
+        ", ".join(
+            f"{name} {f'{value:.3g}' if abs(value) < 1000 else f'{value:,.0f}'}{unit}"
+            for name, value in pairs
+        )
+        + "."
+    )
 
 
 def paint(labels: np.ndarray, scenes: Scenes) -> np.ndarray:
@@ -44,7 +88,7 @@ def paint(labels: np.ndarray, scenes: Scenes) -> np.ndarray:
     return table[labels]
 
 
-def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Figure:
+def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Drawing:
     """Show images with their labels painted over, side by side with the plain image."""
     rows = -(-len(chosen) // columns)
     height, width = scenes.labels.shape[1:]
@@ -61,7 +105,9 @@ def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Figure:
         axes[row + 1, column].imshow(paint(scenes.labels[index], scenes), interpolation="nearest")
     figure.tight_layout(pad=0.3, w_pad=1.2)
     _class_legend(figure, scenes)
-    return figure
+    return figure.saying(
+        f"{len(chosen)} images of the data set, each above its labels in the classes' colours."
+    )
 
 
 def _class_legend(figure: Figure, scenes: Scenes) -> None:
@@ -76,7 +122,19 @@ def _class_legend(figure: Figure, scenes: Scenes) -> None:
     )  # fmt: skip
 
 
-def class_shares(shares: pd.DataFrame) -> Figure:
+def legend(scenes: Scenes) -> HTML:
+    """Return the colours of the classes as a line of text."""
+    shown = [*zip(scenes.classes, scenes.colours, strict=True), ("not labelled", (0, 0, 0))]
+    box = "display: inline-block; width: 0.8em; height: 0.8em; margin: 0 0.35em 0 0"
+    parts = [
+        f'<span style="display: inline-block; margin-right: 1rem"><i style="{box}; background: '
+        f'rgb({red} {green} {blue})"></i>{html.escape(name)}</span>'
+        for name, (red, green, blue) in shown
+    ]
+    return HTML(f'<p class="legend">{"".join(parts)}</p>')
+
+
+def class_shares(shares: pd.DataFrame) -> Drawing:
     """Show the share of labelled pixels (log scale), from frequent to rare in the first split.
 
     `shares` has the index class and one column per split; a share of 0 is marked as absent.
@@ -102,13 +160,17 @@ def class_shares(shares: pd.DataFrame) -> Figure:
         axis.set_xlim(left=absent / 2)
     axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares.columns),
                 frameon=False, fontsize=8, borderaxespad=0, handletextpad=0.1)  # fmt: skip
-    return figure
+    return figure.saying(
+        "Shares of the labelled pixels in "
+        + f"{order.columns[0]}: "
+        + _listed(order.index, 100 * order.iloc[:, 0], " %")
+    )
 
 
 PANEL = 1.52  # inches that a panel of `positions` is wide
 
 
-def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> Figure:
+def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> Drawing:
     """Show where each class sits: float (K, rows, columns), shares of the pixels of each cell.
 
     Each panel has its own scale, from white for none to its highest share, which its title tells.
@@ -133,10 +195,13 @@ def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> 
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
     figure.tight_layout(pad=0.2, w_pad=0.6, h_pad=0.5)
-    return figure
+    return figure.saying(
+        "Where in the image each class sits; its highest share of a cell: "
+        + _listed([classes[number] for number in occurs], 100 * known[occurs].max((1, 2)), " %")
+    )
 
 
-def object_sizes(sizes: pd.DataFrame) -> Figure:
+def object_sizes(sizes: pd.DataFrame) -> Drawing:
     """Show how large the pieces of each class are, on a log scale.
 
     Columns of `sizes`: class, pieces (how many), and in pixels low, median, high (5, 50 and 95 % of
@@ -161,7 +226,10 @@ def object_sizes(sizes: pd.DataFrame) -> Figure:
         axis.lines[:3], meanings[: len(axis.lines)], loc="lower left", bbox_to_anchor=(0, 1),
         ncols=3, frameon=False, fontsize=8, borderaxespad=0, columnspacing=1.2,
     )  # fmt: skip
-    return figure
+    return figure.saying(
+        "Half of a class's pixels lie in pieces of at most so many pixels: "
+        + _listed(order["class"], order["half"])
+    )
 
 
 def _log_ticks(axis, formatter) -> None:
@@ -172,7 +240,7 @@ def _log_ticks(axis, formatter) -> None:
     axis.xaxis.set_minor_formatter("")
 
 
-def suspects(rows: pd.DataFrame, splits: dict[str, Scenes]) -> Figure:
+def suspects(rows: pd.DataFrame, splits: dict[str, Scenes]) -> Drawing:
     """Show images with the boundaries of their labels; darkened where not labelled.
 
     Parameters
@@ -200,7 +268,10 @@ def suspects(rows: pd.DataFrame, splits: dict[str, Scenes]) -> Figure:
         name = row.name if len(row.name) <= 50 else f"…{row.name[-49:]}"
         axis.set_title(f"{row.split}: {name}\n{row.words}", fontsize=8, pad=3)
     figure.tight_layout(pad=0.2, w_pad=0.8, h_pad=0.8)
-    return figure
+    return figure.saying(
+        f"{len(rows)} images with the outlines of their labels: "
+        f"{', '.join(rows['name'].astype(str))}."
+    )
 
 
 def _outlines(labels: np.ndarray) -> list[list[tuple[float, float]]]:
@@ -213,7 +284,7 @@ def _outlines(labels: np.ndarray) -> list[list[tuple[float, float]]]:
     return found
 
 
-def split_distances(distances: pd.DataFrame) -> Figure:
+def split_distances(distances: pd.DataFrame) -> Drawing:
     """Show each image's distance from the nearest train image, one row per split, with medians.
 
     `distances` has the columns split and distance; rows without a distance are left out.
@@ -234,10 +305,13 @@ def split_distances(distances: pd.DataFrame) -> Figure:
     highest = max(known["distance"].max(), 1)
     axis.set(xlabel="distance from the nearest train image (grey levels)",
              xlim=(-0.02 * highest, 1.04 * highest), ylim=(len(names) - 0.4, -0.75))  # fmt: skip
-    return figure
+    return figure.saying(
+        "Median distance from the nearest train image, in grey levels: "
+        + _listed(names, [known["distance"][known["split"] == name].median() for name in names])
+    )
 
 
-def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
+def curves(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     """Show training loss and val mIoU against steps: each arm's mean, and a band over its seeds.
 
     `arms` maps the name to show to the arm's name in `table`. The band reaches from the lowest seed
@@ -264,14 +338,17 @@ def curves(table: pd.DataFrame, arms: dict[str, str]) -> Figure:
         order, [textwrap.fill(last[line][1], 30) for line in order], fontsize=8, frameon=False,
         handlelength=2.6, loc="upper left", bbox_to_anchor=(1.0, 1.0),
     )  # fmt: skip
-    return figure
+    return figure.saying(
+        "Curves of loss and val mIoU over the steps. Last val mIoU: "
+        + _listed([last[line][1] for line in order], [last[line][0] for line in order], " %")
+    )
 
 
 def _colours(n: int) -> list:
     return PALETTE[:n] if n <= len(PALETTE) else sns.color_palette("husl", n)
 
 
-def intervals(arms: pd.DataFrame) -> Figure:
+def intervals(arms: pd.DataFrame) -> Drawing:
     """Show test mIoU of each arm with its 95 % interval; columns arm, test_miou, low, high."""
     figure, axis = _subplots(figsize=(7, 0.6 + 0.42 * len(arms)))
     position = np.arange(len(arms))[::-1]
@@ -282,10 +359,10 @@ def intervals(arms: pd.DataFrame) -> Figure:
                       fontsize=8)  # fmt: skip
     axis.set_yticks(position, arms["arm"])
     axis.set(xlabel="mIoU on test (%), with 95 % interval", ylim=(-0.6, len(arms) - 0.2))
-    return figure
+    return figure.saying("Test mIoU: " + _listed(arms["arm"], score, " %"))
 
 
-def differences(rows: list[pd.Series]) -> Figure:
+def differences(rows: list[pd.Series]) -> Drawing:
     """Show paired differences with their intervals: rows of `Results.comparisons`."""
     figure, axis = _subplots(figsize=(7, 0.7 + 0.42 * len(rows)))
     position = np.arange(len(rows))[::-1]
@@ -296,14 +373,21 @@ def differences(rows: list[pd.Series]) -> Figure:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows])
     axis.set(xlabel="difference in test mIoU (points), 95 % interval", ylim=(-0.6, len(rows) - 0.4))
-    return figure
+    return figure.saying(
+        "Paired differences in test mIoU: "
+        + _listed(
+            [f"{row.arm} minus {row.against}" for row in rows],
+            [100 * row.difference for row in rows],
+            " points",
+        )
+    )
 
 
 def waterfall(
     arms: pd.DataFrame,
     rows: pd.DataFrame | list[pd.Series],
     reference: pd.DataFrame | None = None,
-) -> Figure:
+) -> Drawing:
     """Show a ladder as steps from its first arm to its last, coloured by their verdicts.
 
     Parameters
@@ -352,7 +436,10 @@ def waterfall(
         box = axis.get_position()  # rows of both panels are equally high
         height = box.height * len(rungs) / deepest
         axis.set_position([box.x0, box.y1 - height, box.width, height])
-    return figure
+    return figure.saying(
+        "A ladder of tricks, each with the points of mIoU it adds: "
+        + _listed(rows["trick"], 100 * rows["difference"])
+    )
 
 
 def _steps(axis, names, start, steps, colours, low, high) -> None:
@@ -398,7 +485,7 @@ def _signed(points: float) -> str:
 
 def forest(
     groups: dict[str, pd.DataFrame | list[pd.Series]], band: float = np.nan, meaning: str = ""
-) -> Figure:
+) -> Drawing:
     """Show what each trick does in several comparisons: one marker and interval per group.
 
     Parameters
@@ -445,10 +532,16 @@ def forest(
     )
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,
                 borderaxespad=0.2)  # fmt: skip
-    return figure
+    return figure.saying(
+        " ".join(
+            f"{title}, change of mIoU in points: "
+            + _listed(rows["trick"], 100 * rows["difference"])
+            for title, rows in groups.items()
+        )
+    )
 
 
-def class_gains(table: pd.DataFrame) -> Figure:
+def class_gains(table: pd.DataFrame) -> Drawing:
     """Show what each trick does to each class, in points of IoU; framed where an effect was seen.
 
     Columns of `table`: trick, class, share (of the pixels, which orders the classes), difference
@@ -489,22 +582,51 @@ def class_gains(table: pd.DataFrame) -> Figure:
     axis.set_title("points of IoU; framed: an effect was seen after the correction", fontsize=9,
                    loc="left")  # fmt: skip
     figure.colorbar(mesh, ax=axis, pad=0.015, fraction=0.03).ax.tick_params(labelsize=8)
-    return figure
+    return figure.saying(
+        f"What {len(tricks)} tricks change about the IoU of {len(columns)} classes, in points; "
+        f"the largest change is {most:.1f}."
+    )
 
 
-def class_iou(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
-    """Show IoU per class, classes from frequent to rare, one mark per arm.
+def class_iou(
+    classes: pd.DataFrame,
+    arms: dict[str, str],
+    reference: dict[str, dict[str, float]] | None = None,
+) -> Drawing:
+    """Show IoU per class as bars with 95 % intervals, classes from frequent to rare.
 
-    `arms` maps the name to show to the arm's name in `classes`.
+    Parameters
+    ----------
+    classes : columns arm, class, iou, low, high, share
+    arms : the name to show -> the arm's name in `classes`
+    reference : what others report, shown as marks: a name -> class -> IoU (0..1)
     """
-    figure, axis = _subplots(figsize=(9, 3.4))
-    for colour, (name, arm) in zip(_colours(len(arms)), arms.items(), strict=True):
-        own = classes[classes["arm"] == arm].sort_values("share", ascending=False)
-        axis.plot(own["class"], 100 * own["iou"], "o", color=colour, label=name, alpha=0.85)
-    axis.set(ylabel="IoU on test (%)", ylim=(-3, 103))
-    plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
-    axis.legend(fontsize=8)
-    return figure
+    own = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
+    order = list(own.sort_values("share", ascending=False, kind="stable")["class"].unique())
+    places, width = np.arange(len(order)), 0.84 / len(arms)
+    wide = 1.4 + len(order) * (0.34 + 0.13 * len(arms))
+    figure, axis = _subplots(figsize=(min(max(6.0, wide), 10.0), 3.6))
+    for number, (colour, (name, arm)) in enumerate(
+        zip(_colours(len(arms)), arms.items(), strict=True)
+    ):
+        rows = own[own["arm"] == arm].set_index("class").reindex(order)
+        score, low, high = (100 * rows[column] for column in ("iou", "low", "high"))
+        at = places + (number - (len(arms) - 1) / 2) * width
+        axis.bar(at, score, width, color=colour, label=name, linewidth=0)
+        known = low.notna()
+        axis.vlines(at[known], low[known], high[known], color="0.25", linewidth=1)
+    for marker, (name, reported) in zip("D^s", (reference or {}).items(), strict=False):
+        values = [100 * reported.get(each, np.nan) for each in order]
+        axis.plot(places, values, marker, color="black", markerfacecolor="white", label=name,
+                  markersize=5)  # fmt: skip
+    axis.set_xticks(places, [_wrap(name) for name in order], rotation=50, ha="right", fontsize=8,
+                    rotation_mode="anchor")  # fmt: skip
+    axis.grid(False, axis="x")
+    axis.set(ylabel="IoU on test (%), 95 % interval", ylim=(0, 100), xlim=(-0.6, len(order) - 0.4))
+    axis.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
+                borderaxespad=0.2)  # fmt: skip
+    means = [100 * own.loc[own["arm"] == arm, "iou"].mean() for arm in arms.values()]
+    return figure.saying("IoU of each class on test. Mean: " + _listed(arms, means, " %"))
 
 
 MEASURES = {
@@ -541,7 +663,7 @@ def _short(value: float, _position=None) -> str:
     return f"{value:g}"
 
 
-def fronts(table: pd.DataFrame) -> Figure:
+def fronts(table: pd.DataFrame) -> Drawing:
     """Show test mIoU against each measure of cost, and the front that val scores choose.
 
     `table` holds the rows of `Results.fronts` of one study. The staircase is what the best
@@ -576,10 +698,15 @@ def fronts(table: pd.DataFrame) -> Figure:
     figure.tight_layout()
     figure.legend(handles=handles, fontsize=8, frameon=False, loc="upper center",
                   bbox_to_anchor=(0.5, 0.01), ncols=min(len(handles), 6))  # fmt: skip
-    return figure
+    return figure.saying(
+        "Test mIoU against three measures of cost. Test mIoU: "
+        + _listed(
+            marks, [100 * table.loc[table["label"] == n, "test_miou"].iloc[0] for n in marks], " %"
+        )
+    )
 
 
-def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> Drawing:
     """Show test mIoU against multiply-adds, and beside it what a reference reports.
 
     Parameters
@@ -617,7 +744,14 @@ def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> 
     _annotated(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])
     if reference is not None:
         _annotated(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
-    return figure
+    return figure.saying(
+        "Test mIoU against multiply-adds. "
+        + _listed(
+            [f"{row.label} at {row.gmacs:.3g} billion" for row in arms.itertuples()],
+            100 * arms["test_miou"],
+            " %",
+        )
+    )
 
 
 def _annotated(axis, xs, ys, names, size: float = 7.5) -> None:
@@ -652,7 +786,7 @@ def _meet(a: tuple, b: tuple) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
+def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     """Show IoU of each class and network in a heat map, classes from frequent to rare.
 
     `arms` maps the name to show to the arm's name in `classes`.
@@ -676,10 +810,13 @@ def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Figure:
     axis.set_title(
         "IoU on test (%), mean over seeds; bold: the class's best", fontsize=9, loc="left"
     )
-    return figure
+    return figure.saying(
+        "IoU on test of each class and network, the mean over classes: "
+        + _listed(arms, [wide[arm].mean() for arm in arms.values()], " %")
+    )
 
 
-def searches(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
+def searches(table: pd.DataFrame, labels: dict[str, str]) -> Drawing:
     """Show what each learning rate of the searches scored on val; the chosen one is filled.
 
     `table` is `Results.searches`; `labels` maps its arms to the names to show.
@@ -697,10 +834,19 @@ def searches(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
     axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axis.xaxis.set_minor_formatter("")
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
+    return figure.saying(
+        "Val mIoU at each learning rate that was tried; chosen: "
+        + _listed(
+            labels.values(),
+            [
+                table.loc[(table["arm"] == arm) & table["chosen"].astype(bool), "lr"].max()
+                for arm in labels
+            ],
+        )
+    )
 
 
-def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, tuple]) -> Figure:
+def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, tuple]) -> Drawing:
     """Show how much each pixel sways the output in the middle, one picture per network.
 
     Parameters
@@ -726,13 +872,16 @@ def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, tuple]) -> Fi
         reach = f"{theoretical:.0f} px" if np.isfinite(theoretical) else "everything"
         axis.set_title(f"{name}: {side:.0f} px of {reach}", fontsize=8)
     figure.tight_layout(pad=0.4)
-    return figure
+    return figure.saying(
+        "How far from the middle pixels sway the output there; the side that holds most: "
+        + _listed(maps, [sides[name][0] for name in maps], " pixels")
+    )
 
 
 def closer_look(
     scenes: Scenes, windows: dict[str, tuple[int, int, int]], size: tuple[int, int],
     predicted: dict[str, np.ndarray],
-) -> Figure:  # fmt: skip
+) -> Drawing:  # fmt: skip
     """Show windows of test images: image, truth, and what each network makes of them.
 
     Parameters
@@ -764,12 +913,15 @@ def closer_look(
         axis_row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     figure.tight_layout(pad=0.3)
     _class_legend(figure, scenes)
-    return figure
+    return figure.saying(
+        f"Windows of test images ({', '.join(windows)}): image, truth and the predictions of "
+        f"{', '.join(predicted)}."
+    )
 
 
 def predictions(
     scenes: Scenes, chosen: list[int], predicted: dict[str, np.ndarray], *, errors: bool = False
-) -> Figure:
+) -> Drawing:
     """Show image, truth and predictions, one column per image.
 
     Parameters
@@ -804,7 +956,9 @@ def predictions(
         axis_row[0].set_ylabel(name, fontsize=8)
     figure.tight_layout(pad=0.3)
     _class_legend(figure, scenes)
-    return figure
+    return figure.saying(
+        f"{len(chosen)} images: the image, the truth and the predictions of {', '.join(predicted)}."
+    )
 
 
 def _errors(predicted: np.ndarray, truth: np.ndarray, chosen: list[int]) -> dict[int, np.ndarray]:
@@ -818,7 +972,7 @@ def _errors(predicted: np.ndarray, truth: np.ndarray, chosen: list[int]) -> dict
     }
 
 
-def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Figure:
+def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Drawing:
     """Show counts (K, K) as shares of each true class, in percent."""
     occurs = counts.sum(1) > 0
     share = 100 * counts[occurs] / counts[occurs].sum(1, keepdims=True)
@@ -830,10 +984,104 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Figure:
     )  # fmt: skip
     axis.set(xlabel="taken for (% of the true class)", ylabel="truth")
     plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
-    return figure
+    return figure.saying(
+        "Which share of each true class was found: "
+        + _listed(
+            [name for name, yes in zip(classes, occurs, strict=True) if yes],
+            100 * np.diagonal(counts)[occurs] / counts[occurs].sum(1),
+            " %",
+        )
+    )
 
 
-def layer_costs(table: pd.DataFrame) -> Figure:
+def reliability(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
+    """Show how often networks are right when they are so sure; on the diagonal, as often as said.
+
+    Parameters
+    ----------
+    table : columns arm, above (the bin's lower end), pixels, right, confidence (its sum)
+    arms : the name to show -> the arm's name in `table`
+    """
+    figure, (left, right) = _subplots(1, 2, figsize=(9, 3.8), width_ratios=[1, 1])
+    left.plot([0, 100], [0, 100], color="0.6", linewidth=1, linestyle="--")
+    left.annotate("as right as it is sure", (60, 60), rotation=45, rotation_mode="anchor",
+                  fontsize=7.5, color="0.4", xytext=(-4, 5),
+                  textcoords="offset points")  # fmt: skip
+    marks, surest = _marks(list(arms)), {}
+    for name, arm in arms.items():
+        own = table[(table["arm"] == arm) & (table["pixels"] > 0)]
+        pixels = own["pixels"].sum()
+        surest[name] = 100 * own["right"].iloc[-1] / own["pixels"].iloc[-1]
+        enough = own[own["pixels"] >= pixels * 1e-4]  # fewer say little, and draw the eye
+        left.plot(100 * enough["confidence"] / enough["pixels"],
+                  100 * enough["right"] / enough["pixels"],
+                  linewidth=1.2, markersize=4, label=name, **marks[name])  # fmt: skip
+        right.plot(100 * own["confidence"] / own["pixels"], 100 * own["pixels"] / pixels,
+                   linewidth=1.2, markersize=4, **marks[name])  # fmt: skip
+    left.set(xlabel="how sure (%, mean of a bin)", ylabel="how often right (%)",
+             xlim=(0, 101), ylim=(0, 101), aspect="equal")  # fmt: skip
+    right.set(
+        xlabel="how sure (%)", ylabel="share of test pixels (%)", xlim=(0, 101), ylim=(0, None)
+    )
+    figure.tight_layout()
+    figure.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.01),
+                  ncols=min(len(arms), 5))  # fmt: skip
+    return figure.saying(
+        "How often networks are right when they are so sure; where they are surest: "
+        + _listed(surest, surest.values(), " %")
+    )
+
+
+def boundaries(arms: pd.DataFrame) -> Drawing:
+    """Show boundary IoU beside mIoU; columns label, test_miou, boundary_iou (mean over classes)."""
+    arms = arms[arms["boundary_iou"].notna()]
+    figure, axis = _subplots(figsize=(7, 0.9 + 0.36 * len(arms)))
+    place = np.arange(len(arms))[::-1]
+    for y, row in zip(place, arms.itertuples(), strict=True):
+        near, all_over = 100 * row.boundary_iou, 100 * row.test_miou
+        axis.plot([near, all_over], [y, y], color="0.8", linewidth=2, zorder=1)
+        axis.plot(all_over, y, "o", color=PALETTE[0], label="mIoU" if y == place[0] else None)
+        axis.plot(near, y, "D", color=PALETTE[1], markersize=5,
+                  label="boundary IoU" if y == place[0] else None)  # fmt: skip
+        for x in (near, all_over):
+            axis.annotate(f"{x:.1f}", (x, y), xytext=(0, 6), textcoords="offset points",
+                          ha="center", fontsize=7.5)  # fmt: skip
+    axis.set_yticks(place, [_wrap(name) for name in arms["label"]], fontsize=8)
+    axis.set(xlabel="on test (%), mean over classes and seeds", ylim=(-0.6, len(arms) - 0.2))
+    axis.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2,
+                borderaxespad=0.2)  # fmt: skip
+    return figure.saying(
+        "Boundary IoU on test: " + _listed(arms["label"], 100 * arms["boundary_iou"], " %")
+    )
+
+
+def feature_maps(maps: list[np.ndarray], columns: int = 6) -> Drawing:
+    """Show the channels that differ most within an image, one row per stage, each on its own scale.
+
+    `maps` has one array float (C, h, w) per stage.
+    """
+    height, width = maps[0].shape[1:]
+    inches = 1.45
+    figure, axes = _subplots(
+        len(maps), columns, squeeze=False,
+        figsize=(inches * columns, len(maps) * (inches * height / width + 0.28)),
+    )  # fmt: skip
+    told = []
+    for number, (stage, row) in enumerate(zip(maps, axes, strict=True), start=1):
+        spread = stage.std(axis=(1, 2))
+        silent = int((spread == 0).sum())
+        for axis in row:
+            axis.set_axis_off()
+        for axis, channel in zip(row, np.argsort(-spread, kind="stable")[:columns], strict=False):
+            axis.imshow(stage[channel], cmap="magma", interpolation="nearest", aspect="auto")
+        words = f"pooling {number}: {len(stage)} channels of {stage.shape[1]} × {stage.shape[2]}"
+        row[0].set_title(f"{words}, {silent} of them flat", fontsize=8, loc="left", pad=2)
+        told.append(f"{words}, {silent} flat")
+    figure.tight_layout(pad=0.2, w_pad=0.3, h_pad=0.4)
+    return figure.saying(f"Feature maps after each pooling: {'; '.join(told)}.")
+
+
+def layer_costs(table: pd.DataFrame) -> Drawing:
     """Show multiply-adds and parameters of each layer that has weights, as shares in percent."""
     own = table[table["parameters"] > 0]
     figure, axis = _subplots(figsize=(8, 3))
@@ -846,10 +1094,13 @@ def layer_costs(table: pd.DataFrame) -> Figure:
     axis.set_xticks(place, own["layer"], rotation=50, ha="right", rotation_mode="anchor")
     axis.set(ylabel="share of the network (%)")
     axis.legend()
-    return figure
+    return figure.saying(
+        "Each layer's share of the multiply-adds: "
+        + _listed(own["layer"], 100 * own["gmacs"] / own["gmacs"].sum(), " %")
+    )
 
 
-def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
+def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Drawing:
     """Draw on an image what one value in its middle sees, after each pooling and at the end."""
     height, width = scenes.labels.shape[1:]
     figure, axis = _subplots(figsize=(8, 8 * height / width))
@@ -874,17 +1125,82 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Figure:
         )
     axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    return figure
+    return figure.saying(
+        "Squares on an image: what one value sees, up to "
+        f"{table['receptive_field'].iloc[-1]} pixels wide at the last layer."
+    )
 
 
-def table(frame: pd.DataFrame, decimals: dict[str, int] | None = None) -> HTML:
+class Table(HTML):
+    """A table as HTML, and as Markdown for pages that take that."""
+
+    def __init__(self, frame: pd.DataFrame):
+        super().__init__(frame.to_html(index=False, border=0, na_rep=""))
+        self.frame = frame
+
+    def _repr_markdown_(self) -> str:
+        return self.frame.to_markdown(index=False, disable_numparse=True)
+
+
+def table(frame: pd.DataFrame, decimals: dict[str, int] | None = None) -> Table:
     """Return a table for the report, with so many decimals in the columns that `decimals` names."""
     shown = frame.copy()
     for column, places in (decimals or {}).items():
         shown[column] = shown[column].map(lambda value, places=places: f"{value:.{places}f}")
-    return HTML(shown.to_html(index=False, border=0, na_rep=""))
+    return Table(shown)
 
 
 def folded(title: str, content: HTML) -> HTML:
     """Return what is shown only after a click on its title."""
     return HTML(f"<details><summary>{html.escape(title)}</summary>{content.data}</details>")
+
+
+def compared(scenes: Scenes, chosen: dict[str, int], predicted: np.ndarray, of: str) -> HTML:
+    """Return pictures for the report, each with a divider that can be moved over the prediction.
+
+    To the left of the divider is the image or the truth, to the right what was predicted, or of
+    that only what is wrong, in the colours of the classes it was taken for. Where scripts do not
+    run, and on paper, the divider stays in the middle.
+
+    Parameters
+    ----------
+    scenes : the split that was predicted
+    chosen : what to call a picture -> its position
+    predicted : uint8 (N, H, W)
+    of : whose prediction it is
+    """
+    parts = []
+    for title, index in chosen.items():
+        truth, guess = scenes.labels[index], predicted[index]
+        wrong = (guess != truth) & (truth != UNLABELLED)
+        share = 100 * wrong.sum() / max((truth != UNLABELLED).sum(), 1)
+        layers = {  # from the lowest to the highest
+            "prediction": (paint(guess, scenes), f"Prediction of {of}: {share:.0f} % wrong."),
+            "errors": (paint(np.where(wrong, guess, UNLABELLED), scenes), "What of that is wrong."),
+            "truth": (paint(truth, scenes), "Truth."),
+            "image": (scenes.images[index].transpose(1, 2, 0), f"Image {scenes.names[index]}."),
+        }
+        images = "".join(
+            f'<img class="{layer}" alt="{html.escape(words)}" '
+            f'src="{_source(picture, "JPEG" if layer == "image" else "PNG")}">'
+            for layer, (picture, words) in layers.items()
+        )
+        switches = "".join(
+            f'<label><input type="checkbox" class="{name}"> {words}</label>'
+            for name, words in (("left", "truth on the left"), ("only", "errors on the right"))
+        )
+        parts.append(
+            f'<figure class="compare"><div class="layers">{images}</div>'
+            f'<input type="range" value="50" aria-label="divider: {html.escape(title)}">'
+            f"<figcaption>{html.escape(title)}<br>{switches}</figcaption></figure>"
+        )
+    return HTML(f'<div class="comparison">{"".join(parts)}</div>')
+
+
+def _source(picture: np.ndarray, kind: str = "PNG") -> str:
+    """Return a picture uint8 (H, W, 3) as the address of an image that is in the page itself."""
+    file, image = io.BytesIO(), Image.fromarray(np.ascontiguousarray(picture))
+    if kind == "PNG":  # of labels: as many colours as classes
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    image.save(file, kind, optimize=True, quality=88)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

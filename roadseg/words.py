@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from roadseg.recipe import DEFAULTS
-from roadseg.results import LEVEL, Results
 from roadseg.study import Plan, Study
 from roadseg.survey import percent
+from roadseg.tables import LEVEL, Results, late_gain
 
 
 def plain(name: str) -> str:
@@ -210,7 +210,8 @@ def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
         steps = 100 * ladder["miou"].diff().dropna().abs()
         told.append(
             f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
-            f"test with a standard deviation of {100 * row.sd:.2f} points between seeds (95 % "
+            f"test{_over_images(row)}, with a standard deviation of {100 * row.sd:.2f} points "
+            f"between seeds (95 % "
             f"interval {100 * row.sd_low:.2f} to {100 * row.sd_high:.2f}). So of two single runs "
             f"of that same recipe, one in twenty pairs lies more than {far:.1f} points apart "
             f"({low:.1f} to {high:.1f}) by the seed alone, and one run against one run shows no "
@@ -218,6 +219,12 @@ def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
             f"{(steps < far).sum()} are smaller; how far its own runs spread, nobody measured."
         )
     return " ".join(told)
+
+
+def _over_images(row) -> str:
+    if np.isnan(row.low):
+        return ""
+    return f" (95 % interval over seeds and images {100 * row.low:.1f} to {100 * row.high:.1f})"
 
 
 def agreement(places: dict[str, pd.DataFrame]) -> str:
@@ -398,8 +405,11 @@ def volume_words(volumes: pd.DataFrame) -> str:
     )
 
 
-def size_words(fronts: pd.DataFrame, difference) -> str:
-    """Return where more multiply-adds stop paying, in words: rows of one study's `fronts`."""
+def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
+    """Return where more multiply-adds stop paying, in words: rows of one study's `fronts`.
+
+    `brief` says which network that is, and by how much dearer ones may still be better.
+    """
     own = fronts[fronts["measure"] == "gmacs"].sort_values("cost", ignore_index=True)
     if own["low"].isna().all():
         return f"Where size stops paying {UNKNOWN}: no interval can be computed."
@@ -429,11 +439,16 @@ def size_words(fronts: pd.DataFrame, difference) -> str:
             f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
             f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no dearer one "
             f"is seen to beat; of {len(dearer)} dearer, none gains more than {points(most)} points "
-            f"by the upper ends of the intervals. The best of them by val score, "
-            f"**{best['label']}**, costs {best['cost'] / enough['cost']:.1f} times as much and "
-            f"changes mIoU by {points(change['difference'])} points ({_range(change)})."
+            f"by the upper ends of the intervals."
         )
-    if len(own) < 4:
+        if brief:
+            return told
+        times = best["cost"] / enough["cost"]
+        told += (
+            f" The best of them by val score, **{best['label']}**, costs {times:.1f} times as much "
+            f"and changes mIoU by {points(change['difference'])} points ({_range(change)})."
+        )
+    if len(own) < 4 or brief:
         return told
     rank = own["cost"].rank().corr(own["test_miou"].rank())
     told += f" The rank correlation of cost with mIoU is {rank:+.2f}".replace("-", "−")
@@ -506,3 +521,269 @@ def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
 def signed_percent(share: float) -> str:
     """Return a share in percent, signed, with one decimal."""
     return f"{100 * share:+.1f} %".replace("-", "−")
+
+
+def tricks_of(plan: Plan, arm: str) -> list[str]:
+    """Return the tricks that an arm's recipe has, of those that the settings list."""
+    recipe = plan.arms[arm]
+
+    def has(knobs: dict) -> bool:
+        values = {knob: getattr(recipe, knob) for knob in knobs}
+        given = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in knobs.items()}
+        return values == given
+
+    return [trick.name for trick in plan.tricks.values() if has(trick.knobs)]
+
+
+def named(plan: Plan, arm: str, *, tricks: bool = True) -> str:
+    """Return an arm's network by its name in the settings, with the number of its tricks."""
+    recipe, count = plan.arms[arm], len(tricks_of(plan, arm)) if tricks else 0
+    names = [entry.name for entry in plan.networks.values() if entry.network == recipe.network]
+    changed = recipe.architecture.removeprefix(recipe.network).replace("+", " +")
+    name = (names[0] if names else recipe.network) + changed
+    return f"{name}, {count} trick{'s' * (count != 1)}" if count else name
+
+
+def heads(plan: Plan) -> list[str]:
+    """Return the arms of the FCN study between which only the skips differ, coarse to fine."""
+    arms = {a: r.network for a, r in plan.fcn.arms.items() if r.network.startswith("fcn")}
+    encoder = [*arms.values()][-1].partition(":")[2]
+    return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
+
+
+def recommended(plan: Plan, results: Results) -> pd.DataFrame:
+    """Return which network and which tricks to take for which budget, as the report's table.
+
+    Of each network the arm that scored best on val; of these, each that beats all cheaper ones.
+    """
+    arms = results.best_of_each_network()
+    best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
+    chosen = arms[arms["val_miou"] > best]
+    tried = results.arms.groupby("network")["trained_as"].nunique()
+    _, write = UNITS["gmacs"]
+    return pd.DataFrame(
+        {
+            "multiply-adds per image, from": [write(cost) for cost in chosen["gmacs"]],
+            "network": [named(plan, arm, tricks=False) for arm in chosen["trained_as"]],
+            "tricks": [", ".join(tricks_of(plan, arm)) or "none" for arm in chosen["trained_as"]],
+            "steps": [plan.arms[arm].steps for arm in chosen["trained_as"]],
+            "recipes tried": [tried[network] for network in chosen["network"]],
+            "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
+            "95 % interval": [_interval(row) for row in chosen.itertuples()],
+            "ms per image": (chosen["latency_ms"] * chosen["test_passes"]).map(_three).to_numpy(),
+        }
+    )
+
+
+def _interval(row) -> str:
+    return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
+
+
+def goal(plan: Plan, results: Results) -> str:
+    """Return whether the study's goals are met, in words; nothing if it has none."""
+    told, write = [], UNITS["gmacs"][1]
+    for study in plan.studies.values():
+        if not study.goal:
+            continue
+        own = results.noise.set_index("study").loc[study.name]
+        cost = results.of(study.name).iloc[0]["gmacs"]
+        asked, gap = study.goal["miou"], own["mean"] - study.goal["miou"]
+        met = gap >= 0 and cost <= study.goal["gmacs"]
+        told.append(
+            f"The goal of {100 * asked:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
+            f"multiply-adds per image is {'met' if met else 'missed'}, by {points(gap)} points: "
+            f"**{own['arm']}** has {100 * own['mean']:.1f} %{_over_images(own)}, "
+            f"{int(own['seeds'])} seeds, at {write(cost)}."
+        )
+    return " ".join(told)
+
+
+def answer(plan: Plan, results: Results) -> list[str]:
+    """Return what the study found, one item for each of its questions."""
+    arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
+    base = arms.loc[plan.arm(plan.fcn.arms[plan.baseline])]
+    told = [
+        f"The course's baseline (here `{base['network']}`, at a learning rate of {base['lr']:g}) "
+        f"reaches {100 * base['test_miou']:.1f} % mIoU on test ({between(base)})."
+    ]
+    own = heads(plan)
+    fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
+    told.append(f"{fcn}; its encoder is another one, too.")
+    if len(own) > 1:
+        skips = results.difference(plan.fcn.name, own[-1], own[0])
+        told[-1] += f" Its finer scores alone: {points(skips['difference'])} ({_decided(skips)})."
+    if places := effects_by_place(plan, results):
+        told.append(_tricks_in_short(places))
+    wide = plan.compared
+    fronts = results.fronts[results.fronts["study"] == wide.name]
+    size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
+    told.append(f"Of {len(wide.arms)} networks with the same tricks: {size}")
+    best = results.best_of_each_network()
+    top = best.loc[best["val_miou"].idxmax()]
+    told.append(
+        f"Chosen on val among all {len(arms)} arms, the best is "
+        f"**{named(plan, top['trained_as'])}** with {100 * top['test_miou']:.1f} % mIoU on test "
+        f"({between(top)}), for {UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
+        f"{top['parameters'] / 1e6:.2f} M parameters. {goal(plan, results)}".strip()
+    )
+    return told
+
+
+def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
+    found = _by_trick(places)
+    verdicts = {trick: {_decided(row) for row in rows.values()} for trick, rows in found.items()}
+    kinds = {
+        "are seen to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
+        "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
+        "to do either, by place": lambda seen: {"helps", "hurts"} <= seen,
+        "to show no effect": lambda seen: (
+            "no effect seen" in seen and not {"helps", "hurts"} & seen
+        ),
+        "cannot be judged": lambda seen: seen == {UNKNOWN},
+    }
+    told = []
+    for words, holds in kinds.items():
+        names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
+        if names or words.startswith("are seen"):
+            told.append(f"{_listed(names) if names else 'none'} {words}")
+    return f"Of {len(found)} tricks, {'; '.join(told)}."
+
+
+def doubts(plan: Plan, results: Results) -> list[str]:
+    """Return what would change the answer, in sentences."""
+    trained = results.arms.drop_duplicates("trained_as")
+    told = []
+    late = {arm: late_gain(results.curves, arm)[0] for arm in trained["trained_as"]}
+    rising, base = max(late, key=late.get), plan.arm(plan.fcn.arms[plan.baseline])
+    told.append(
+        f"**Longer training.** In the last quarter of each training val mIoU changed by "
+        f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**), for the baseline "
+        f"by {late[base]:+.1f}: with more steps the order of arms may change."
+    )
+    widths = 100 * (trained["high"] - trained["low"]) / 2
+    if widths.notna().any():
+        blocks, seeds = int(trained["blocks"].iloc[0]), int(trained["seeds"].iloc[0])
+        told.append(
+            f"**More seeds and images.** With {seeds} seed{'s' * (seeds != 1)} and {blocks} "
+            f"block{'s' * (blocks != 1)} of test images, an arm's mIoU is known to "
+            f"±{widths.median():.1f} points (median), for images like these; what other streets "
+            "would change, no interval tells."
+        )
+    if len(trained) > 3:
+        ranks = trained["val_miou"].rank().corr(trained["test_miou"].rank())
+        gap = 100 * (trained["val_miou"] - trained["test_miou"]).median()
+        told.append(
+            f"**Another val split.** Choices are made on val, whose scores lie {gap:+.1f} points "
+            f"from those on test (median); the rank correlation of both over {len(trained)} arms "
+            f"is {ranks:.2f}."
+        )
+    hidden = max(
+        (row for rows in effects_by_place(plan, results).values() for _, row in rows.iterrows()
+         if _decided(row) == "no effect seen"),
+        key=lambda row: row["high"], default=None,
+    )  # fmt: skip
+    if hidden is not None:
+        told.append(
+            f"**What was not seen.** Intervals still allow **{hidden['trick']}** "
+            f"{points(hidden['high'])} points, the most of all tricks without a visible effect."
+        )
+    return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in told]
+
+
+def worst_images(scores: np.ndarray, names: list[str], share: float = 0.1) -> str:
+    """Return how far the worst images fall behind, in words; `scores` is mIoU per image, 0..1."""
+    known = np.flatnonzero(np.isfinite(scores))
+    if not len(known):
+        return "no test image has a label."
+    order = known[np.argsort(scores[known])]
+    few = max(1, round(share * len(order)))
+    worst, middle = 100 * scores[order[:few]].mean(), 100 * np.median(scores[order])
+    listed = _listed([plain(names[index]) for index in order[: min(3, few)]])
+    return (
+        f"the median image has {middle:.1f} % mIoU, the worst {few} of {len(order)} "
+        f"{worst:.1f} % on average; the worst of all: {listed}."
+    )
+
+
+def mistakes(counts: np.ndarray, classes: tuple[str, ...], most: int = 5) -> str:
+    """Return which confusions cost most pixels, in words; `counts` (K, K), row truth."""
+    wrong = counts - np.diag(np.diagonal(counts))
+    total = wrong.sum()
+    if not total:
+        return "No pixel is wrong."
+    places = [divmod(int(cell), len(counts)) for cell in np.argsort(wrong, axis=None)[::-1][:most]]
+    told = [
+        f"{plain(classes[truth])} taken for {plain(classes[taken])} "
+        f"({percent(wrong[truth, taken] / total)} of all wrong pixels)"
+        for truth, taken in places
+        if wrong[truth, taken]
+    ]
+    truth = counts.sum(1)
+    found = np.diagonal(counts)[truth > 0] / truth[truth > 0]
+    names = [name for name, pixels in zip(classes, truth, strict=True) if pixels]
+    missed = [
+        f"{plain(names[index])} ({percent(found[index])})"
+        for index in np.argsort(found, kind="stable")[:3]
+    ]
+    return (
+        f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most of all: "
+        f"{'; '.join(told)}. The classes of which least is found: {_listed(missed)}."
+    )
+
+
+def calibration(table: pd.DataFrame, arms: pd.DataFrame) -> str:
+    """Return each network's calibration error and its direction, in words.
+
+    Parameters
+    ----------
+    table : `Results.reliability`
+    arms : columns label, trained_as, calibration_error (mean over seeds, 0..1)
+    """
+    gaps = (table["confidence"] - table["right"]).groupby(table["arm"]).sum()
+    ordered = arms.sort_values("calibration_error")
+    listed = [f"**{r.label}** {percent(r.calibration_error)}" for r in ordered.itertuples()]
+    over = [f"**{row.label}**" for row in arms.itertuples() if gaps[row.trained_as] > 0]
+    direction = f"On average surer than right: {_listed(over) if over else 'none'}"
+    return f"Calibration error: {_listed(listed)}. {direction}."
+
+
+def edges(arms: pd.DataFrame) -> str:
+    """Return how far boundary IoU lies below mIoU: columns label, test_miou, boundary_iou."""
+    known = arms[arms["boundary_iou"].notna()]
+    if not len(known):
+        return "No test image shows a contour between two classes."
+    gap = known["test_miou"] - known["boundary_iou"]
+    least, most = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
+    told = (
+        f"Near contours, IoU is {100 * gap.min():.1f} (**{least}**) to {100 * gap.max():.1f} "
+        f"(**{most}**) points lower than everywhere, in the mean over classes."
+    )
+    if len(known) < 4:
+        return told
+    rank = known["test_miou"].rank().corr(known["boundary_iou"].rank())
+    return f"{told} The rank correlation of both scores is {rank:.2f} over {len(known)} networks."
+
+
+def beside_reference(
+    classes: pd.DataFrame, arms: dict[str, str], reference: dict[str, dict[str, float]]
+) -> str:
+    """Return how far a network is from what others report for the same data, in words."""
+    told = []
+    for other, reported in reference.items():
+        for name, arm in arms.items():
+            own = classes[classes["arm"] == arm].set_index("class")["iou"].dropna()
+            shared = [each for each in reported if each in own]
+            if not shared:
+                continue
+            gaps = pd.Series({k: own[k] - reported[k] for k in shared}).sort_values()
+            mean = 100 * np.mean([reported[k] for k in shared])
+            low = [f"{plain(k)} ({points(gap)})" for k, gap in gaps.head(3).items()]
+            told.append(
+                f"**{name}** lies {points(gaps.mean())} points from the {mean:.1f} % that {other} "
+                f"reports as the mean of these {len(shared)} classes; it falls behind most in "
+                f"{_listed(low)}, and does best against it in {plain(gaps.index[-1])} "
+                f"({points(gaps.iloc[-1])})."
+            )
+    if not told:
+        return "Bars have 95 % intervals; what others report for these data is not listed here."
+    return " ".join(told) + " What it reports is one run, at its own size and length of training."

@@ -1,6 +1,7 @@
 import base64
 import io
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -403,3 +404,36 @@ def test_a_small_area_keeps_its_colour():
     after = notebook.smaller(base64.b64encode(file.getvalue()).decode())
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert np.abs(shown[100:110, 100:110].astype(int) - yellow).max() <= 2
+
+
+def test_a_divider_has_all_layers_and_shows_what_is_wrong(scenes):
+    split = scenes["test"]
+    predicted = np.array(split.labels)
+    predicted[predicted == 255] = 0  # what has no label is neither right nor wrong
+    first = np.argwhere(split.labels[1] != 255)[0]
+    taken = (split.labels[1][tuple(first)] + 1) % len(split.classes)
+    predicted[1][tuple(first)] = taken
+    page = figures.compared(split, {"worst <b>": 1}, predicted, "a & b").data
+    assert "worst &lt;b&gt;" in page and "Prediction of a &amp; b: 0 % wrong." in page
+    sources = dict(re.findall(r'<img class="(\w+)" alt="[^"]*" src="data:image/\w+;base64,([^"]+)"', page))
+    assert list(sources) == ["prediction", "errors", "truth", "image"]
+    layers = {
+        name: np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+        for name, text in sources.items()
+    }
+    np.testing.assert_array_equal(layers["truth"], figures.paint(split.labels[1], split))
+    assert any(split.colours[taken])  # a class that is not black
+    assert tuple(layers["errors"][tuple(first)]) == tuple(split.colours[taken])
+    assert np.argwhere(layers["errors"].any(-1)).tolist() == [first.tolist()]
+    plain = split.images[1].transpose(1, 2, 0).astype(float)
+    assert np.abs(layers["image"] - plain).mean() < 12  # a JPEG
+
+
+def test_figures_say_what_they_show():
+    told = figures.waterfall(*ladder([(0.02, "helps"), (-0.01, "hurts")]))
+    shown, about = told._repr_mimebundle_()
+    assert about["image/png"]["alt"] == told.alt
+    assert told.alt.endswith("it adds: trick-0 2, trick-1 -1.")
+    assert about["image/png"]["kind"] == "chart"
+    picture = Image.open(io.BytesIO(base64.b64decode(shown["image/png"])))
+    assert picture.width // 2 == about["image/png"]["width"]

@@ -1,5 +1,7 @@
 """What the report says about networks, on tables whose answer is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,3 +115,73 @@ def test_differences_from_the_course_are_explained_where_they_are_large():
 @pytest.mark.parametrize(("value", "text"), [(0.0123, "0.0123 · 10⁹"), (1234.0, "1,234 · 10⁹")])
 def test_costs_are_written_short(value, text):
     assert words.UNITS["gmacs"][1](value) == text
+
+
+def test_worst_images_by_hand():
+    scores = np.array([0.5, np.nan, 0.1, 0.4, 0.3, 0.6])
+    told = words.worst_images(scores, ["a", "b", "c_1", "d", "e", "f"], share=0.4)
+    assert told == (
+        "the median image has 40.0 % mIoU, the worst 2 of 5 20.0 % on average; the worst of all: c\\_1 and e."
+    )
+    assert words.worst_images(np.array([np.nan]), ["a"]) == "no test image has a label."
+
+
+def test_mistakes_by_hand():
+    counts = np.array([[90, 10, 0], [30, 60, 0], [5, 5, 0]])
+    told = words.mistakes(counts, ("road", "car", "bike"), most=2)
+    assert told == (
+        "25 % of the labelled pixels are wrong. Most of all: car taken for road (60 % of all wrong "
+        "pixels); road taken for car (20 % of all wrong pixels). The classes of which least is found: "
+        "bike (0 %), car (67 %) and road (90 %)."
+    )
+    assert words.mistakes(np.diag([3, 4]), ("a", "b")) == "No pixel is wrong."
+
+
+def test_calibration_by_hand():
+    table = pd.DataFrame({"arm": ["x", "x", "y"], "above": [0.4, 0.9, 0.4], "pixels": [10, 90, 50],
+                          "right": [5, 90, 40], "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
+    arms = pd.DataFrame({"label": ["shy", "sure"], "trained_as": ["y", "x"],
+                         "calibration_error": [0.2, 0.03]})  # fmt: skip
+    told = words.calibration(table, arms)
+    assert told == "Calibration error: **sure** 3.0 % and **shy** 20 %. On average surer than right: **sure**."
+
+
+def test_edges_by_hand():
+    arms = pd.DataFrame({"label": list("abcd"), "test_miou": [0.5, 0.6, 0.7, 0.8],
+                         "boundary_iou": [0.4, 0.3, 0.6, np.nan]})  # fmt: skip
+    told = words.edges(arms)
+    assert told.startswith("Near contours, IoU is 10.0 (**a**) to 30.0 (**b**) points lower")
+    assert "rank correlation" not in told  # of three
+    assert words.edges(arms[3:]) == "No test image shows a contour between two classes."
+
+
+def test_a_reference_for_classes_by_hand():
+    classes = pd.DataFrame({"arm": "a-s", "class": ["road", "sky", "pole"], "iou": [0.9, 0.8, 0.1]})
+    reported = {"road": 0.85, "sky": 0.9, "pole": 0.4, "car": 0.5}  # the last occurs nowhere here
+    told = words.beside_reference(classes, {"a": "a-s"}, {"X": reported})
+    assert "**a** lies −11.7 points from the 71.7 % that X reports as the mean of these 3 classes" in told
+    assert "behind most in pole (−30.0), sky (−10.0) and road (+5.0)" in told
+    assert "best against it in road (+5.0)" in told
+    for none in ({}, {"X": {"car": 0.5}}):
+        assert "is not listed here" in words.beside_reference(classes, {"a": "a-s"}, none)
+
+
+@pytest.mark.parametrize(
+    ("mean", "gmacs", "told"),
+    [
+        (0.7, 5.0, "is met, by +2.0 points: **a** has 70.0 % (95 % interval over seeds and images "
+         "69.0 to 71.0), 5 seeds, at 5"),
+        (0.65, 5.0, "is missed, by −3.0 points: **a** has 65.0 %"),
+        (0.7, 7.0, "is missed, by +2.0 points: **a** has 70.0 %"),
+    ],
+)
+def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
+    asked = SimpleNamespace(name="final", goal={"miou": 0.68, "gmacs": 6.0})
+    plan = SimpleNamespace(studies={"final": asked, "other": SimpleNamespace(name="o", goal={})})
+    noise = pd.DataFrame([{"study": "final", "arm": "a", "seeds": 5, "mean": mean,
+                           "low": mean - 0.01, "high": mean + 0.01}])  # fmt: skip
+    arms = pd.DataFrame([{"study": "final", "arm": "a", "gmacs": gmacs}])
+    results = SimpleNamespace(noise=noise, of=lambda name: arms[arms.study == name])
+    assert told in words.goal(plan, results)
+    assert "68.0 % mIoU at no more than 6" in words.goal(plan, results)
+    assert words.goal(SimpleNamespace(studies={}), results) == ""
