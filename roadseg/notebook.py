@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import html
 import io
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from PIL import Image  # noqa: E402
 from roadseg.recipe import InputError, nearest  # noqa: E402
 from roadseg.study import ROOT, Plan  # noqa: E402
 
-CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks")
+CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "6_failures")
 
 
 def strip(source: Path, target: Path) -> None:
@@ -172,7 +174,8 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
     plan : the study; its title becomes the page's
     executed : folder of the executed notebooks; the chapters go into `report` at its cell tagged
         `chapters`
-    target : the HTML file
+    target : the HTML file; the first picture of a cell tagged `picture-NAME` goes beside it, as
+        NAME.png, the table of a cell tagged `table-NAME` as NAME.md
 
     Raises
     ------
@@ -205,22 +208,39 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
         template_file=str(Path(__file__).with_name("report.html.j2")), exclude_input_prompt=True,
         exclude_output_prompt=True, filters={"markdown2html": _markdown},
     )  # fmt: skip
+    script = Path(__file__).with_name("report.js").read_text()
     resources = {
         "title": plan.title,
+        "script": script,
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "sections": list(_headings(report.cells)),
         "pygments": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
     }
+    beside = {target.with_name(name): content for name, content in _beside(report.cells)}
     try:
         page, _ = exporter.from_notebook_node(report, resources)
     except InvalidNotebook as problem:
         raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    try:
-        partial.write_text(page)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    for file, content in {**beside, target: page.encode()}.items():
+        partial = file.with_suffix(".partial")
+        try:
+            partial.write_bytes(content)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _beside(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files that tags of cells ask for."""
+    for cell in cells:
+        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        for tag in cell.metadata.get("tags", []):
+            kind, _, name = tag.partition("-")
+            if kind == "picture" and (png := [d["image/png"] for d in shown if "image/png" in d]):
+                yield f"{name}.png", base64.b64decode(png[0])
+            if kind == "table" and (told := [d for d in shown if "text/markdown" in d]):
+                yield f"{name}.md", (told[0]["text/markdown"] + "\n").encode()
 
 
 def _markdown(source: str) -> str:
@@ -272,7 +292,7 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def _headings(cells: list[NotebookNode]):
+def _headings(cells: list[NotebookNode]) -> Iterator[tuple[int, str, str]]:
     """Yield (level, text, anchor) of each heading in the Markdown cells, as nbconvert names it."""
     for cell in cells:
         if cell.cell_type == "markdown":

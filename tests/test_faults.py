@@ -20,6 +20,8 @@ import pytest
 import torch
 from conftest import call, surroundings
 
+from roadseg.notebook import CHAPTERS
+
 pytestmark = pytest.mark.slow
 STUDIES = """\
 studies:
@@ -321,7 +323,7 @@ def test_a_disk_that_is_full(fresh, mounted, folder, record_property):
     elif folder.startswith("reports"):
         executed = fresh / "build/synthetic/executed"
         executed.mkdir(parents=True, exist_ok=True)
-        for name in ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "report"):
+        for name in (*CHAPTERS, "report"):
             shutil.copy(fresh / f"build/synthetic/notebooks/{name}.ipynb", executed)
         result = call(fresh, "roadseg", "report", "params.yaml")
     else:
