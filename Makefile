@@ -27,6 +27,8 @@ $(READY): requirements.txt
 report: $(READY)  ## train what is not trained yet and render the report (STUDY=synthetic)
 	@test -f $(STUDY_DIR)/params.yaml || \
 		{ echo "STUDY=$(STUDY): no studies/$(STUDY)/params.yaml; known: synthetic $(notdir $(wildcard studies/*))"; exit 2; }
+	@# the same for all studies; one that was never run has no copy, so that `dvc repro -P` leaves it alone
+	@test -f $(STUDY_DIR)/dvc.yaml || cp dvc.yaml $(STUDY_DIR)/
 ifneq ($(filter ROADSEG_%,$(.VARIABLES)),)
 	@# a variable names a folder: DVC cannot see that it changed
 	$(BIN)/python -m roadseg check --settings $(if $(filter .,$(STUDY_DIR)),,$(STUDY_DIR)/)params.yaml
@@ -42,7 +44,7 @@ test-slow: $(READY)  ## try faults, stops and hostile input at length, into docs
 	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/reliability.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/report.ipynb
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/explore.ipynb
 
 bench: report  ## time what the machine allows into docs/performance.md (half an hour on two cores)
 	@for name in speed means start scale thousand; do \

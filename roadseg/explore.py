@@ -1,0 +1,243 @@
+"""Widgets to look around in what a study left; `notebooks/explore.ipynb` shows them."""
+
+import html
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from roadseg import metrics
+from roadseg.data import UNLABELLED, Scenes
+from roadseg.figures import PALETTE, legend, paint
+from roadseg.recipe import InputError
+from roadseg.study import ROOT, Plan
+from roadseg.train import averaged_probabilities, make_network
+
+ALL = "all classes"
+LARGEST = 50e6  # pixels of an image that is predicted
+
+
+def finished(plan: Plan) -> dict[str, Path]:
+    """Return the folder of each run of the plan that has come to its end.
+
+    Raises
+    ------
+    InputError : none has
+    """
+    found = {
+        f"{arm}-s{seed}": plan.folder(arm, seed) for arm in plan.arms for seed in plan.seeds_of(arm)
+    }
+    found = {run: f for run, f in found.items() if (f / "predictions.npz").is_file()}
+    if not found:
+        raise InputError(f"{plan.name}: no finished run. Run 'make report' first.")
+    return found
+
+
+def overlaid(
+    image: np.ndarray, labels: np.ndarray, scenes: Scenes, opacity: float, only: str = ALL
+) -> np.ndarray:
+    """Paint labels over an image.
+
+    Parameters
+    ----------
+    image : uint8 (3, H, W)
+    labels : uint8 (H, W), 255 where nothing is painted
+    scenes : whose classes and colours these are
+    opacity : of the colours, 0..1
+    only : name of the one class to paint
+
+    Returns
+    -------
+    RGB uint8 (H, W, 3)
+    """
+    shown = labels != UNLABELLED
+    if only != ALL:
+        shown = labels == scenes.classes.index(only)
+    plain = image.transpose(1, 2, 0).astype(np.float64)
+    mixed = (1 - opacity) * plain + opacity * paint(labels, scenes)
+    return np.where(shown[..., None], mixed, plain).round().astype(np.uint8)
+
+
+def compared(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Colour where two predictions (H, W) differ: blue where the first alone is right, orange where
+    the second is, grey where both are wrong, white where both are right. RGB uint8 (H, W, 3).
+    """
+    colours = [tuple(bytes.fromhex(name[1:])) for name in (PALETTE[0], PALETTE[4])]
+    table = np.array([(150, 150, 150), colours[0], colours[1], (255, 255, 255)], np.uint8)
+    kind = (first == truth) + 2 * (second == truth).astype(int)
+    return np.where((truth == UNLABELLED)[..., None], 0, table[kind]).astype(np.uint8)
+
+
+def look(plan: Plan) -> widgets.Box:
+    """Return widgets that show a test image, its truth and what two runs make of it."""
+    runs, scenes = finished(plan), Scenes.load(plan.prepared, "test")
+    names, last = list(runs), len(scenes) - 1
+    first = widgets.Dropdown(options=names, value=names[0], description="run")
+    fcn = f"{plan.arm(list(plan.fcn.arms.values())[-1])}-s{plan.seeds[0]}"
+    other = fcn if fcn in runs else names[-1]
+    second = widgets.Dropdown(options=names, value=other, description="beside")
+    index = widgets.IntSlider(min=0, max=last, value=last // 2, description="image")
+    only = widgets.Dropdown(options=[ALL, *scenes.classes], description="class")
+    opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")
+    titles = ["image", "truth", "run", "beside", "where they differ"]
+    pictures = {title: _picture() for title in titles}
+    told = widgets.HTML()
+
+    def show(_=None) -> None:
+        n, image, truth = index.value, scenes.images[index.value], scenes.labels[index.value]
+        predicted = [_predictions(runs[run.value])[n] for run in (first, second)]
+        shown = [
+            image.transpose(1, 2, 0),
+            *(overlaid(image, e, scenes, opacity.value, only.value) for e in (truth, *predicted)),
+            compared(*predicted, truth),
+        ]
+        for title, picture in zip(titles, shown, strict=True):
+            pictures[title].value = _png(picture)
+        lines = [f"<b>{html.escape(scenes.names[n])}</b>"]
+        for run, labels in zip((first, second), predicted, strict=True):
+            lines.append(_told(run.value, labels, truth, scenes, only.value))
+        lines.append(f"blue: {html.escape(first.value)} alone is right; orange: "
+                     f"{html.escape(second.value)} alone; white: both; grey: neither")  # fmt: skip
+        told.value = "<br>".join(lines)
+
+    for control in (first, second, index, only, opacity):
+        control.observe(show, "value")
+    show()
+    controls = widgets.HBox([widgets.VBox([first, second]), widgets.VBox([index, only, opacity])])
+    columns = [widgets.VBox([widgets.Label(title), pictures[title]]) for title in titles]
+    layout = widgets.Layout(flex_flow="row wrap")
+    key = widgets.HTML(legend(scenes).data)
+    return widgets.VBox([controls, told, widgets.Box(columns, layout=layout), key])
+
+
+def predict(plan: Plan) -> widgets.Box:
+    """Return widgets that let a run predict an image of one's own, at the study's size."""
+    runs, scenes = finished(plan), Scenes.load(plan.prepared, "test")
+    run = widgets.Dropdown(options=list(runs), description="run")
+    upload = widgets.FileUpload(
+        accept="image/*", description="choose an image", layout=widgets.Layout(width="180px")
+    )
+    path = widgets.Text(placeholder="or its path, such as data/mine.jpg", description="file",
+                        continuous_update=False)  # fmt: skip
+    opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")
+    pictures, told = widgets.HBox([_picture(), _picture()]), widgets.HTML()
+    pictures.layout.display = "none"
+    given = {}
+
+    def show(_=None) -> None:
+        if not given:
+            return
+        try:
+            image = opened(given["content"], scenes.labels.shape[1:])
+        except InputError as problem:
+            told.value = html.escape(f"{given['name']}: {problem}")
+            return
+        labels = predicted(plan, runs, run.value, image, len(scenes.classes))
+        for picture, shown in zip(
+            pictures.children,
+            (image.transpose(1, 2, 0), overlaid(image, labels, scenes, opacity.value)),
+            strict=True,
+        ):
+            picture.value = _png(shown)
+        pictures.layout.display = ""
+        shares = np.bincount(labels.ravel(), minlength=len(scenes.classes)) / labels.size
+        most = [f"{html.escape(scenes.classes[k])} {100 * shares[k]:.0f} %" for k in
+                np.argsort(-shares)[:5] if shares[k]]  # fmt: skip
+        told.value = f"{html.escape(given['name'])}: " + ", ".join(most)
+
+    def take(change) -> None:
+        (file,) = change["new"][-1:]
+        given.update(name=file["name"], content=bytes(file["content"]))
+        show()
+
+    def read(change) -> None:
+        try:
+            file = ROOT / Path(change["new"]).expanduser()
+            given.update(name=change["new"], content=file.read_bytes())
+        except OSError as problem:
+            told.value = html.escape(
+                f"{change['new']}: {problem.strerror}; give the path of a file."
+            )
+            return
+        show()
+
+    upload.observe(take, "value")
+    path.observe(read, "value")
+    run.observe(show, "value")
+    opacity.observe(show, "value")
+    top = widgets.HBox([run, upload, path, opacity], layout=widgets.Layout(flex_flow="row wrap"))
+    key = widgets.HTML(legend(scenes).data)
+    return widgets.VBox([top, told, pictures, key])
+
+
+def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:
+    """Return an image file's content as uint8 (3, H, W), resized as images of a study are.
+
+    Raises
+    ------
+    InputError : it is no image, or a very large one
+    """
+    try:
+        picture = Image.open(io.BytesIO(content))
+        if picture.width * picture.height > LARGEST:
+            raise InputError(
+                f"{picture.width} x {picture.height} pixels are too many; at most "
+                f"{LARGEST / 1e6:.0f} million."
+            )
+        picture = ImageOps.exif_transpose(picture).convert("RGB")
+    except InputError:
+        raise
+    except Exception:  # of many kinds, by what is wrong with it and by its format
+        raise InputError("cannot be read as an image; give a PNG or JPEG file.") from None
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.BOX)).transpose(2, 0, 1)
+
+
+@torch.inference_mode()
+def predicted(
+    plan: Plan, runs: dict[str, Path], run: str, image: np.ndarray, classes: int
+) -> np.ndarray:
+    """Return what a run predicts of an image uint8 (3, H, W), tested as it was: uint8 (H, W)."""
+    recipe = plan.runs[run]
+    network = make_network(recipe, classes)
+    weights = torch.load(runs[run] / "weights.pt", weights_only=True, map_location="cpu")
+    network.load_state_dict(weights)
+    x = torch.from_numpy(np.ascontiguousarray(image))[None]
+    scores = averaged_probabilities(network.eval(), x, recipe.test_scales, flip=recipe.test_flip)
+    return scores.argmax(1)[0].to(torch.uint8).numpy()
+
+
+def _predictions(folder: Path) -> np.ndarray:
+    file = folder / "predictions.npz"
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(8)
+def _read(file: Path, _changed: int) -> np.ndarray:
+    with np.load(file) as stored:
+        return stored["test"]
+
+
+def _told(run: str, labels: np.ndarray, truth: np.ndarray, scenes: Scenes, only: str) -> str:
+    """Return a run's scores on one image in words."""
+    both = (torch.from_numpy(np.array(each, np.int64))[None] for each in (labels, truth))
+    counts = metrics.count(*both, len(scenes.classes))[0].numpy()
+    score = f"mIoU {100 * metrics.miou(counts):.1f} %"
+    if only != ALL:
+        iou = metrics.iou(counts)[scenes.classes.index(only)]
+        here = "does not occur here" if np.isnan(iou) else f"{100 * iou:.1f} %"
+        score += f", {html.escape(only)}: {here}"
+    return f"{html.escape(run)}: {score}"
+
+
+def _picture() -> widgets.Image:
+    return widgets.Image(format="png", layout=widgets.Layout(width="380px", margin="2px"))
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG")
+    return file.getvalue()
