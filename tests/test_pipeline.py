@@ -6,13 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from browser import browsing
 from conftest import call, ran, snapshot
+from PIL import Image
 
 from roadseg import notebook
 from roadseg.recipe import InputError
@@ -72,13 +78,14 @@ def test_the_tables_hold_every_run(reproduced):
 def test_the_report_is_whole_and_loads_nothing(reproduced):
     html = (reproduced / "reports/synthetic/report.html").read_text()
     for part in (
-        "In short", "Background", "The data", "The baseline network", "Where it is an FCN",
-        "FCN against the baseline", "Training tricks", "Networks and their cost", "Limits", "Provenance",
+        "The question", "The answer", "What would change our mind", "Background", "The data",
+        "The baseline network", "Where it is an FCN", "FCN against the baseline", "Training tricks",
+        "Networks and their cost", "Where the networks fail", "Limits", "Conclusion", "Reproduction",
     ):  # fmt: skip
         assert re.search(f"<h[12][^>]*>[^<]*{part}", html), part
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
-    assert "<script" not in html and "@import" not in html and "url(" not in html
-    text = re.sub(r"<style.*?</style>|<[^>]+>|base64,[^\"]+", " ", html, flags=re.S)
+    assert html.count("<script") == 1 and "@import" not in html and "url(" not in html
+    text = re.sub(r"<(style|script).*?</\1>|<[^>]+>|base64,[^\"]+", " ", html, flags=re.S)
     assert not re.search(r"\b(nan|inf|None)\b", text)
     assert html.count("data:image/png") > 15
     runs = pd.read_csv(reproduced / "results/synthetic/runs.csv")
@@ -86,6 +93,111 @@ def test_the_report_is_whole_and_loads_nothing(reproduced):
         assert str(fact) in html
     anchors = re.findall(r'<a class="level\d" href="#([^"]+)"', html)
     assert len(anchors) > 15 and all(f'id="{anchor}"' in html for anchor in anchors)
+
+
+def test_the_report_in_a_browser(reproduced):
+    file = reproduced / "reports/synthetic/report.html"
+    assert file.stat().st_size < 8_000_000
+    with browsing(offline=True) as (page, wrong):
+        spent = []  # ms; the best of some, since other tests run meanwhile
+        for _ in range(4):
+            page.goto(file.as_uri())
+            spent.append(page.evaluate("performance.getEntriesByType('navigation')[0].duration"))
+        assert min(spent) < 1000
+        for width in (375, 768, 1200, 1440):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        pictures = page.locator("main img").evaluate_all("all => all.map(i => [i.alt, i.naturalWidth])")
+        assert len(pictures) > 30 and all(len(alt) > 5 and wide for alt, wide in pictures)
+
+        head = page.locator("th button", has_text="test mIoU %").first
+        column = (
+            "head => { const cell = head.parentElement;"
+            " return [...cell.closest('table').tBodies[0].rows].map(r => +r.cells[cell.cellIndex].innerText) }"
+        )
+        for sort in (sorted, lambda values: sorted(values, reverse=True)):
+            head.click()
+            shown = head.evaluate(column)
+            assert len(shown) == len(ARMS) and shown == sort(shown)
+
+        picture = page.locator(".compare").first
+        picture.locator("input[type=range]").fill("20")
+        covered = picture.locator(".truth").evaluate("i => getComputedStyle(i).clipPath")
+        assert "80%" in covered
+        assert picture.locator(".image").is_visible()
+        picture.get_by_text("truth on the left").click()
+        assert not picture.locator(".image").is_visible()
+        assert not picture.locator("img.errors").is_visible()
+        picture.get_by_text("errors on the right").click()
+        assert picture.locator("img.errors").is_visible()
+
+        code = page.locator(".input").first
+        assert not code.is_visible()
+        page.locator("label.code").click()
+        assert code.is_visible()
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(25, 25, 25)"
+        page.emulate_media(media="print")
+        assert not page.locator("nav").is_visible()
+        assert not wrong, wrong
+
+
+def test_a_page_obeys_no_script_but_its_own(reproduced, tmp_path):
+    html = (reproduced / "reports/synthetic/report.html").read_text()
+    planted = tmp_path / "planted.html"
+    planted.write_text(html.replace("</main>", "<script>document.title = 'obeyed'</script></main>"))
+    with browsing(offline=True) as (page, wrong):
+        page.goto(planted.as_uri())
+        assert page.title() != "obeyed"
+        assert any("Content Security Policy" in line for line in wrong)
+
+
+def test_exploring_in_jupyterlab(reproduced, tmp_path):
+    picture = tmp_path / "mine.png"
+    Image.fromarray(np.full((90, 120, 3), 128, np.uint8)).save(picture)
+    (tmp_path / "no.png").write_text("no image")
+    with lab(reproduced) as address, browsing(local=True, viewport={"width": 1600, "height": 1400}) as (page, _):
+        page.goto(f"{address}/lab/tree/notebooks/explore.ipynb")
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        images = page.locator(".jp-OutputArea img")
+        expect = import_module("playwright.sync_api").expect
+        expect(images).to_have_count(7, timeout=60_000)  # two of them wait for an image
+        truth = images.nth(1).get_attribute("src")
+        page.locator(".jp-OutputArea select").nth(2).select_option("road")
+        expect(images.nth(1)).not_to_have_attribute("src", truth)
+        expect(page.get_by_text("mIoU").first).to_be_visible()
+        for file, told in ((tmp_path / "no.png", "no.png: cannot be read as an image"), (picture, "mine.png: ")):
+            with page.expect_file_chooser() as chooser:
+                page.get_by_role("button", name="choose an image").click()
+            chooser.value.set_files(str(file))
+            expect(page.get_by_text(told)).to_be_visible(timeout=20_000)
+        expect(page.get_by_text(re.compile(r"mine.png: .*\d %"))).to_be_visible()
+        drawn = images.nth(6).evaluate("i => [i.naturalWidth, i.naturalHeight]")
+        assert drawn == [96, 48]  # the study's size
+
+
+@contextmanager
+def lab(folder: Path):
+    """Run JupyterLab as `make lab` does, and give its address."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--notebook-dir=.", "--no-browser", "--port=0",
+         "--IdentityProvider.token=", "--allow-root", "--ServerApp.port_retries=0"],
+        cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    try:
+        told = []
+        for line in server.stderr:
+            told.append(line)
+            if found := re.search(r"http://(?:127.0.0.1|localhost):\d+", line):
+                threading.Thread(target=server.stderr.read, daemon=True).start()
+                yield found[0]
+                return
+        raise AssertionError("".join(told))
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 def test_a_second_repro_does_nothing(reproduced):
