@@ -524,7 +524,10 @@ def signed_percent(share: float) -> str:
 
 
 def tricks_of(plan: Plan, arm: str) -> list[str]:
-    """Return the tricks that an arm's recipe has, of those that the settings list."""
+    """Return the tricks that an arm's recipe has, of those that the settings list.
+
+    One that sets nothing but what others of them set is those others under another name.
+    """
     recipe = plan.arms[arm]
 
     def has(knobs: dict) -> bool:
@@ -532,7 +535,15 @@ def tricks_of(plan: Plan, arm: str) -> list[str]:
         given = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in knobs.items()}
         return values == given
 
-    return [trick.name for trick in plan.tricks.values() if has(trick.knobs)]
+    held = [trick for trick in plan.tricks.values() if has(trick.knobs)]
+    return [
+        trick.name
+        for trick in held
+        if not all(
+            any(knob in other.knobs for other in held if len(other.knobs) < len(trick.knobs))
+            for knob in trick.knobs
+        )
+    ]
 
 
 def named(plan: Plan, arm: str, *, tricks: bool = True) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from roadseg import words
+from roadseg.recipe import Recipe
 
 
 def fronts(rows):
@@ -185,3 +186,23 @@ def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     assert told in words.goal(plan, results)
     assert "68.0 % mIoU at no more than 6" in words.goal(plan, results)
     assert words.goal(SimpleNamespace(studies={}), results) == ""
+
+
+def test_the_tricks_of_an_arm_are_those_whose_knobs_it_has():
+    tricks = {
+        "flip": {"flip": 0.5}, "poly": {"schedule": "poly", "warmup_steps": 2}, "longer": {"steps": 9},
+        "both": {"flip": 0.5, "steps": 9}, "rates": {"lr_search": [0.5, 1.0]},
+    }  # fmt: skip
+    plan = SimpleNamespace(
+        tricks={name: SimpleNamespace(name=name, knobs=knobs) for name, knobs in tricks.items()},
+        networks={"small": SimpleNamespace(name="small", network="baseline")},
+        arms={
+            "plain": Recipe(),
+            "all": Recipe(flip=0.5, steps=9, schedule="poly", warmup_steps=2, lr_search=(0.5, 1.0)),
+            "half": Recipe(schedule="poly", batch_norm=True),
+        },
+    )
+    assert words.tricks_of(plan, "plain") == []
+    assert words.tricks_of(plan, "all") == ["flip", "poly", "longer", "rates"]  # both: flip and longer
+    assert words.named(plan, "all") == "small, 4 tricks"
+    assert words.tricks_of(plan, "half") == [] and words.named(plan, "half") == "small +batch_norm"
