@@ -1077,7 +1077,9 @@ def feature_maps(maps: list[np.ndarray], columns: int = 6) -> Drawing:
         words = f"pooling {number}: {len(stage)} channels of {stage.shape[1]} × {stage.shape[2]}"
         row[0].set_title(f"{words}, {silent} of them flat", fontsize=8, loc="left", pad=2)
         told.append(f"{words}, {silent} flat")
-    figure.tight_layout(pad=0.2, w_pad=0.3, h_pad=0.4)
+    figure.subplots_adjust(
+        0, 0, 1, 1, wspace=0.03, hspace=0.2
+    )  # titles reach over their neighbours
     return figure.saying(f"Feature maps after each pooling: {'; '.join(told)}.")
 
 

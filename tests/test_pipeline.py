@@ -60,8 +60,9 @@ def test_the_tables_hold_every_run(reproduced):
     assert len(comparisons) == 3 + 1 + 5 + 1
     networks = pd.read_csv(reproduced / "results/synthetic/networks.csv")
     assert set(networks.network) == {*runs.network, "baseline:0.05+batch_norm"}
-    tested = runs.set_index("arm").loc["with-multi-scale-testing"]
-    assert tested.weights_of == "with-adamw-poly-s0"
+    alike = runs.set_index("arm").weights_of[["with-adamw-poly", "with-multi-scale-testing"]]
+    taken = alike.dropna()  # from the one that DVC happens to train first
+    assert len(taken) == 1 and set(taken) == {f"{arm}-s0" for arm in alike.index.difference(taken.index)}
     searches = pd.read_csv(reproduced / "results/synthetic/searches.csv")
     assert list(searches.arm) == ["baseline-networks"] * 2 + ["dabnet-half-networks"] * 2
     used = runs.set_index("arm").lr_used
