@@ -195,6 +195,7 @@ def strip(study: Plan) -> None:
 def train(study: Plan, arm: str) -> None:
     """Train one arm of the plan with each of its seeds, in notebooks/train.ipynb."""
     from roadseg.notebook import execute
+    from roadseg.tables import failure
 
     if arm not in study.arms:
         raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")
@@ -209,7 +210,11 @@ def train(study: Plan, arm: str) -> None:
     except InputError as problem:
         raise InputError(f"arm {arm}: {problem}") from None
     for seed in study.seeds_of(arm):
-        if not (study.folder(arm, seed) / "record.json").is_file():
+        folder = study.folder(arm, seed)
+        if why := failure(folder):
+            print(f"roadseg: arm {arm}, seed {seed}: {why} The report goes on without this arm.",
+                  file=sys.stderr)  # fmt: skip
+        elif not (folder / "record.json").is_file():
             raise InputError(f"{arm}: train.ipynb came to its end without writing seed {seed}.")
 
 
@@ -224,12 +229,19 @@ def results(study: Plan) -> None:
 
 def execute(study: Plan) -> None:
     """Execute the report's notebooks, as many at a time as there are cores."""
-    from roadseg.notebook import CHAPTERS, execute
+    from roadseg.notebook import CHAPTERS, execute, leave_out
+    from roadseg.tables import Results
+    from roadseg.words import missing
+
+    lacking = missing(study.without(Results.read(study).failed))
 
     def one(name: str) -> None:
         file = f"{name}.ipynb"
         source, target = study.build / "notebooks" / file, study.build / "executed" / file
-        execute(source, target, {"params": study.params})
+        if name in lacking:
+            leave_out(source, target, lacking[name])
+        else:
+            execute(source, target, {"params": study.params})
 
     # Several at a time, with a thread for each core, would wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // (1 + len(CHAPTERS)))))

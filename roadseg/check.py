@@ -420,8 +420,9 @@ def _on_sequences(source: Source) -> list[str]:
             "No two images of a split are of one sequence. If there are videos, sequence: takes "
             "too much of the names; try (.+?)_ for what stands before the first _."
         ]
-    if together and len(sequences["test"]) == 1 < len(source.splits["test"]):
-        name = next(iter(sequences["test"]))
+    test = sequences.get("test", ())
+    if len(test) == 1 < len(source.splits["test"]):
+        (name,) = test
         return [f"All test images are of one sequence, {name}: scores say little about others."]
     return []
 

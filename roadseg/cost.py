@@ -12,9 +12,8 @@ Networks are counted, timed and looked through in eval mode, and left in it.
 import copy
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from roadseg.energy import energy_meter
 
 PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 POOLS = (nn.MaxPool2d, nn.MaxUnpool2d, nn.AvgPool2d)
@@ -600,68 +601,3 @@ def throughput(
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return best
-
-
-def energy_meter(
-    device: torch.device, *, folder: Path = Path("/sys/class/powercap")
-) -> Callable[[], float] | None:
-    """Return a function that tells the joules consumed so far, or None where no driver tells.
-
-    On CUDA it asks the driver for what the card consumed, if the package nvidia-ml-py is there; the
-    driver renews that number some ten times a second. On the CPU it reads the counters of whole
-    processor packages (RAPL) in Linux, of Intel and AMD, which are readable by root alone; they
-    include what other processes use, and the function has to be called at least once per overflow
-    (minutes). A start value has no meaning: take differences.
-
-    Parameters
-    ----------
-    device : what consumes
-    folder : where the kernel shows the counters of processors
-    """
-    if device.type == "cuda":
-        return _card_meter(device)
-    if device.type == "cpu":
-        return _package_meter(folder)
-    return None
-
-
-def _card_meter(device: torch.device) -> Callable[[], float] | None:
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        # By its id, since CUDA_VISIBLE_DEVICES changes CUDA's order and not the driver's.
-        identity = torch.cuda.get_device_properties(device).uuid
-        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(card)
-    except pynvml.NVMLError:
-        return None
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
-
-
-def _package_meter(folder: Path) -> Callable[[], float] | None:
-    try:
-        packages = [
-            package
-            for package in sorted(folder.glob("intel-rapl:*"))
-            if (package / "name").read_text().startswith("package")  # parts of it are beside it
-        ]
-        ranges = [int((package / "max_energy_range_uj").read_text()) for package in packages]
-        last = [int((package / "energy_uj").read_text()) for package in packages]
-    except (OSError, ValueError):
-        return None
-    if not packages:
-        return None
-    total = 0
-
-    def joules() -> float:
-        nonlocal total
-        for i, package in enumerate(packages):
-            now = int((package / "energy_uj").read_text())
-            total += (now - last[i]) % ranges[i]  # the counter starts again at its range
-            last[i] = now
-        return total / 1e6
-
-    return joules

@@ -103,6 +103,12 @@ class Scenes:
         )
 
 
+def test_is_val(folder: Path) -> bool:
+    """Return whether a prepared data set had no test images, and its test holds those of val."""
+    splits = json.loads((Path(folder) / "scenes.json").read_text())["splits"]
+    return splits["test"]["names"] == splits["val"]["names"]
+
+
 def read(array: np.ndarray, chosen: np.ndarray | slice) -> np.ndarray:
     """Return some rows of a split's images or labels, copied into memory.
 

@@ -2,9 +2,11 @@
 
 import html
 import io
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import torch
@@ -77,7 +79,7 @@ def look(plan: Plan) -> widgets.Box:
     runs, scenes = finished(plan), Scenes.load(plan.prepared, "test")
     names, last = list(runs), len(scenes) - 1
     first = widgets.Dropdown(options=names, value=names[0], description="run")
-    fcn = f"{plan.arm(list(plan.fcn.arms.values())[-1])}-s{plan.seeds[0]}"
+    fcn = plan.fcn and f"{plan.arm(list(plan.fcn.arms.values())[-1])}-s{plan.seeds[0]}"
     other = fcn if fcn in runs else names[-1]
     second = widgets.Dropdown(options=names, value=other, description="beside")
     index = widgets.IntSlider(min=0, max=last, value=last // 2, description="image")
@@ -118,9 +120,7 @@ def predict(plan: Plan) -> widgets.Box:
     """Return widgets that let a run predict an image of one's own, at the study's size."""
     runs, scenes = finished(plan), Scenes.load(plan.prepared, "test")
     run = widgets.Dropdown(options=list(runs), description="run")
-    upload = widgets.FileUpload(
-        accept="image/*", description="choose an image", layout=widgets.Layout(width="180px")
-    )
+    field = DropField()
     path = widgets.Text(placeholder="or its path, such as data/mine.jpg", description="file",
                         continuous_update=False)  # fmt: skip
     opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")
@@ -149,9 +149,8 @@ def predict(plan: Plan) -> widgets.Box:
                 np.argsort(-shares)[:5] if shares[k]]  # fmt: skip
         told.value = f"{html.escape(given['name'])}: " + ", ".join(most)
 
-    def take(change) -> None:
-        (file,) = change["new"][-1:]
-        given.update(name=file["name"], content=bytes(file["content"]))
+    def take(name: str, content: bytes) -> None:
+        given.update(name=name, content=content)
         show()
 
     def read(change) -> None:
@@ -165,13 +164,29 @@ def predict(plan: Plan) -> widgets.Box:
             return
         show()
 
-    upload.observe(take, "value")
+    field.on_file(take)
     path.observe(read, "value")
     run.observe(show, "value")
     opacity.observe(show, "value")
-    top = widgets.HBox([run, upload, path, opacity], layout=widgets.Layout(flex_flow="row wrap"))
+    top = widgets.HBox([run, path, opacity], layout=widgets.Layout(flex_flow="row wrap"))
     key = widgets.HTML(legend(scenes).data)
-    return widgets.VBox([top, told, pictures, key])
+    return widgets.VBox([top, field, told, pictures, key])
+
+
+class DropField(anywidget.AnyWidget):
+    """A field that takes a file that is dropped on it, or chosen after a click."""
+
+    _esm = Path(__file__).with_name("drop.js")
+    _css = """
+    .roadseg-drop { display: block; max-width: 760px; margin: 4px 2px; padding: 18px;
+      border: 2px dashed #767676; border-radius: 6px; text-align: center; cursor: pointer; }
+    .roadseg-drop:hover, .roadseg-drop:focus-within, .roadseg-drop.over { border-color: #0072b2; }
+    .roadseg-drop input { position: absolute; opacity: 0; width: 1px; }
+    """
+
+    def on_file(self, take: Callable[[str, bytes], None]) -> None:
+        """Have `take` called with each file's name and content."""
+        self.on_msg(lambda _, about, buffers: take(about["name"], bytes(buffers[0])))
 
 
 def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -32,6 +32,7 @@ from roadseg.recipe import InputError, nearest
 from roadseg.study import read_yaml
 
 DESCRIPTION = "dataset.yaml"
+NO_TEST = "none"  # under splits: test:
 MOST_BYTES = 1_000_000  # of that file: 200 classes and some thousand names take a tenth
 MOST_SECONDS = 10  # for the expression under sequence: to go through all names
 MOST_PATH = 4096  # characters of a line that may still be a path
@@ -122,6 +123,11 @@ def folder_source(*, path: Path, **_) -> Source:
     findings += unpaired
     if len(used) < len(items):
         notes.append(f"{len(items) - len(used)} of {len(items)} images are in no split.")
+    if len(about.palette) == 1:
+        notes.append(
+            "There is one class, so no network can be wrong. Name what is not of interest too, "
+            "such as other."
+        )
     remedy = f"correct the file, or list the value under classes: or unlabelled: in {DESCRIPTION}"
     if about.values == "ids":
         # Only colours that the user gave: a usual colour may stand for anything in another palette.
@@ -301,8 +307,8 @@ def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
             hint = "quote colours that begin with #: '#804080'" if value is None else "correct it"
             wrong(f"classes: {name}", f"is {_short(value)}", _value_form(values), hint)
             codes[name] = []
-    if len(codes) < 2 or len(codes) > 200:
-        wrong("classes", f"{len(codes)} given", "2 to 200 classes",
+    if not 1 <= len(codes) <= 200:
+        wrong("classes", f"{len(codes)} given", "1 to 200 classes",
               "name what is not of interest too, such as other")  # fmt: skip
     return codes
 
@@ -417,10 +423,10 @@ def _check_splits(splits, wrong: Callable) -> None:
             if not isinstance(entry, str):
                 wrong(f"splits: {name}", f"a name was read as the number {_short(entry)}", "names",
                       "put it into quotes, such as '0016E5'")  # fmt: skip
-    for name in ("val", "test"):
+    for name, hint in (("val", ""), ("test", f"; if there are none, write test: {NO_TEST}")):
         if name not in splits:
             wrong(f"splits: {name}", "is missing", "a fraction, a folder, a .txt file, or a list",
-                  "add it: choosing and reporting need images of their own")  # fmt: skip
+                  f"add it: choosing and reporting need images of their own{hint}")  # fmt: skip
     parts = list(splits.values())
     total = sum(part for part in parts if isinstance(part, int | float) and 0 < part < 1)
     if total > 1 + 1e-9 or (total > 1 - 1e-9 and "train" not in splits):
@@ -461,6 +467,12 @@ def split(
     """
     findings, notes = [], []
     asked = {"train": "rest", **asked}
+    if asked["test"] == NO_TEST:
+        del asked["test"]
+        notes.append(
+            "There are no test images. The report scores networks on val, on which they are chosen "
+            "too, so that scores flatter."
+        )
     place: dict[str, str] = {}
     for part, value in asked.items():
         if isinstance(value, float | int) or value == "rest":
@@ -481,7 +493,7 @@ def split(
         groups.setdefault(item.sequence if whole else item.name, []).append(item)
     order = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())
     for part in ("test", "val", "train"):
-        value, count = asked[part], 0
+        value, count = asked.get(part), 0
         if not isinstance(value, float | int):
             continue
         taken = []
@@ -497,7 +509,7 @@ def split(
             why = "whole sequences only" if whole else f"there are {len(left)}"
             notes.append(f"{part} has {got:.2f} of the images, asked {value}: {why}.")
     rest = next((part for part, value in asked.items() if value == "rest"), None)
-    splits = {part: [] for part in SPLITS}
+    splits = {part: [] for part in SPLITS if part in asked}
     for item in items:
         part = place.get(item.name, rest)
         if part:

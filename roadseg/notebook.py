@@ -22,7 +22,7 @@ import nbformat  # noqa: E402
 import numpy as np  # noqa: E402
 from jupyter_client.manager import KernelManager  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
 
 from roadseg.recipe import InputError, nearest  # noqa: E402
 from roadseg.study import ROOT, Plan  # noqa: E402
@@ -84,6 +84,19 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
     finally:
         # Killed: a kernel that is asked to leave takes two seconds for it.
         kernel.shutdown_kernel(now=True)
+
+
+def leave_out(source: Path, target: Path, why: str) -> None:
+    """Write a notebook's heading and, in place of the rest, why it is left out (Markdown)."""
+    notebook = _read(source)
+    heading = notebook.cells[0]
+    heading.source = heading.source.splitlines()[0]
+    heading.metadata, heading.id = {"tags": []}, "cell-0"
+    reason = nbformat.v4.new_markdown_cell(why, id="cell-1")
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    reason.metadata = {"tags": [tag for tag in tags if tag.startswith("picture-")]}
+    notebook.cells = [heading, reason]
+    _write(notebook, target)
 
 
 @contextlib.contextmanager
@@ -232,15 +245,26 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
 
 
 def _beside(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the files that tags of cells ask for."""
+    """Yield name and content of the files that tags of cells ask for.
+
+    The pipeline waits for each: a picture that a study has not got says so.
+    """
     for cell in cells:
         shown = [output.get("data", {}) for output in cell.get("outputs", [])]
         for tag in cell.metadata.get("tags", []):
             kind, _, name = tag.partition("-")
-            if kind == "picture" and (png := [d["image/png"] for d in shown if "image/png" in d]):
-                yield f"{name}.png", base64.b64decode(png[0])
+            if kind == "picture":
+                drawn = [base64.b64decode(d["image/png"]) for d in shown if "image/png" in d]
+                yield f"{name}.png", next(iter(drawn), None) or _no_picture()
             if kind == "table" and (told := [d for d in shown if "text/markdown" in d]):
                 yield f"{name}.md", (told[0]["text/markdown"] + "\n").encode()
+
+
+def _no_picture() -> bytes:
+    picture, packed = Image.new("RGB", (360, 60), "white"), io.BytesIO()
+    ImageDraw.Draw(picture).text((20, 20), "This study has no such figure.", "black")
+    picture.save(packed, "PNG")
+    return packed.getvalue()
 
 
 def _markdown(source: str) -> str:

@@ -20,7 +20,8 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
     """Write a data set as memory-mappable arrays into `target`, whole or not at all.
 
     If `target` was made by this code from these settings and the same files, and still holds what
-    was written, nothing is done.
+    was written, nothing is done. Where a data set has no test images, those of val are written in
+    their place too, see `data.test_is_val`.
 
     Parameters
     ----------
@@ -73,8 +74,12 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
                 for split, items in source.splits.items()
             },
         }
-        (work / "scenes.json").write_text(json.dumps(about))
         arrays.clear()
+        if "test" not in about["splits"]:
+            about["splits"]["test"] = about["splits"]["val"]
+            for kind in ("images", "labels"):
+                shutil.copyfile(work / f"val_{kind}.npy", work / f"test_{kind}.npy")
+        (work / "scenes.json").write_text(json.dumps(about))
         stamp.unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():

@@ -17,20 +17,44 @@ from roadseg.data import Scenes
 from roadseg.intervals import Interval
 from roadseg.metrics import Confusion
 from roadseg.models import Segmenter, build, on_meta
-from roadseg.recipe import DEFAULTS, Recipe
+from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
 from roadseg.study import Plan, Study, network_alone
-from roadseg.tables import LEVEL, TABLES, Results, reference
+from roadseg.tables import LEVEL, TABLES, Results, failure, reference
 from roadseg.train import default_device, device_name, make_network, precision_on
 
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
+COMPARISONS = [
+    "study", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
+    "detectable", "seed_sd", "seeds", "blocks", "verdict",
+]  # fmt: skip
+FRONTS = [
+    "study", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
+    "share",
+]  # fmt: skip
+VOLUMES = [
+    "study", "measure", "cheapest", "dearest", "networks", "volume", "low", "high", "seeds",
+    "blocks",
+]  # fmt: skip
 LATENCY_ALIKE = 0.05  # a share; of the order of the spread of single passes
 
 
 def collect(plan: Plan) -> Results:
-    """Compute all tables from the records of the planned runs."""
+    """Compute all tables from the records of the planned runs.
+
+    Raises
+    ------
+    InputError : a run is missing, or all arms failed
+    """
+    outcomes = _outcomes(plan)
+    if outcomes["failed"].all():
+        raise InputError(
+            f"{plan.name}: no arm came to its end. The first, {outcomes['arm'][0]}: "
+            f"{outcomes['why'][0]}"
+        )
+    plan = plan.without(set(outcomes["arm"][outcomes["failed"] > 0]))
     records = {
         arm: {seed: Record.read(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)}
         for arm in plan.arms
@@ -46,10 +70,8 @@ def collect(plan: Plan) -> Results:
     networks = _costs(plan, size, len(names))
     studies = plan.studies.values()
     compared = [study for study in studies if study.kind == "networks"]
-    fronts = pd.concat(
-        [_fronts(plan, study, rows, networks, tests, blocks) for study in compared],
-        ignore_index=True,
-    )
+    fronts = [_fronts(plan, study, rows, networks, tests, blocks) for study in compared]
+    fronts = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(columns=FRONTS)
     own = {s.name: {a: tests[plan.arm(r)] for a, r in s.arms.items()} for s in studies}
     return Results(
         runs=pd.DataFrame(
@@ -67,7 +89,8 @@ def collect(plan: Plan) -> Results:
             ignore_index=True,
         ),
         comparisons=pd.DataFrame(
-            [row for study in studies for row in _comparisons(study, own[study.name], blocks)]
+            [row for study in studies for row in _comparisons(study, own[study.name], blocks)],
+            columns=COMPARISONS,
         ),
         class_effects=pd.DataFrame(
             [
@@ -95,7 +118,8 @@ def collect(plan: Plan) -> Results:
                 row
                 for study in compared
                 for row in _volumes(plan, study, fronts, tests, blocks)
-            ]
+            ],
+            columns=VOLUMES,
         ),
         catalogue=_catalogue(plan, size, len(names)),
         course=course.compare(reference()),
@@ -110,7 +134,27 @@ def collect(plan: Plan) -> Results:
         reliability=pd.concat(
             [_reliability_rows(arm, own) for arm, own in paired.items()], ignore_index=True
         ),
+        outcomes=outcomes,
     )  # fmt: skip
+
+
+def _outcomes(plan: Plan) -> pd.DataFrame:
+    """Return one row per planned arm: what training it took, and how it ended."""
+    rows = []
+    for arm in plan.arms:
+        why = [failure(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)]
+        spent = plan.folder(arm, 0).parent / "spent.json"
+        taken = json.loads(spent.read_text()) if spent.is_file() else {}
+        rows.append(
+            {
+                "arm": arm,
+                "seconds": taken.get("seconds", np.nan),
+                "joules": taken.get("joules"),
+                "failed": sum(map(bool, why)),
+                "why": next(filter(None, why), ""),
+            }
+        )
+    return pd.DataFrame(rows).astype({"joules": float})
 
 
 def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
@@ -121,6 +165,7 @@ def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
         ).astype(np.int32)
         for arm in plan.arms
         for seed in plan.seeds_of(arm)
+        if not failure(plan.folder(arm, seed))
     }
 
 
@@ -412,7 +457,8 @@ def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
     precision = precision_on(device)
     bf16 = precision == "bf16"
     arms = {}  # those of the study that compares most networks come first
-    for recipe in [*plan.compared.arms.values(), *plan.arms.values()]:
+    first = plan.compared.arms.values() if plan.compared else ()
+    for recipe in [*first, *plan.arms.values()]:
         arms.setdefault(recipe.architecture, plan.arm(recipe))
     networks = {name: weighted(plan, arm, classes) for name, arm in arms.items()}
     scenes = Scenes.load(plan.prepared, "test")

@@ -31,12 +31,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from torch import Tensor
 
 from roadseg import metrics, synthetic
 from roadseg.checkpoint import Checkpoints
 from roadseg.data import CITYSCAPES, UNLABELLED, Scenes, check_unchanged, stamp
+from roadseg.energy import spending
 from roadseg.models import WHOLE, Segmenter, check_hub, check_name, load_encoder, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.train import (
@@ -207,8 +209,8 @@ def _enough_memory(recipe: Recipe, scenes: Scenes) -> Iterator[None]:
 def _settings(recipe: Recipe, scenes: Scenes, device: torch.device) -> dict:
     """Return all that decides a training, apart from chance."""
     modules = (
-        "augment", "checkpoint", "data", "feed", "losses", "metrics", "models", "realtime",
-        "recipe", "runs", "synthetic", "train", "weights",
+        "augment", "checkpoint", "data", "energy", "feed", "losses", "metrics", "models",
+        "realtime", "recipe", "runs", "synthetic", "train", "weights",
     )  # fmt: skip
     code = hashlib.sha256()
     for module in modules:
@@ -466,6 +468,7 @@ def run(
     Raises
     ------
     InputError, KeyboardInterrupt : as `trained` does; or a file cannot be written
+    Diverged : its loss is not finite any more; `folder` then holds failed.json alone, which says so
     """
     device = device or default_device()
     splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
@@ -474,7 +477,11 @@ def run(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     lr = lr or recipe.lr
-    found = trained(recipe.at_lr(lr), splits, device, runs=folder.parent.parent, say=say)
+    try:
+        found = trained(recipe.at_lr(lr), splits, device, runs=folder.parent.parent, say=say)
+    except Diverged as problem:
+        _write_failure(recipe, folder, problem)
+        raise
     network = found.network
     own = {"digest": recipe.digest, "lr_used": lr}
     sums, boundary = np.zeros((3, metrics.BINS)), []
@@ -506,16 +513,26 @@ def run(
     return Record.read(folder)
 
 
+def _write_failure(recipe: Recipe, folder: Path, problem: Diverged) -> None:
+    with _written(folder) as work:
+        content = {"recipe": dataclasses.asdict(recipe), "why": str(problem)}
+        (work / "failed.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
 @contextlib.contextmanager
 def _written(folder: Path) -> Iterator[Path]:
     """Give a folder to write into; at the end it takes the place of `folder`, as a whole.
+
+    What a process that was killed left of an earlier one is removed.
 
     Raises
     ------
     InputError : it cannot be written
     """
     work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(work, ignore_errors=True)
+    for left in folder.parent.glob(f"{folder.name}.*.partial"):
+        if left == work or not psutil.pid_exists(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         work.mkdir(parents=True)
         yield work
@@ -562,34 +579,73 @@ def run_all(
     *,
     device: torch.device | None = None,
     say: Callable[[str], None] = print,
-) -> list[Record]:
+) -> list[Record | None]:
     """Do `run` for the seeds of one arm; the record of seed 2 goes into `folder`/s2.
 
     If the recipe asks for it, the first seed's search chooses the learning rate of all, and its
-    scores go into `folder`/search.csv.
+    scores go into `folder`/search.csv. What this call took goes into `folder`/spent.json: seconds,
+    and joules where a driver tells them.
+
+    Returns
+    -------
+    The records; None for each run whose loss did not stay finite, which is a result as well
 
     Raises
     ------
     InputError : a run's own, with its seed; or a process was killed
     """
     device = device or default_device()
+    with spending(device) as spent:
+        records = _all_seeds(recipes, prepared, folder, device, say)
+    (folder / "spent.json").write_text(json.dumps(spent) + "\n")
+    return records
+
+
+def _all_seeds(
+    recipes: list[Recipe],
+    prepared: Path,
+    folder: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> list[Record | None]:
     kind, _, n = recipes[0].pretrained.partition(":")
     if kind == "scenes":  # once, before each process would draw them
         drawn_scenes(int(n), Scenes.load(prepared, "train").labels.shape[1:])
     lr = None
     if trials(recipes[0]):
-        table = search_lr(recipes[0], prepared, folder.parent, device=device, say=say)
+        try:
+            table = search_lr(recipes[0], prepared, folder.parent, device=device, say=say)
+        except Diverged as problem:
+            say(str(problem))
+            for recipe in recipes:
+                _write_failure(recipe, folder / f"s{recipe.seed}", problem)
+            return [None] * len(recipes)
         lr = float(table.loc[table["val_miou"].idxmax(), "lr"])
         say(f"the search's choice: lr {lr:g}")
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / "search.csv", index=False)
     jobs = [
-        partial(run, recipe, prepared, folder / f"s{recipe.seed}", lr=lr, device=device)
+        partial(_run_or_failure, recipe, prepared, folder / f"s{recipe.seed}", lr, device)
         for recipe in recipes
     ]
     return _at_once(
         {f"seed {r.seed}": job for r, job in zip(recipes, jobs, strict=True)}, device, say
     )
+
+
+def _run_or_failure(
+    recipe: Recipe,
+    prepared: Path,
+    folder: Path,
+    lr: float | None,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Record | None:
+    try:
+        return run(recipe, prepared, folder, lr=lr, device=device, say=say)
+    except Diverged as problem:
+        say(str(problem))
+        return None
 
 
 def trials(recipe: Recipe) -> dict[float, Recipe]:
@@ -629,7 +685,7 @@ def search_lr(
 
     Raises
     ------
-    InputError : the loss was finite at none of them
+    Diverged : the loss was finite at none of them
     """
     jobs = {
         f"lr {lr:g}": partial(_trial, trial, prepared, runs, device)
@@ -643,7 +699,7 @@ def search_lr(
         ]
     )
     if table["val_miou"].isna().all():
-        raise InputError(
+        raise Diverged(
             f"lr_search: the loss is finite at none of {', '.join(f'{lr:g}' for lr in table.lr)}; "
             "lower lr, or add smaller factors."
         )

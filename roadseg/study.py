@@ -6,7 +6,8 @@ difference from the defaults. Arms that several studies ask for are trained once
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 
@@ -117,21 +118,34 @@ class Plan:
     lines: dict[tuple, int] = field(compare=False, repr=False)
 
     @property
-    def baseline(self) -> str:
-        """Name of the baseline's arm in the study that compares it with FCN."""
-        arms = self.fcn.arms.items()
-        return next(arm for arm, recipe in arms if recipe.network.startswith("baseline"))
+    def fcn(self) -> Study | None:
+        """The first study that compares the baseline with FCN, if one does."""
+        return next((study for study in self.studies.values() if _compares_fcn(study)), None)
 
     @property
-    def fcn(self) -> Study:
-        """The first study that compares the baseline with FCN."""
-        return next(study for study in self.studies.values() if _compares_fcn(study))
+    def baseline(self) -> str | None:
+        """Name of an arm of the course's baseline, in the study `fcn` if there is one."""
+        arms = (self.fcn.arms if self.fcn else self.arms).items()
+        return next((arm for arm, recipe in arms if recipe.network.startswith("baseline")), None)
 
     @property
-    def compared(self) -> Study:
-        """The study that compares most networks."""
+    def compared(self) -> Study | None:
+        """The study that compares most networks, if one does."""
         kinds = [study for study in self.studies.values() if study.kind == "networks"]
-        return max(kinds, key=lambda study: len(study.arms))
+        return max(kinds, key=lambda study: len(study.arms), default=None)
+
+    def without(self, arms: Collection[str]) -> "Plan":
+        """Return the plan without arms, by the names they are trained under.
+
+        What is compared with one of them is compared no more; a study without any arm is left out.
+        """
+        studies = {}
+        for study in self.studies.values():
+            kept = {name: r for name, r in study.arms.items() if self.arm(r) not in arms}
+            effects = tuple(effect for effect in study.effects if kept.keys() >= {*effect[1:]})
+            if kept:
+                studies[study.name] = replace(study, arms=kept, effects=effects)
+        return replace(self, studies=studies)
 
     # Kept once made: what is asked of a plan for each of many arms goes through all of them here.
     @cached_property
@@ -284,8 +298,6 @@ def parse(content: dict, problems: Problems) -> Plan:
         else:
             kind = next((key for key in KINDS if isinstance(about, dict) and key in about), None)
             known.doubtful.add("with-" if kind == "ladder" else "")
-    if not problems.touch("studies"):
-        _check_chapters(studies, problems)
     _check_arms(studies, known)
     problems.raise_any()
     return Plan(
@@ -436,8 +448,8 @@ def _networks(name: str, kind: str, about: dict, known: _Known):
         names = known.listed(asked, known.networks, what, *path, kind)
         found = {label: (known.networks or {}).get(label) for label in names}
         chosen = {label: network and network.network for label, network in found.items()}
-    if len(asked) < 2:
-        problems.add(f"has {len(asked)} arm; a comparison needs two or more.", *path)
+    if not asked:
+        problems.add(f"{kind}: lists no network; name one or more.", *path)
     sound = [network for network in chosen.values() if network]
     if len(set(sound)) < len(sound):
         problems.add(f"{kind}: two arms are the same network; drop one.", *path)
@@ -571,19 +583,6 @@ def _compares_fcn(study: Study) -> bool:
     return study.kind == "networks" and all(
         any(name.startswith(kind) for name in names) for kind in ("baseline", "fcn")
     )
-
-
-def _check_chapters(studies: dict[str, Study], problems: Problems) -> None:
-    """Note what the chapters of the report read and no study has."""
-    made = all(all(study.arms.values()) for study in studies.values())
-    if made and not any(map(_compares_fcn, studies.values())):
-        problems.add(
-            "the report compares the baseline with FCN; give one study whose networks include a "
-            "baseline and an FCN, such as baseline:0.25 and fcn8s:resnet18.", "studies",
-        )  # fmt: skip
-    if not any(study.kind == "ladder" for study in studies.values()):
-        text = "the report needs a ladder; give one study with ladder: and start:."
-        problems.add(text, "studies")
 
 
 def check_name(where: str, name) -> None:

@@ -1,6 +1,8 @@
 """The tables of a study, as the report reads them: without torch, whose import takes seconds."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,7 +11,7 @@ from roadseg.study import ROOT, Plan
 
 TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
-    "fronts", "volumes", "catalogue", "course", "curves", "reliability",
+    "fronts", "volumes", "catalogue", "course", "curves", "reliability", "outcomes",
 )  # fmt: skip
 LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
 
@@ -45,6 +47,9 @@ class Results:
     curves : one row per run and epoch
     reliability : one row per trained arm and bin of confidence: test pixels of the plan's seeds,
         how many are right, and the sum of their confidence
+    outcomes : one row per planned arm: seconds and joules (where a driver tells) of the call that
+        trained it, how many of its seeds failed, and why the first of them did. The other tables
+        leave an arm out of which a seed failed: the mean of those that came through says nothing
     """
 
     runs: pd.DataFrame
@@ -61,6 +66,7 @@ class Results:
     course: pd.DataFrame
     curves: pd.DataFrame
     reliability: pd.DataFrame
+    outcomes: pd.DataFrame
 
     @classmethod
     def read(cls, plan: Plan) -> "Results":
@@ -71,6 +77,11 @@ class Results:
                     f"results/{plan.name}/{name}.csv: no results yet. Run 'make report' first."
                 )
         return cls(*(pd.read_csv(plan.results / f"{name}.csv") for name in TABLES))
+
+    @property
+    def failed(self) -> set[str]:
+        """Names of the arms of which a seed failed."""
+        return set(self.outcomes["arm"][self.outcomes["failed"] > 0])
 
     def difference(self, study: str, arm: str, against: str) -> pd.Series:
         """Return the row that compares `arm` with `against`, in that direction."""
@@ -104,6 +115,12 @@ class Results:
     def of(self, study: str) -> pd.DataFrame:
         """Return the rows of `arms` that belong to a study, in its order."""
         return self.arms[self.arms["study"] == study]
+
+
+def failure(folder: Path) -> str:
+    """Return why a run, given by its folder, was trained and has no record; '' otherwise."""
+    file = folder / "failed.json"
+    return json.loads(file.read_text())["why"] if file.is_file() else ""
 
 
 def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:

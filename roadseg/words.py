@@ -6,7 +6,7 @@ import string
 import numpy as np
 import pandas as pd
 
-from roadseg.recipe import DEFAULTS
+from roadseg.recipe import DEFAULTS, InputError
 from roadseg.study import Plan, Study
 from roadseg.survey import percent
 from roadseg.tables import LEVEL, Results, late_gain
@@ -101,12 +101,20 @@ PLACES = {
     "alone": ("alone", "alone on {}"),
 }
 UNKNOWN = "cannot be told"
+NO_TEST = (
+    "**These data have no test images.** Wherever this page says test, it means val: the images "
+    "that choices were made on, so that the scores of what was chosen flatter."
+)
+ONE_CLASS = (
+    "**These data have one class.** Every labelled pixel is of it, and no network can be wrong: "
+    "give what is beside it a class of its own."
+)
 MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
 
 
 def effects_by_place(plan: Plan, results: Results) -> dict[str, pd.DataFrame]:
     """Return the comparisons that judge tricks, by where the trick was tried, in words."""
-    studies = [study for study in plan.studies.values() if study.kind in PLACES]
+    studies = [s for s in plan.studies.values() if s.kind in PLACES and s.effects]
     networks = {recipe.network for study in studies for recipe in study.arms.values()}
     words = [PLACES[study.kind][0] for study in studies]
     if len(networks) > 1 or len(set(words)) < len(words):
@@ -555,8 +563,32 @@ def named(plan: Plan, arm: str, *, tricks: bool = True) -> str:
     return f"{name}, {count} trick{'s' * (count != 1)}" if count else name
 
 
+def shown(plan: Plan, results: Results) -> pd.DataFrame:
+    """Return the arms of the networks study, cheapest first, with the networks' names as `label`.
+
+    Where no study compares networks, they are each network's arm that scored best on val.
+    """
+    if (wide := plan.compared) and len(wide.arms) > 1:
+        arms = results.of(wide.name)
+        return arms.assign(label=arms["arm"].map(wide.labels)).sort_values("gmacs")
+    arms = results.best_of_each_network()
+    return arms.assign(label=[named(plan, arm) for arm in arms["trained_as"]])
+
+
+def unbroken(rows: pd.DataFrame, start: str) -> pd.DataFrame:
+    """Return a ladder's comparisons from its start up to a rung that failed, or to its end."""
+    reached = [start]
+    for row in rows.itertuples():
+        if row.against != reached[-1]:
+            break
+        reached.append(row.arm)
+    return rows.head(len(reached) - 1)
+
+
 def heads(plan: Plan) -> list[str]:
     """Return the arms of the FCN study between which only the skips differ, coarse to fine."""
+    if not plan.fcn:
+        return []
     arms = {a: r.network for a, r in plan.fcn.arms.items() if r.network.startswith("fcn")}
     encoder = [*arms.values()][-1].partition(":")[2]
     return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
@@ -609,32 +641,104 @@ def goal(plan: Plan, results: Results) -> str:
     return " ".join(told)
 
 
+def baseline(plan: Plan) -> str | None:
+    """Return the name that the baseline's arm is trained under, if the plan has one."""
+    if plan.fcn:
+        return plan.arm(plan.fcn.arms[plan.baseline])
+    return plan.baseline
+
+
+def missing(plan: Plan) -> dict[str, str]:
+    """Return the report's chapters that this study leaves empty: name -> what it lacks, in words.
+
+    `plan` is without the arms that failed.
+    """
+    kinds = {study.kind for study in plan.studies.values() if study.effects}
+    lacks = {
+        "2_baseline": (
+            not plan.baseline,
+            "No arm has the course's network; `baseline:0.25` under `networks` would be one.",
+        ),
+        "3_fcn": (
+            not plan.fcn,
+            "No study compares the baseline with FCN; one whose `networks` include a baseline and "
+            "an FCN, such as `baseline:0.25` and `fcn8s:resnet18`, would.",
+        ),
+        "4_tricks": (
+            not kinds & PLACES.keys(),
+            "No study tries a trick; one with `ladder`, `alone` or `leave_one_out` would.",
+        ),
+        "5_networks": (
+            not plan.compared or len(plan.compared.arms) < 2,
+            "No study compares networks at one recipe; one with several `networks` would.",
+        ),
+    }
+    return {chapter: told for chapter, (lacking, told) in lacks.items() if lacking}
+
+
+def demand(plan: Plan, chapter: str) -> None:
+    """Raise InputError, with what the study lacks, if it leaves a chapter of the report empty."""
+    if told := missing(plan).get(chapter):
+        raise InputError(f"{chapter}: {told}")
+
+
+def failures(outcomes: pd.DataFrame) -> str:
+    """Return which arms did not come to their end, and why, in words; '' if all did."""
+    failed = outcomes[outcomes["failed"] > 0]
+    told = [f"- **{row.arm}**, {row.failed} seed{'s' * (row.failed > 1)}: {plain(row.why)}"
+            for row in failed.itertuples()]  # fmt: skip
+    if not told:
+        return ""
+    return (
+        f"**{len(failed)} of {len(outcomes)} arms failed**: the loss of one seed or more did not "
+        "stay finite. They have no score, and nothing is compared with them; that they failed is "
+        "their result.\n\n" + "\n".join(told)
+    )
+
+
+def lacks(results: Results, *, tested: bool) -> str:
+    """Return what a reader must know before any score, in words; '' if nothing is amiss.
+
+    `tested` says whether the data have test images.
+    """
+    told = [] if tested else [NO_TEST]
+    told += [ONE_CLASS] if results.classes["class"].nunique() == 1 else []
+    return "\n\n".join([*told, *filter(None, [failures(results.outcomes)])])
+
+
 def answer(plan: Plan, results: Results) -> list[str]:
     """Return what the study found, one item for each of its questions."""
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
-    base = arms.loc[plan.arm(plan.fcn.arms[plan.baseline])]
-    told = [
-        f"The course's baseline (here `{base['network']}`, at a learning rate of {base['lr']:g}) "
-        f"reaches {100 * base['test_miou']:.1f} % mIoU on test ({between(base)})."
-    ]
-    own = heads(plan)
-    fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
-    told.append(f"{fcn}; its encoder is another one, too.")
-    if len(own) > 1:
-        skips = results.difference(plan.fcn.name, own[-1], own[0])
-        told[-1] += f" Its finer scores alone: {points(skips['difference'])} ({_decided(skips)})."
+    told = []
+    if base := baseline(plan):
+        row = arms.loc[base]
+        told.append(
+            f"The course's baseline (here `{row['network']}`, at a learning rate of "
+            f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
+        )
+    if own := heads(plan):
+        fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
+        told.append(f"{fcn}; its encoder is another one, too.")
+        if len(own) > 1:
+            skips = results.difference(plan.fcn.name, own[-1], own[0])
+            told[-1] += (
+                f" Its finer scores alone: {points(skips['difference'])} ({_decided(skips)})."
+            )
     if places := effects_by_place(plan, results):
         told.append(_tricks_in_short(places))
-    wide = plan.compared
-    fronts = results.fronts[results.fronts["study"] == wide.name]
-    size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
-    told.append(f"Of {len(wide.arms)} networks with the same tricks: {size}")
+    if (wide := plan.compared) and len(wide.arms) > 1:
+        fronts = results.fronts[results.fronts["study"] == wide.name]
+        size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
+        told.append(f"Of {len(wide.arms)} networks with the same tricks: {size}")
     best = results.best_of_each_network()
     top = best.loc[best["val_miou"].idxmax()]
+    chosen = "There is one arm,"
+    if len(arms) > 1:
+        chosen = f"Chosen on val among all {len(arms)} arms, the best is"
     told.append(
-        f"Chosen on val among all {len(arms)} arms, the best is "
-        f"**{named(plan, top['trained_as'])}** with {100 * top['test_miou']:.1f} % mIoU on test "
-        f"({between(top)}), for {UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
+        f"{chosen} **{named(plan, top['trained_as'])}** with "
+        f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
+        f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
         f"{top['parameters'] / 1e6:.2f} M parameters. {goal(plan, results)}".strip()
     )
     return told
@@ -665,11 +769,12 @@ def doubts(plan: Plan, results: Results) -> list[str]:
     trained = results.arms.drop_duplicates("trained_as")
     told = []
     late = {arm: late_gain(results.curves, arm)[0] for arm in trained["trained_as"]}
-    rising, base = max(late, key=late.get), plan.arm(plan.fcn.arms[plan.baseline])
+    rising, base = max(late, key=late.get), baseline(plan)
     told.append(
         f"**Longer training.** In the last quarter of each training val mIoU changed by "
-        f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**), for the baseline "
-        f"by {late[base]:+.1f}: with more steps the order of arms may change."
+        f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**)"
+        f"{f', for the baseline by {late[base]:+.1f}' if base else ''}: with more steps the order "
+        "of arms may change."
     )
     widths = 100 * (trained["high"] - trained["low"]) / 2
     if widths.notna().any():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from roadseg.augment import augment, hue_rotations
+from roadseg.augment import _grid, augment, hue_rotations
 
 
 def rng(seed=0):
@@ -153,3 +153,13 @@ def test_zoom_and_crop_together_keep_the_crop_s_size(batch):
     images, labels = augment(*batch, rng(), crop=0.75, scale_jitter=1.5, flip=0.5)
     expected = tuple(round(0.75 * side) for side in batch[1].shape[1:])
     assert images.shape[-2:] == labels.shape[-2:] == expected
+
+
+@pytest.mark.parametrize("size", [[1, 1], [5, 8], [64, 192]])
+def test_the_grid_is_torch_s(size):
+    chance = torch.Generator().manual_seed(0)
+    scale, shift = (2 * torch.rand(3, 2, generator=chance) - 1 for _ in range(2))
+    theta = torch.zeros(3, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale[:, 0], scale[:, 1], shift
+    expected = torch.nn.functional.affine_grid(theta, [3, 1, *size], False)
+    torch.testing.assert_close(_grid(scale, shift, size), expected, rtol=0, atol=1e-6)

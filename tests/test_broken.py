@@ -289,8 +289,8 @@ CASES = {
     described("classes: [road, building, sky]\n", ""): [
         yaml("classes", "is missing", "a list of names, or 'name: value' lines", "add it")
     ],
-    described("[road, building, sky]", "[road]"): [
-        yaml("classes", "1 given", "2 to 200 classes",
+    described("[road, building, sky]", "[]"): [
+        yaml("classes", "0 given", "1 to 200 classes",
              "name what is not of interest too, such as other")
     ],
     described("[road, building, sky]", "[road, road, sky]"): [

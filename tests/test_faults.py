@@ -221,25 +221,35 @@ def test_a_dead_kernel(fresh, record_property):
 def test_an_arm_that_fails_lets_the_others_go_on(fresh, whole, record_property):
     text = (fresh / "params.yaml").read_text()
     before = {name: (fresh / name).read_text() for name in ("params.yaml", "plan.yaml", "dvc.lock")}
+    (fresh / "data/mine.pt").write_text("no weights")
     try:
         (fresh / "params.yaml").write_text(text.replace(
             "ladder: [augmentation]}", "ladder: [augmentation]}\n"
-            "  wild: {question: Too much, start: baseline, alone: [wild]}\n").replace(
-            "\ntricks:\n", "\ntricks:\n  wild: {knobs: {lr: 1.0e+30}, idea: much, source: none}\n"))  # fmt: skip
+            "  wild: {question: Too much, start: baseline, alone: [wild, spoilt]}\n").replace(
+            "\ntricks:\n", "\ntricks:\n  wild: {knobs: {lr: 1.0e+30}, idea: much, source: none}\n"
+            "  spoilt: {knobs: {pretrained: 'file:data/mine.pt'}, idea: wrong, source: none}\n"))  # fmt: skip
         assert call(fresh, "roadseg", "plan").returncode == 0
-        arms = [f"train@{arm}" for arm in ("baseline-wild", *ARMS)]
+        arms = [f"train@{arm}" for arm in ("baseline-spoilt", "baseline-wild", *ARMS)]
         status, out = ended(started(fresh, "dvc", "repro", "--keep-going", *arms))
         assert status != 0
         assert re.search(
-            r"roadseg: arm baseline-wild: train.ipynb, cell \d+: seed 0: the loss is not finite at step \d+: "
-            r"lr \S+, images scene_\d+", out), out  # fmt: skip
-        assert "executed/train/baseline-wild.failed.ipynb" in out
+            r"roadseg: arm baseline-spoilt: train.ipynb, cell \d+: seed 0: pretrained: file:data/mine.pt: cannot "
+            r"be read as weights", out), out  # fmt: skip
+        assert "executed/train/baseline-spoilt.failed.ipynb" in out
+        # that a loss does not stay finite is a result, and the stage one that has come to its end
+        assert re.search(
+            r"roadseg: arm baseline-wild, seed 0: the loss is not finite at step \d+: lr \S+, images scene_\d+.* "
+            r"The report goes on without this arm", out), out  # fmt: skip
+        assert "baseline-wild.failed.ipynb" not in out
         assert_whole(fresh, whole)
     finally:
+        (fresh / "data/mine.pt").unlink()
         for name, content in before.items():
             (fresh / name).write_text(content)
     tell(record_property, "Faults", "an arm whose cell fails, among others", 1,
-         "arm, cell, seed, step, learning rate, images and notebook named; the others are trained")  # fmt: skip
+         "arm, cell, seed, cause and notebook named; the others are trained")  # fmt: skip
+    tell(record_property, "Faults", "an arm whose loss does not stay finite, among others", 1,
+         "arm, seed, step, learning rate and images named; the report goes on without it")  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", ["vanishes", "changes", "is cut short"])

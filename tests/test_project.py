@@ -22,7 +22,7 @@ from roadseg.study import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
 LAYERS = [
-    {"recipe", "synthetic"},
+    {"recipe", "synthetic", "energy"},
     {"checkpoint", "data", "fetch", "settings", "weights"},
     {"augment", "feed", "losses", "metrics", "realtime", "cost", "study", "survey", "layout"},
     {"models", "figures", "folder", "intervals", "tables"},

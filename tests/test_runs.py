@@ -1,6 +1,7 @@
 """What a run starts from, what it shares with equal trainings, and what it leaves behind."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from roadseg.data import Scenes
 from roadseg.models import build
 from roadseg.recipe import InputError, Recipe
 from roadseg.study import ROOT
+from roadseg.tables import failure
 
 CPU = torch.device("cpu")
 TINY = Recipe(
@@ -314,7 +316,7 @@ runs.ROOT = weights.ROOT = Path(target).parent  # work/ is there
 recipes = [Recipe(network=sys.modules["__main__"].__dict__.get("n", "fcn8s:tu-test_resnet"), seed=s,
                   steps=int(steps), batch_size=2, precision="fp32", lr=float(lr)) for s in (0, 1, 2)]
 for record in runs.run_all(recipes, Path(prepared), Path(target)):
-    print("done", record.recipe.seed, record.about["threads"])
+    print("done", record.recipe.seed, record.about["threads"]) if record else print("failed")
 """
 
 
@@ -347,11 +349,37 @@ def test_seeds_at_the_same_time_give_what_each_alone_gives(prepared, root, recor
         torch.set_num_threads(threads)
 
 
-def test_a_run_that_fails_names_its_seed(prepared, root):
+def test_a_loss_that_is_not_finite_is_a_result(prepared, root):
     result = several(prepared, root / "side", lr=1e30, before="n = 'baseline:0.1'\n")
-    assert result.returncode != 0
-    assert re.search(r"InputError: seed 0: the loss is not finite at step 2: lr 1e\+30, images scene_00004, ", result.stderr)
-    assert not list((root / "side").glob("s*"))
+    assert result.returncode == 0 and result.stdout.count("failed\n") == 3
+    told = r"the loss is not finite at step 2: lr 1e\+30, images scene_00004, "
+    assert re.search("seed 0  " + told, result.stdout)
+    for seed in (0, 1, 2):
+        left = list((root / f"side/s{seed}").iterdir())
+        assert [file.name for file in left] == ["failed.json"]
+        assert failure(root / f"side/s{seed}").startswith("the loss is not finite at step 2: lr 1e+30")
+        with pytest.raises(InputError, match="holds no finished run"):
+            runs.Record.read(root / f"side/s{seed}")
+    assert not list((root / "work/own").glob("*/*"))
+
+
+def test_a_run_that_comes_to_its_end_takes_the_place_of_one_that_failed(prepared, root):
+    recipes, folder = [TINY.changed({"network": "baseline:0.05", "lr": lr}) for lr in (1e30, 0.001)], root / "runs/arm"
+    assert runs.run_all(recipes[:1], prepared, folder, device=CPU, say=quiet) == [None]
+    assert failure(folder / "s0")
+    (record,) = runs.run_all(recipes[1:], prepared, folder, device=CPU, say=quiet)
+    assert record and not failure(folder / "s0")
+    spent = json.loads((folder / "spent.json").read_text())
+    assert spent["seconds"] > record.about["seconds"] > 0 and set(spent) == {"seconds", "joules"}
+
+
+def test_what_a_killed_process_left_is_removed(prepared, root):
+    folder = root / "runs/arm"
+    gone, alive = folder / "s0.4194999.partial", folder / f"s0.{os.getppid()}.partial"
+    for left in (gone, alive, folder / "s1.4194999.partial"):
+        left.mkdir(parents=True)
+    runs.run(TINY, prepared, folder / "s0", device=CPU, say=quiet)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(["s0", alive.name, "s1.4194999.partial"])
 
 
 def test_a_killed_process_is_told(prepared, root):
@@ -412,9 +440,10 @@ def test_a_learning_rate_that_diverges_is_never_chosen(prepared, root, monkeypat
         "network": "baseline:0.05", "lr_search": [1.0, 1000.0], "lr_search_steps": 4, "lr": 1e20,
     })  # fmt: skip
     lines = []
-    with pytest.raises(InputError, match="lr_search: the loss is finite at none of 1e.20, 1e.23"):
-        runs.run_all([recipe], prepared, root / "runs/arm", device=CPU, say=lines.append)
+    assert runs.run_all([recipe], prepared, root / "runs/arm", device=CPU, say=lines.append) == [None]
     assert any("the loss is not finite" in line for line in lines)
+    none = "lr_search: the loss is finite at none of 1e+20, 1e+23"
+    assert lines[-1].startswith(none) and failure(root / "runs/arm/s0").startswith(none)
     trial = lambda trial, *_, say: (0.1 if trial.lr == 1e20 else np.nan, 1.0)  # noqa: E731
     monkeypatch.setattr(runs, "_trial", trial)
     table = runs.search_lr(recipe, prepared, root / "runs", device=CPU, say=quiet)

@@ -168,10 +168,6 @@ def test_yaml_1_2_numbers(tmp_path):
          " has no effect here; leave it out."),
         ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 60, gmacs: 6}", "studies: ladder: goal:"
          " miou: 60 is not allowed; give a score between 0 and 1."),
-        ("baseline: baseline", "unet: 'smp:unet:resnet18'", "studies: the report compares the baseline"
-         " with FCN; give one study"),
-        ("    start: fcn-8s\n    ladder: [flip, adamw, poly]", "    networks: {a: baseline, b:"
-         " 'smp:unet:resnet18'}", "studies: the report needs a ladder"),
         ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "studies: heads: arm: 'fcn.8s' cannot name a file"),
         ("    networks: {", "    ladder: [flip]\n    networks: {", "studies: heads: give exactly one of networks, ladder,"),
         ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "studies: heads: networks: two arms are"),
@@ -358,7 +354,7 @@ def test_a_study_takes_networks_from_the_list_and_names_arms_after_itself(tmp_pa
         ("[small, unet]", "[small, unte]", "studies: sizes: 'unte' is none of the settings'"
          " networks. Did you mean 'unet'?"),
         ("[small, unet]", "[small, small]", "studies: sizes: networks: lists 'small' twice; drop one."),
-        ("[small, unet]", "[small]", "studies: sizes: has 1 arm; a comparison needs two"),
+        ("[small, unet]", "[]", "studies: sizes: networks: lists no network; name one or more."),
         ("[small, unet]", "small", "studies: sizes: networks: 'small' is not allowed; give a list of"
          " names, or 'name: network' lines."),
         ("small: {network:", "small: {netwrk:", "networks: small: netwrk: no such setting. Did you"),

@@ -1,0 +1,118 @@
+"""Studies that lack something still become a report, which says what is missing."""
+
+import re
+import shutil
+
+import broken
+import pandas as pd
+import pytest
+from browser import browsing
+from conftest import call
+
+LONE = """\
+study: lone
+title: One network, one seed, one class and no test images
+root: ../..
+params: studies/lone/params.yaml
+plan: studies/lone/plan.yaml
+data: {source: folder, path: data/raw/lone, size: [40, 60], block: 1}
+seeds: [0]
+remarks: []
+networks: {}
+base: {network: "smp:unet:tu-test_resnet", steps: 3, batch_size: 2}
+tricks: {}
+studies:
+  one: {question: "What does it score?", networks: {unet: "smp:unet:tu-test_resnet"}}
+"""
+
+FAILING = """\
+study: failing
+title: Arms that do not come to their end
+root: ../..
+params: studies/failing/params.yaml
+plan: studies/failing/plan.yaml
+data: {source: synthetic, path: roadseg/synthetic.py, size: [48, 96], seed: 3, block: 1,
+       counts: {train: 4, val: 2, test: 4}}
+seeds: [0, 1]
+remarks: []
+networks: {}
+base: {network: "baseline:0.05", steps: 3, batch_size: 2}
+tricks:
+  flip: {knobs: {flip: 0.5}}
+  wild: {knobs: {lr: 1.0e+30}}
+  smooth: {knobs: {label_smoothing: 0.1}}
+studies:
+  sizes: {question: "Which?", networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
+  wilder: {question: "Which of these?", tricks: [wild], networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
+  ladder: {question: "What helps?", start: narrow, ladder: [flip, wild, smooth]}
+  each: {question: "What helps alone?", start: narrow, alone: [wild, smooth]}
+  luck: {question: "How much is luck?", start: narrow-wild, noise: [0, 1, 2]}
+"""
+
+
+def made(clone, name, params):
+    """Write a study, run its pipeline, and return its report as text without tags."""
+    folder = clone / "studies" / name
+    folder.mkdir()
+    (folder / "params.yaml").write_text(params)
+    shutil.copy(clone / "dvc.yaml", folder)
+    planned = call(clone, "roadseg", "plan", f"studies/{name}/params.yaml")
+    assert planned.returncode == 0, planned.stderr
+    result = call(clone, "dvc", "repro", f"studies/{name}/dvc.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = clone / f"reports/{name}/report.html"
+    with browsing(offline=True) as (page, wrong):
+        page.goto(report.as_uri())
+        assert page.locator("main img").count() > 5 and not wrong
+    text = re.sub(r"<(style|script).*?</\1>|<[^>]+>|base64,[^\"]+", " ", report.read_text(), flags=re.S)
+    text = re.sub(r"\s+", " ", text)
+    assert not re.search(r"\b(nan|inf|None|Traceback)\b", text)
+    return text
+
+
+@pytest.fixture(scope="module")
+def lone(clone) -> str:
+    data = broken.good(clone / "data/raw/lone")
+    for name in broken.NAMES:
+        labels = broken.get(data, name)
+        labels[labels > 0] = 255
+        broken.put(data, name, labels)
+    (data / broken.DESCRIPTION).write_text(
+        broken.GOOD.replace("[road, building, sky]", "[road]").replace("test: [west]", "test: none")
+    )
+    return made(clone, "lone", LONE)
+
+
+def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
+    assert "These data have no test images. Wherever this page says test, it means val" in lone
+    assert "There is one arm, smp:unet:tu-test_resnet with 100.0 % mIoU on test" in lone
+    assert "These data have one class." in lone
+    for sentence in (
+        "No arm has the course", "No study compares the baseline with FCN",
+        "No study tries a trick", "No study compares networks at one recipe",
+    ):  # fmt: skip
+        assert sentence in lone
+    for name in ("val", "test"):
+        for kind in ("images", "labels"):
+            assert (clone / f"data/prepared/lone/{name}_{kind}.npy").is_file()
+    val, test = ((clone / f"data/prepared/lone/{name}_labels.npy").read_bytes() for name in ("val", "test"))
+    assert val == test
+
+
+def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
+    text = made(clone, "failing", FAILING)
+    tables = {
+        name: pd.read_csv(clone / f"results/failing/{name}.csv")
+        for name in ("outcomes", "arms", "comparisons", "noise")
+    }
+    failed = tables["outcomes"].set_index("arm").failed
+    assert failed.to_dict() == {
+        "narrow": 0, "wide": 0, "narrow-wilder": 3, "wide-wilder": 2, "with-flip": 0, "with-wild": 2,
+        "with-smooth": 2, "narrow-smooth": 0,
+    }  # fmt: skip
+    assert set(tables["arms"].trained_as) == set(failed.index[failed == 0])
+    pairs = set(zip(tables["comparisons"].arm, tables["comparisons"].against, strict=True))
+    assert pairs == {("wide", "narrow"), ("with-flip", "narrow"), ("narrow-smooth", "narrow")}
+    assert not len(tables["noise"])
+    assert "4 of 8 arms failed" in text
+    assert "with-wild , 2 seeds: the loss is not finite at step 2: lr 1e+30, images scene" in text
