@@ -739,6 +739,7 @@ def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> 
     for axis in axes[0]:
         axis.margins(x=0.4, y=0.12)
         _cost_axis(axis, MEASURES["gmacs"])
+        axis.set_ylim(top=min(axis.get_ylim()[1], 102))
         axis.title.set_fontsize(9)
     figure.tight_layout()
     _annotated(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])

@@ -773,8 +773,8 @@ def doubts(plan: Plan, results: Results) -> list[str]:
     told.append(
         f"**Longer training.** In the last quarter of each training val mIoU changed by "
         f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**)"
-        f"{f', for the baseline by {late[base]:+.1f}' if base else ''}: with more steps the order "
-        "of arms may change."
+        f"{f', for the baseline by {late[base]:+.1f}' if base else ''}: with more steps "
+        f"{'the order of arms' if len(late) > 1 else 'the score'} may change."
     )
     widths = 100 * (trained["high"] - trained["low"]) / 2
     if widths.notna().any():

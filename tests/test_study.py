@@ -420,3 +420,26 @@ def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
     assert len(plan.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
     assert [plan.arm(recipe) for recipe in plan.arms.values()] == list(plan.arms)
     assert {plan.seeds_of(arm) for arm in plan.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
+
+
+def test_a_plan_without_some_arms_compares_the_others(tmp_path):
+    luck = "  luck: {question: Luck, start: with-flip, noise: [0, 1, 2]}\n"
+    plan = load(tmp_path, TEXT + luck)
+    assert plan.without(()).studies == plan.studies
+    left = plan.without({"with-flip"})
+    assert list(left.arms) == [arm for arm in plan.arms if arm != "with-flip"]
+    assert list(left.studies) == ["heads", "ladder"]  # seeds of what is not there: nothing is left to ask
+    assert left.studies["heads"] == plan.studies["heads"]
+    assert left.studies["ladder"].effects == (("poly", "with-poly", "with-adamw"),)
+    assert left.seeds_of("with-poly") == (0, 1)
+    first = plan.without({"fcn-8s"})
+    assert list(first.studies["heads"].arms) == ["baseline"] and first.fcn is None
+    assert first.baseline == "baseline" and first.compared.name == "heads"
+    assert plan.without(set(plan.arms)).studies == {}
+
+
+def test_a_study_may_be_one_arm(tmp_path):
+    text = TEXT[: TEXT.index("studies:")] + 'studies:\n  one: {question: Score, networks: {unet: "unet:0.1"}}\n'
+    plan = load(tmp_path, text)
+    assert list(plan.runs) == ["unet-s0", "unet-s1"]
+    assert plan.fcn is None and plan.baseline is None and plan.compared.name == "one"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roadseg import words
-from roadseg.recipe import Recipe
+from roadseg import study, words
+from roadseg.recipe import InputError, Recipe
 
 
 def fronts(rows):
@@ -206,3 +206,37 @@ def test_the_tricks_of_an_arm_are_those_whose_knobs_it_has():
     assert words.tricks_of(plan, "all") == ["flip", "poly", "longer", "rates"]  # both: flip and longer
     assert words.named(plan, "all") == "small, 4 tricks"
     assert words.tricks_of(plan, "half") == [] and words.named(plan, "half") == "small +batch_norm"
+
+
+def test_a_ladder_is_shown_up_to_the_rung_that_failed():
+    rows = pd.DataFrame({"arm": ["a", "b", "d"], "against": ["start", "a", "c"]})
+    assert list(words.unbroken(rows, "start").arm) == ["a", "b"]
+    assert not len(words.unbroken(rows, "elsewhere"))
+    assert list(words.unbroken(rows.head(2), "start").arm) == ["a", "b"]
+
+
+def test_what_a_reader_must_know_before_any_score():
+    outcomes = pd.DataFrame({
+        "arm": ["good", "bad", "worse"], "failed": [0, 1, 3], "why": ["", "the loss: *too* high.", "same"],
+    })  # fmt: skip
+    told = words.failures(outcomes)
+    assert told.startswith("**2 of 3 arms failed**")
+    assert r"- **bad**, 1 seed: the loss\: \*too\* high\." in told and "**worse**, 3 seeds: same" in told
+    assert words.failures(outcomes.head(1)) == ""
+    two, one = (SimpleNamespace(classes=pd.DataFrame({"class": k}), outcomes=outcomes.head(1))
+                for k in (["road", "sky", "road"], ["road", "road"]))  # fmt: skip
+    assert words.lacks(two, tested=True) == ""
+    assert words.lacks(two, tested=False) == words.NO_TEST
+    assert words.lacks(one, tested=False) == f"{words.NO_TEST}\n\n{words.ONE_CLASS}"
+
+
+def test_chapters_that_a_study_leaves_empty():
+    plan = study.load()
+    assert words.missing(plan) == {}
+    fcn = {arm for arm, recipe in plan.arms.items() if recipe.network.startswith("fcn")}
+    assert "baseline with FCN" in words.missing(plan.without(fcn))["3_fcn"]
+    others = plan.without(plan.arms.keys() - {plan.baseline})
+    assert set(words.missing(others)) == {"3_fcn", "4_tricks", "5_networks"}
+    with pytest.raises(InputError, match="^4_tricks: No study tries a trick"):
+        words.demand(others, "4_tricks")
+    words.demand(others, "2_baseline")
