@@ -4,6 +4,7 @@ What pays is in the project, what does not is only here; docs/performance.md say
 """
 
 import argparse
+import ctypes
 import dataclasses
 import os
 import subprocess
@@ -22,7 +23,7 @@ from torchvision.transforms import v2
 from turns import spread, timed
 
 from roadseg import runs, train
-from roadseg.augment import augment, hue_rotations
+from roadseg.augment import _grid, augment, hue_rotations
 from roadseg.data import CITYSCAPES, Scenes
 from roadseg.prepare import prepare
 from roadseg.recipe import Recipe
@@ -84,6 +85,12 @@ def chain(images: torch.Tensor, factors: torch.Tensor, angles: torch.Tensor) -> 
     return torch.einsum("nij,njhw->nihw", hue_rotations(angles).to(x.device), x).clamp(0, 255)
 
 
+def give_back() -> None:
+    """Let the C library return the memory of freed tensors at once, as it does by default."""
+    for threshold in (-1, -3):  # see train.hold_memory
+        ctypes.CDLL("libc.so.6").mallopt(threshold, 128 * 1024)
+
+
 def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
     """Return a row for each means that can be seen in one process."""
     recipe = Recipe(network=name, batch_size=BATCH, precision="fp32")
@@ -94,11 +101,20 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
     factors, angles = 1 + 0.2 * (torch.rand(BATCH, 3) - 0.5), torch.rand(BATCH) - 0.5
     factors, rng = factors.to(DEVICE), torch.Generator().manual_seed(0)
     moved = {"flip": 0.5, "scale_jitter": 1.25}
+    scale, shift = torch.rand(BATCH, 2), torch.rand(BATCH, 2)
+    theta = torch.cat([torch.diag_embed(scale), shift[:, :, None]], 2).to(DEVICE)
+    scale, shift = scale.to(DEVICE), shift.to(DEVICE)
     some, network = repeated(scenes, 32), Fixed(recipe, scenes).network
 
     def step(cls, **otherwise):
         one = cls(recipe, scenes, **otherwise)
         return lambda: one(steps)
+
+    def all_of_it(memory) -> None:
+        memory()
+        for _ in range(steps):
+            augment(images, labels, rng, colour_jitter=0.2, **moved)
+            both(1)
 
     def tested(at_once: int):
         groups = [
@@ -134,14 +150,22 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
             ],
             lambda: [chain(images, factors, angles) for _ in range(steps)],
         ),
+        "resampling by a row and a column, not a matrix": (
+            lambda: [_grid(scale, shift, list(size)) for _ in range(steps)],
+            lambda: [F.affine_grid(theta, [BATCH, 1, *size], False) for _ in range(steps)],
+        ),
         "testing 8 images at once, not one": (tested(8), tested(1)),
         "testing 32 images at once, not 8": (tested(32), tested(8)),
         f"torch.compile (after {compiling[0]}, from a warm cache {compiling[1]})": (
             lambda: compiled(steps), lambda: both(steps),
         ),
+        **({"freed memory held, not given back": (
+            partial(all_of_it, train.hold_memory), partial(all_of_it, give_back),
+        )} if sys.platform == "linux" and DEVICE.type == "cpu" else {}),
         "bf16, not fp32": (lambda: bf16(max(steps // 5, 1)), lambda: both(max(steps // 5, 1))),
     }  # fmt: skip
     rows = []
+    train.hold_memory()
     for means, (with_it, without) in pairs.items():
         seconds = timed({"with": with_it, "without": without}, rounds)
         rows.append(row(means, name, size, seconds["without"] / seconds["with"]))
