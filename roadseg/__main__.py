@@ -195,7 +195,7 @@ def strip(study: Plan) -> None:
 def train(study: Plan, arm: str) -> None:
     """Train one arm of the plan with each of its seeds, in notebooks/train.ipynb."""
     from roadseg.notebook import execute
-    from roadseg.tables import failure
+    from roadseg.weights import failure
 
     if arm not in study.arms:
         raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")

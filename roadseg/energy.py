@@ -18,20 +18,28 @@ def spending(device: torch.device) -> Iterator[dict[str, float | None]]:
     Joules are those of the whole device, other processes' included; None where no driver tells.
     """
     spent, began, joules = {}, time.perf_counter(), energy_meter(device)
-    before, ended = joules and joules(), threading.Event()
+    looks, ended = [], threading.Event()
+
+    def look() -> None:
+        try:
+            looks.append(joules())
+            while not ended.wait(OFTEN):
+                looks.append(joules())
+            looks.append(joules())
+        except Exception:  # a driver's own, of any kind: what it told so far is not all
+            looks.clear()
+
+    looking = threading.Thread(target=look, daemon=True)
     if joules:
-        threading.Thread(target=lambda: _look(joules, ended), daemon=True).start()
+        looking.start()
     try:
         yield spent
     finally:
         ended.set()
+        if joules:
+            looking.join()
     spent["seconds"] = round(time.perf_counter() - began, 2)
-    spent["joules"] = round(joules() - before, 1) if joules else None
-
-
-def _look(joules: Callable[[], float], ended: threading.Event) -> None:
-    while not ended.wait(OFTEN):
-        joules()
+    spent["joules"] = round(looks[-1] - looks[0], 1) if looks else None
 
 
 def energy_meter(

@@ -75,8 +75,8 @@ def segmentation_loss(
             weights = weights * class_weights[labels.where(labelled, 0)]
         loss = (per_pixel * kept).sum() / weights.sum().clamp(min=1e-6)
     if dice_weight or lovasz_weight:
-        # both libraries' terms are NaN or an error where nothing is labelled
-        some = bool(labelled.any())
+        # both libraries' terms are NaN or an error where nothing is labelled, or of one class
+        some = bool(labelled.any()) and logits.shape[1] > 1
         if dice_weight and some:
             loss = loss + dice_weight * DICE(logits.float(), labels)
         if lovasz_weight and some:

@@ -49,7 +49,7 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
     def keep(split: str, index: int, looked: Looked) -> None:
         images, labels = arrays[split]
         images[index], labels[index] = looked.image, looked.labels
-        digest.update(images[index].tobytes() + labels[index].tobytes())
+        digest.update(split.encode() + images[index].tobytes() + labels[index].tobytes())
 
     try:
         shutil.rmtree(work, ignore_errors=True)

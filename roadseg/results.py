@@ -20,8 +20,9 @@ from roadseg.models import Segmenter, build, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
 from roadseg.study import Plan, Study, network_alone
-from roadseg.tables import LEVEL, TABLES, Results, failure, reference
+from roadseg.tables import LEVEL, TABLES, Results, reference
 from roadseg.train import default_device, device_name, make_network, precision_on
+from roadseg.weights import failure
 
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 1.5  # of timing, for each network

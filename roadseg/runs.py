@@ -152,7 +152,10 @@ def trained(
 
         def train_first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
             """Train what this recipe starts from, for others to find too."""
-            before.append(trained(recipe, splits, device, runs=runs, keep=True, say=say))
+            try:
+                before.append(trained(recipe, splits, device, runs=runs, keep=True, say=say))
+            except Diverged as problem:
+                raise Diverged(f"{recipe.architecture}, trained before it: {problem}") from None
             return before[-1].network
 
         start, teacher = None, None

@@ -1,8 +1,6 @@
 """The tables of a study, as the report reads them: without torch, whose import takes seconds."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -115,12 +113,6 @@ class Results:
     def of(self, study: str) -> pd.DataFrame:
         """Return the rows of `arms` that belong to a study, in its order."""
         return self.arms[self.arms["study"] == study]
-
-
-def failure(folder: Path) -> str:
-    """Return why a run, given by its folder, was trained and has no record; '' otherwise."""
-    file = folder / "failed.json"
-    return json.loads(file.read_text())["why"] if file.is_file() else ""
 
 
 def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:

@@ -249,9 +249,10 @@ def hold_memory() -> None:
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, man mallopt
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        for threshold in (trim_threshold, mmap_threshold):
-            library.mallopt(threshold, (1 << 31) - 1)
+        library, most = ctypes.CDLL("libc.so.6"), (1 << 31) - 1
+        # Older ones allow 32 MiB; and either alone would be worse than none.
+        if library.mallopt(mmap_threshold, most) or library.mallopt(mmap_threshold, 1 << 25):
+            library.mallopt(trim_threshold, most)
 
 
 def _order_stream(recipe: Recipe) -> Generator:

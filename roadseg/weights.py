@@ -1,6 +1,7 @@
 """Where weights that a recipe names are found: files, and arms of other studies."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from roadseg.recipe import InputError, Recipe
@@ -28,6 +29,8 @@ def weights_file(source: str, seed: int) -> Path:
     file = runs / arm / f"s{seed}" / "weights.pt"
     if file.is_file():
         return file
+    if why := failure(file.parent):
+        raise InputError(f"{source}: its seed {seed} failed: {why}")
     seeds = sorted(int(f.parent.name[1:]) for f in (runs / arm).glob("s*/weights.pt"))
     if seeds:
         raise InputError(
@@ -40,6 +43,12 @@ def weights_file(source: str, seed: int) -> Path:
         f"{source}: study {study!r} has no trained arm {arm!r}. {there} "
         f"Run 'make report STUDY={study}' first."
     )
+
+
+def failure(folder: Path) -> str:
+    """Return why a run, given by its folder, was trained and has no record; '' otherwise."""
+    file = folder / "failed.json"
+    return json.loads(file.read_text())["why"] if file.is_file() else ""
 
 
 def start_digest(recipe: Recipe) -> str:

@@ -17,7 +17,7 @@ from roadseg.data import Scenes
 from roadseg.models import build
 from roadseg.recipe import InputError, Recipe
 from roadseg.study import ROOT
-from roadseg.tables import failure
+from roadseg.weights import failure
 
 CPU = torch.device("cpu")
 TINY = Recipe(
