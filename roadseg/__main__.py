@@ -180,7 +180,10 @@ def prepare(study: Plan) -> None:
     source = find_source(study.data, ROOT)
     about = prepare(study.data, source, study.prepared)
     link_source(study.data, ROOT, source)
-    counts = ", ".join(f"{len(s['names'])} {name}" for name, s in about["splits"].items())
+    splits = {name: len(s["names"]) for name, s in about["splits"].items()}
+    if about["splits"]["test"] == about["splits"]["val"]:
+        splits["test"] = "no"
+    counts = ", ".join(f"{count} {name}" for name, count in splits.items())
     print(f"{study.prepared.relative_to(ROOT)}: {counts}, digest {about['digest'][:12]}")
 
 
@@ -233,7 +236,7 @@ def execute(study: Plan) -> None:
     from roadseg.tables import Results
     from roadseg.words import missing
 
-    lacking = missing(study.without(Results.read(study).failed))
+    lacking = missing(study, study.without(Results.read(study).failed))
 
     def one(name: str) -> None:
         file = f"{name}.ipynb"

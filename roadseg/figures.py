@@ -387,6 +387,7 @@ def waterfall(
     arms: pd.DataFrame,
     rows: pd.DataFrame | list[pd.Series],
     reference: pd.DataFrame | None = None,
+    top: str = "all of them",
 ) -> Drawing:
     """Show a ladder as steps from its first arm to its last, coloured by their verdicts.
 
@@ -396,10 +397,11 @@ def waterfall(
     rows : a comparison per rung with the rung before: columns trick, difference, low, high, verdict
     reference : another ladder for a panel beside it, without intervals: columns trick (the first
         row is its start), miou, source
+    top : what the last bar is called
     """
     rows = pd.DataFrame(rows)
     scores = 100 * arms["test_miou"].to_numpy(float)
-    names = [arms["arm"].iloc[0], *rows["trick"], "all of them"]
+    names = [arms["arm"].iloc[0], *rows["trick"], top]
     others = [] if reference is None else [*reference["trick"], "all of them"]
     deepest = max(len(names), len(others))
     row_height = 0.16 + 0.13 * max(_wrap(name).count("\n") + 1 for name in names + others)
@@ -706,13 +708,16 @@ def fronts(table: pd.DataFrame) -> Drawing:
     )
 
 
-def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> Drawing:
+def accuracy_cost(
+    arms: pd.DataFrame, reference: pd.DataFrame | None = None, split: str = "test"
+) -> Drawing:
     """Show test mIoU against multiply-adds, and beside it what a reference reports.
 
     Parameters
     ----------
     arms : columns label, test_miou, low, high, gmacs
     reference : columns network, encoder_pretrained, decoder_pretrained, miou, gmacs
+    split : what the scores are called, where there are no test images
     """
     panels = 1 if reference is None else 2
     figure, axes = _subplots(1, panels, figsize=(2.5 + 3.7 * panels, 4.4), squeeze=False)
@@ -721,7 +726,7 @@ def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> 
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         left.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=PALETTE[0])
-    left.set(ylabel="mIoU on test (%)", title="here: means over seeds, 95 % intervals")
+    left.set(ylabel=f"mIoU on {split} (%)", title="here: means over seeds, 95 % intervals")
     if reference is not None:
         right, shown = axes[0][1], set()
         for row in reference.itertuples():
@@ -746,7 +751,7 @@ def accuracy_cost(arms: pd.DataFrame, reference: pd.DataFrame | None = None) -> 
     if reference is not None:
         _annotated(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
     return figure.saying(
-        "Test mIoU against multiply-adds. "
+        f"{split.capitalize()} mIoU against multiply-adds. "
         + _listed(
             [f"{row.label} at {row.gmacs:.3g} billion" for row in arms.itertuples()],
             100 * arms["test_miou"],

@@ -126,7 +126,7 @@ class Source:
     ----------
     root : the folder that findings name files relative to
     palette : colour of each class, in label order
-    splits : the items of 'train', 'val' and 'test', in order
+    splits : the items of 'train', 'val' and, if there are any, 'test', in order
     coding : what label values mean; None where scenes are drawn
     draw : where scenes are drawn, item -> image uint8 (H, W, 3), labels uint8 (H, W)
     findings : what the listing showed to be wrong

@@ -192,7 +192,7 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
 
     Raises
     ------
-    InputError : a notebook is missing, or asks for a picture that it has not got
+    InputError : a notebook is missing, or has Markdown that cannot be shown
     """
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import InvalidNotebook

@@ -160,13 +160,13 @@ def _outcomes(plan: Plan) -> pd.DataFrame:
 
 def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
     """Return what IoU needs of each run's test images, `class_sums` int32 (N, 3, K), by run."""
+    outcomes = _outcomes(plan)
     return {
         f"{arm}-s{seed}": metrics.class_sums(
             Record.read(plan.folder(arm, seed)).counts["test"]
         ).astype(np.int32)
-        for arm in plan.arms
+        for arm in outcomes["arm"][outcomes["failed"] == 0]
         for seed in plan.seeds_of(arm)
-        if not failure(plan.folder(arm, seed))
     }
 
 

@@ -125,8 +125,13 @@ class Plan:
     @property
     def baseline(self) -> str | None:
         """Name of an arm of the course's baseline, in the study `fcn` if there is one."""
-        arms = (self.fcn.arms if self.fcn else self.arms).items()
-        return next((arm for arm, recipe in arms if recipe.network.startswith("baseline")), None)
+        arms = {
+            arm: recipe
+            for arm, recipe in (self.fcn.arms if self.fcn else self.arms).items()
+            # one whose layers a trick changes is another network
+            if recipe.network.startswith("baseline") and recipe.architecture == recipe.network
+        }
+        return next(iter(arms), None)
 
     @property
     def compared(self) -> Study | None:

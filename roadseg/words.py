@@ -458,8 +458,9 @@ def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
         )
     if len(own) < 4 or brief:
         return told
-    rank = own["cost"].rank().corr(own["test_miou"].rank())
-    told += f" The rank correlation of cost with mIoU is {rank:+.2f}".replace("-", "−")
+    told += (
+        f" The rank correlation of cost with mIoU {rank_correlation(own['cost'], own['test_miou'])}"
+    )
     return told + "; the networks differ in more than their size."
 
 
@@ -575,6 +576,14 @@ def shown(plan: Plan, results: Results) -> pd.DataFrame:
     return arms.assign(label=[named(plan, arm) for arm in arms["trained_as"]])
 
 
+def climbed(asked: Study, left: Study) -> str:
+    """Return the tricks of a ladder in their order, in words; `left` is without failed arms."""
+    rungs = [trick + " (failed)" * (arm not in left.arms) for trick, arm, _ in asked.effects]
+    start = next(iter(asked.arms))
+    failed = "" if start in left.arms else " (failed)"
+    return f"Tricks are added to {start}{failed} one after the other: {' → '.join(rungs)}."
+
+
 def unbroken(rows: pd.DataFrame, start: str) -> pd.DataFrame:
     """Return a ladder's comparisons from its start up to a rung that failed, or to its end."""
     reached = [start]
@@ -622,11 +631,17 @@ def _interval(row) -> str:
     return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
 
 
-def goal(plan: Plan, results: Results) -> str:
+def goal(asked: Plan, results: Results) -> str:
     """Return whether the study's goals are met, in words; nothing if it has none."""
     told, write = [], UNITS["gmacs"][1]
-    for study in plan.studies.values():
+    for study in asked.studies.values():
         if not study.goal:
+            continue
+        if study.name not in set(results.noise["study"]):
+            told.append(
+                f"The goal of {100 * study.goal['miou']:.1f} % mIoU is missed: "
+                f"**{asked.arm(next(iter(study.arms.values())))}** did not come to its end."
+            )
             continue
         own = results.noise.set_index("study").loc[study.name]
         cost = results.of(study.name).iloc[0]["gmacs"]
@@ -648,11 +663,20 @@ def baseline(plan: Plan) -> str | None:
     return plan.baseline
 
 
-def missing(plan: Plan) -> dict[str, str]:
-    """Return the report's chapters that this study leaves empty: name -> what it lacks, in words.
+def missing(asked: Plan, left: Plan) -> dict[str, str]:
+    """Return the report's chapters that a study leaves empty: name -> what it lacks, in words.
 
-    `plan` is without the arms that failed.
+    Parameters
+    ----------
+    asked, left : the plan, and the plan without the arms that failed
     """
+    never, now = _lacking(asked), _lacking(left)
+    failed = _listed([f"**{arm}**" for arm in asked.arms if arm not in left.arms] or [""])
+    lost = f"Too few of the arms that this chapter is about came to their end: {failed} failed."
+    return {chapter: told if chapter in never else lost for chapter, told in now.items()}
+
+
+def _lacking(plan: Plan) -> dict[str, str]:
     kinds = {study.kind for study in plan.studies.values() if study.effects}
     lacks = {
         "2_baseline": (
@@ -676,9 +700,9 @@ def missing(plan: Plan) -> dict[str, str]:
     return {chapter: told for chapter, (lacking, told) in lacks.items() if lacking}
 
 
-def demand(plan: Plan, chapter: str) -> None:
+def demand(asked: Plan, left: Plan, chapter: str) -> None:
     """Raise InputError, with what the study lacks, if it leaves a chapter of the report empty."""
-    if told := missing(plan).get(chapter):
+    if told := missing(asked, left).get(chapter):
         raise InputError(f"{chapter}: {told}")
 
 
@@ -706,14 +730,16 @@ def lacks(results: Results, *, tested: bool) -> str:
     return "\n\n".join([*told, *filter(None, [failures(results.outcomes)])])
 
 
-def answer(plan: Plan, results: Results) -> list[str]:
+def answer(asked: Plan, results: Results) -> list[str]:
     """Return what the study found, one item for each of its questions."""
+    plan = asked.without(results.failed)
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
     told = []
     if base := baseline(plan):
         row = arms.loc[base]
+        tricks = "".join(f", with {trick}" for trick in tricks_of(plan, base))
         told.append(
-            f"The course's baseline (here `{row['network']}`, at a learning rate of "
+            f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
             f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
         )
     if own := heads(plan):
@@ -739,7 +765,7 @@ def answer(plan: Plan, results: Results) -> list[str]:
         f"{chosen} **{named(plan, top['trained_as'])}** with "
         f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
         f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
-        f"{top['parameters'] / 1e6:.2f} M parameters. {goal(plan, results)}".strip()
+        f"{top['parameters'] / 1e6:.2f} M parameters. {goal(asked, results)}".strip()
     )
     return told
 
@@ -764,8 +790,8 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     return f"Of {len(found)} tricks, {'; '.join(told)}."
 
 
-def doubts(plan: Plan, results: Results) -> list[str]:
-    """Return what would change the answer, in sentences."""
+def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
+    """Return what would change the answer, in sentences; `tested`: the data have test images."""
     trained = results.arms.drop_duplicates("trained_as")
     told = []
     late = {arm: late_gain(results.curves, arm)[0] for arm in trained["trained_as"]}
@@ -785,13 +811,12 @@ def doubts(plan: Plan, results: Results) -> list[str]:
             f"±{widths.median():.1f} points (median), for images like these; what other streets "
             "would change, no interval tells."
         )
-    if len(trained) > 3:
-        ranks = trained["val_miou"].rank().corr(trained["test_miou"].rank())
+    if len(trained) > 3 and tested:
         gap = 100 * (trained["val_miou"] - trained["test_miou"]).median()
         told.append(
             f"**Another val split.** Choices are made on val, whose scores lie {gap:+.1f} points "
             f"from those on test (median); the rank correlation of both over {len(trained)} arms "
-            f"is {ranks:.2f}."
+            f"{rank_correlation(trained['val_miou'], trained['test_miou'])}."
         )
     hidden = max(
         (row for rows in effects_by_place(plan, results).values() for _, row in rows.iterrows()
@@ -804,6 +829,12 @@ def doubts(plan: Plan, results: Results) -> list[str]:
             f"{points(hidden['high'])} points, the most of all tricks without a visible effect."
         )
     return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in told]
+
+
+def rank_correlation(first: pd.Series, second: pd.Series) -> str:
+    """Return Spearman's rank correlation as the end of a sentence."""
+    found = first.rank().corr(second.rank()) if min(first.nunique(), second.nunique()) > 1 else None
+    return UNKNOWN if found is None else f"is {found:+.2f}".replace("-", "−")
 
 
 def worst_images(scores: np.ndarray, names: list[str], share: float = 0.1) -> str:
@@ -876,8 +907,8 @@ def edges(arms: pd.DataFrame) -> str:
     )
     if len(known) < 4:
         return told
-    rank = known["test_miou"].rank().corr(known["boundary_iou"].rank())
-    return f"{told} The rank correlation of both scores is {rank:.2f} over {len(known)} networks."
+    rank = rank_correlation(known["test_miou"], known["boundary_iou"])
+    return f"{told} The rank correlation of both scores over {len(known)} networks {rank}."
 
 
 def beside_reference(

@@ -46,7 +46,7 @@ studies:
   wilder: {question: "Which of these?", tricks: [wild], networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
   ladder: {question: "What helps?", start: narrow, ladder: [flip, wild, smooth]}
   each: {question: "What helps alone?", start: narrow, alone: [wild, smooth]}
-  luck: {question: "How much is luck?", start: narrow-wild, noise: [0, 1, 2]}
+  luck: {question: "How much is luck?", start: narrow-wild, noise: [0, 1, 2], goal: {miou: 0.6, gmacs: 6}}
 """
 
 
@@ -87,6 +87,8 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
     assert "These data have no test images. Wherever this page says test, it means val" in lone
     assert "There is one arm, smp:unet:tu-test_resnet with 100.0 % mIoU on test" in lone
     assert "These data have one class." in lone
+    assert "With one class, a network is right everywhere" in lone
+    assert "rank correlation" not in lone
     for sentence in (
         "No arm has the course", "No study compares the baseline with FCN",
         "No study tries a trick", "No study compares networks at one recipe",
@@ -115,4 +117,7 @@ def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     assert pairs == {("wide", "narrow"), ("with-flip", "narrow"), ("narrow-smooth", "narrow")}
     assert not len(tables["noise"])
     assert "4 of 8 arms failed" in text
+    assert "The goal of 60.0 % mIoU is missed: narrow-wilder did not come to its end." in text
+    assert "one after the other: flip → wild (failed) → smooth (failed)" in text
+    assert "No study compares the baseline with FCN" in text
     assert "with-wild , 2 seeds: the loss is not finite at step 2: lr 1e+30, images scene" in text

@@ -186,6 +186,9 @@ def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     assert told in words.goal(plan, results)
     assert "68.0 % mIoU at no more than 6" in words.goal(plan, results)
     assert words.goal(SimpleNamespace(studies={}), results) == ""
+    asked.arms, plan.arm = {"also": "recipe"}, {"recipe": "a"}.get
+    nothing = SimpleNamespace(noise=noise.head(0))
+    assert words.goal(plan, nothing) == "The goal of 68.0 % mIoU is missed: **a** did not come to its end."
 
 
 def test_the_tricks_of_an_arm_are_those_whose_knobs_it_has():
@@ -232,11 +235,32 @@ def test_what_a_reader_must_know_before_any_score():
 
 def test_chapters_that_a_study_leaves_empty():
     plan = study.load()
-    assert words.missing(plan) == {}
+    assert words.missing(plan, plan) == {}
     fcn = {arm for arm, recipe in plan.arms.items() if recipe.network.startswith("fcn")}
-    assert "baseline with FCN" in words.missing(plan.without(fcn))["3_fcn"]
+    left = plan.without(fcn)
+    assert "**fcn-8s**" in words.missing(plan, left)["3_fcn"]  # asked for, and failed
+    assert "No study compares the baseline with FCN" in words.missing(left, left)["3_fcn"]
     others = plan.without(plan.arms.keys() - {plan.baseline})
-    assert set(words.missing(others)) == {"3_fcn", "4_tricks", "5_networks"}
+    assert set(words.missing(plan, others)) == {"3_fcn", "4_tricks", "5_networks"}
     with pytest.raises(InputError, match="^4_tricks: No study tries a trick"):
-        words.demand(others, "4_tricks")
-    words.demand(others, "2_baseline")
+        words.demand(others, others, "4_tricks")
+    words.demand(others, others, "2_baseline")
+
+
+def test_a_ladder_s_failed_rungs_are_said_to_have_failed():
+    plan = study.load()
+    ladder = next(each for each in plan.studies.values() if each.kind == "ladder")
+    start, (trick, arm, _) = next(iter(ladder.arms)), ladder.effects[1]
+    left = plan.without({arm}).studies[ladder.name]
+    told = words.climbed(ladder, left)
+    assert told.startswith(f"Tricks are added to {start} one after the other: ")
+    assert f"→ {trick} (failed) →" in told and told.count("(failed)") == 1
+    first = plan.without({start}).studies[ladder.name]
+    assert words.climbed(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
+
+
+def test_a_rank_correlation_of_what_does_not_differ_cannot_be_told():
+    one, two = pd.Series([1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0])
+    assert words.rank_correlation(one, two) == words.UNKNOWN
+    assert words.rank_correlation(two, -two) == "is −1.00"
+    assert words.rank_correlation(two, two) == "is +1.00"
