@@ -4,7 +4,6 @@ What pays is in the project, what does not is only here; docs/performance.md say
 """
 
 import argparse
-import ctypes
 import dataclasses
 import os
 import subprocess
@@ -85,12 +84,6 @@ def chain(images: torch.Tensor, factors: torch.Tensor, angles: torch.Tensor) -> 
     return torch.einsum("nij,njhw->nihw", hue_rotations(angles).to(x.device), x).clamp(0, 255)
 
 
-def give_back() -> None:
-    """Let the C library return the memory of freed tensors at once, as it does by default."""
-    for threshold in (-1, -3):  # see train.hold_memory
-        ctypes.CDLL("libc.so.6").mallopt(threshold, 128 * 1024)
-
-
 def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
     """Return a row for each means that can be seen in one process."""
     recipe = Recipe(network=name, batch_size=BATCH, precision="fp32")
@@ -109,12 +102,6 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
     def step(cls, **otherwise):
         one = cls(recipe, scenes, **otherwise)
         return lambda: one(steps)
-
-    def all_of_it(memory) -> None:
-        memory()
-        for _ in range(steps):
-            augment(images, labels, rng, colour_jitter=0.2, **moved)
-            both(1)
 
     def tested(at_once: int):
         groups = [
@@ -159,9 +146,6 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
         f"torch.compile (after {compiling[0]}, from a warm cache {compiling[1]})": (
             lambda: compiled(steps), lambda: both(steps),
         ),
-        **({"freed memory held, not given back": (
-            partial(all_of_it, train.hold_memory), partial(all_of_it, give_back),
-        )} if sys.platform == "linux" and DEVICE.type == "cpu" else {}),
         "bf16, not fp32": (lambda: bf16(max(steps // 5, 1)), lambda: both(max(steps // 5, 1))),
     }  # fmt: skip
     rows = []
@@ -172,30 +156,48 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
     return rows
 
 
-def seeds_at_once(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
-    """Return a row for three seeds of a recipe in processes, against one after the other."""
+def apart(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
+    """Return a row for each means that takes processes of its own."""
     data = {"source": "synthetic", "path": "roadseg/synthetic.py", "size": list(size), "seed": 5,
             "counts": {"train": 24, "val": 1, "test": 1}, "block": 1}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         prepare(data, find_source(data, ROOT), Path(folder) / "data")
 
         def told(way: str) -> float:
-            # In a process that has trained nothing yet: one that has cannot be forked.
+            # In a process that has trained nothing yet: one that has cannot be forked, and holds
+            # its memory already.
             done = subprocess.run(
                 [sys.executable, __file__, way, name, str(3 * steps), folder], check=True,
                 capture_output=True, text=True,
             )  # fmt: skip
             return float(done.stdout.splitlines()[-1])
 
-        contenders = {way: partial(told, way) for way in ("together", "one by one")}
+        ways = {
+            "three seeds in processes of one thread, not one after the other":
+                ("together", "one by one"),
+            "freed memory held, not given back": ("held", "given back"),
+        }  # fmt: skip
+        contenders = {way: partial(told, way) for pair in ways.values() for way in pair}
         seconds = timed(contenders, rounds)
-    means = "three seeds in processes of one thread, not one after the other"
-    return [row(means, name, size, seconds["one by one"] / seconds["together"])]
+    return [
+        row(means, name, size, seconds[without] / seconds[with_it])
+        for means, (with_it, without) in ways.items()
+    ]
 
 
-def three_seeds(way: str, name: str, steps: str, folder: str) -> None:
-    """Train three seeds on prepared data and print the seconds."""
-    recipe = Recipe(network=name, batch_size=BATCH, steps=int(steps))
+def one_way(way: str, name: str, steps: str, folder: str) -> None:
+    """Train one seed or three on prepared data and print the seconds."""
+    recipe = Recipe(
+        network=name, batch_size=BATCH, steps=int(steps), flip=0.5, scale_jitter=1.25,
+        colour_jitter=0.2,
+    )  # fmt: skip
+    if way in ("held", "given back"):
+        if way == "given back":
+            train.hold_memory = lambda: None
+        splits = [Scenes.load(Path(folder) / "data", split) for split in ("train", "val")]
+        *_, seconds = train.train(recipe, *splits, device=DEVICE, say=lambda _: None)
+        print(seconds)
+        return
     seeds = [recipe.changed({"seed": seed}) for seed in range(3)]
     groups = [seeds] if way == "together" else [[seed] for seed in seeds]
     started = time.perf_counter()
@@ -221,7 +223,7 @@ def main() -> None:
     for case in CASES:
         rows += parts(*case, options.rounds)
         if DEVICE.type == "cpu":  # on a GPU one after the other, see `runs.run_all`
-            rows += seeds_at_once(*case, max(options.rounds // 2, 1))
+            rows += apart(*case, max(options.rounds // 2, 1))
     rows.sort(key=lambda each: each["means"])
     page.section(
         "means",
@@ -231,4 +233,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    three_seeds(*sys.argv[1:]) if len(sys.argv) == 5 else main()
+    one_way(*sys.argv[1:]) if len(sys.argv) == 5 else main()

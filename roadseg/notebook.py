@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw  # noqa: E402
 from roadseg.recipe import InputError, nearest  # noqa: E402
 from roadseg.study import ROOT, Plan  # noqa: E402
 
+SILENT = 120  # seconds; papermill would wait for four, which a busy machine may need
 CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "6_failures")
 
 
@@ -76,6 +77,11 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
     try:
         with _passed_on(kernel):
             _execute(source, target, parameters, kernel, echo)
+    except TimeoutError:  # an OSError too
+        raise InputError(
+            f"{source.name}: for {SILENT} s nothing was heard of what a cell put out; the machine is "
+            "too busy. Call again when it is less so."
+        ) from None
     except OSError as problem:
         raise InputError(
             f"{target.parent}: cannot be written ({problem.strerror or problem}). Make room, or "
@@ -146,7 +152,7 @@ def _execute(
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
                 str(source), str(failed), parameters,
-                kernel_name="python3", km=kernel, progress_bar=False,
+                kernel_name="python3", km=kernel, progress_bar=False, iopub_timeout=SILENT,
                 stdout_file=sys.stdout if echo else None,
             )  # fmt: skip
     except PapermillExecutionError as problem:

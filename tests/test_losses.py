@@ -204,3 +204,11 @@ def test_distillation_by_hand_and_by_scipy():
     shifted = distillation_loss(logits + 3.0, wanted, 4.0)
     assert shifted.item() == pytest.approx(expected, rel=1e-4)
     assert distillation_loss(wanted, wanted, 4.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_loss_of_one_class_is_zero_with_every_term(batch):
+    labels = batch[1].where(batch[1] == 255, 0)
+    logits = torch.randn(2, 1, 8, 9, requires_grad=True)
+    loss = segmentation_loss(logits, labels, ohem_threshold=0.3, dice_weight=1.0, lovasz_weight=1.0)
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()

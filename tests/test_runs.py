@@ -169,6 +169,16 @@ def test_weights_of_another_study_by_seed(prepared, root):
         assert record.about["start"]  # the file's digest
     with pytest.raises(InputError, match="study:own/donor: has no run of seed 7, only of 0, 1"):
         runs.check_start(recipe.changed({"seed": 7}))
+    with pytest.raises(train.Diverged):
+        run(TINY.changed({"seed": 7, "network": "baseline:0.05", "lr": 1e30}), prepared, root, "donor")
+    with pytest.raises(InputError, match="study:own/donor: its seed 7 failed: the loss is not finite at step"):
+        runs.check_start(recipe.changed({"seed": 7}))
+
+
+def test_a_pre_training_that_fails_is_named(prepared, root):
+    recipe = TINY.changed({"network": "baseline:0.05", "pretrained": "scenes:4", "pretrain_steps": 3, "lr": 1e30})
+    with pytest.raises(train.Diverged, match="^baseline:0.05, trained before it: the loss is not finite"):
+        run(recipe, prepared, root, "arm")
 
 
 def test_an_encoder_s_own_state_dict_from_a_file(prepared, root):

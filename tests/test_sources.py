@@ -39,6 +39,12 @@ def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared
     other = prepared_from({**SMALL, "seed": 4}, ROOT, tmp_path / "other")
     assert again["digest"] == json.loads((prepared / "scenes.json").read_text())["digest"]
     assert again["digest"] != other["digest"]
+    # the same images in the same order, the first of val in train
+    shifted = {**SMALL, "counts": {"train": 7, "val": 1, "test": 4}}
+    first, second = ({split: names["names"] for split, names in made["splits"].items()}
+                     for made in (again, prepared_from(shifted, ROOT, tmp_path / "shifted")))  # fmt: skip
+    assert sum(first.values(), []) == sum(second.values(), []) and first != second
+    assert json.loads((tmp_path / "shifted/scenes.json").read_text())["digest"] != again["digest"]
 
 
 @pytest.fixture

@@ -25,6 +25,16 @@ studies:
   one: {question: "What does it score?", networks: {unet: "smp:unet:tu-test_resnet"}}
 """
 
+PAIR = LONE[: LONE.index("tricks:")].replace("lone\n", "pair\n").replace("studies/lone", "studies/pair") + """\
+tricks:
+  flip: {knobs: {flip: 0.5}}
+studies:
+  both:
+    question: "Which?"
+    tricks: [flip]
+    networks: {baseline: "baseline:0.05", fcn: "fcn8s:tu-test_resnet"}
+"""
+
 FAILING = """\
 study: failing
 title: Arms that do not come to their end
@@ -99,6 +109,15 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
             assert (clone / f"data/prepared/lone/{name}_{kind}.npy").is_file()
     val, test = ((clone / f"data/prepared/lone/{name}_labels.npy").read_bytes() for name in ("val", "test"))
     assert val == test
+
+
+def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
+    """Scores that are all alike, and no second FCN: nothing to rank, nothing to tell apart."""
+    text = made(clone, "pair", PAIR)
+    assert "The course's baseline (here baseline:0.05 , with flip, at a learning rate" in text
+    assert "What the other encoder brings and what the skips bring cannot be told apart here" in text
+    assert "One FCN: between its skips and none nothing can be compared." in text
+    assert "Its rank correlation with cheapness is +1.00, that with mIoU cannot be told" in text
 
 
 def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -293,3 +294,21 @@ def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):
         )
         counts = train.evaluate(network, scenes["val"], CPU, recipe)
         assert curve.val_miou.iloc[-1] == pytest.approx(train.Confusion(counts.sum(0)).miou)
+
+
+@pytest.mark.parametrize(("allows", "wanted"), [(1 << 31, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
+                                                (1 << 25, [(-3, 2**31 - 1), (-3, 1 << 25), (-1, 2**31 - 1)]),
+                                                (0, [(-3, 2**31 - 1), (-3, 1 << 25)])])  # fmt: skip
+def test_memory_is_held_as_far_as_the_c_library_allows(monkeypatch, allows, wanted):
+    """Where it allows nothing, its threshold for giving memory back stays as it is, too."""
+    asked = []
+
+    def mallopt(parameter, value):
+        asked.append((parameter, value))
+        return int(value <= allows)
+
+    monkeypatch.setattr(train.ctypes, "CDLL", lambda _name: SimpleNamespace(mallopt=mallopt))
+    train.hold_memory()
+    assert asked == wanted
+    monkeypatch.setattr(train.ctypes, "CDLL", lambda _name: SimpleNamespace())  # musl has none
+    train.hold_memory()
