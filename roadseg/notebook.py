@@ -79,8 +79,8 @@ def execute(source: Path, target: Path, parameters: dict, *, echo: bool = False)
             _execute(source, target, parameters, kernel, echo)
     except TimeoutError:  # an OSError too
         raise InputError(
-            f"{source.name}: for {SILENT} s nothing was heard of what a cell put out; the machine is "
-            "too busy. Call again when it is less so."
+            f"{source.name}: for {SILENT} s nothing was heard of what a cell put out, as on a "
+            "machine that is too busy. Call again when it is less so."
         ) from None
     except OSError as problem:
         raise InputError(
