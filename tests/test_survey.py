@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from roadseg import figures, study, survey, synthetic
+from roadseg import data, figures, study, survey, synthetic
 from roadseg.data import CITYSCAPES, Scenes
 from roadseg.study import ROOT
 from roadseg.survey import Alignment
@@ -312,12 +312,14 @@ ODD = {
 }
 
 
+@pytest.mark.parametrize("tested", [True, False])
 @pytest.mark.parametrize("name", ODD)
-def test_the_chapter_suits_odd_sets(name, monkeypatch):
+def test_the_chapter_suits_odd_sets(name, tested, monkeypatch):
     """Every cell runs, and every sentence is one."""
     splits = dict(zip(("train", "val", "test"), ODD[name], strict=True))
     plan = SimpleNamespace(prepared=None, data={"source": "odd", "block": 1})
     monkeypatch.setattr(study, "load", lambda params: plan)
+    monkeypatch.setattr(data, "test_is_val", lambda folder: not tested)
     monkeypatch.setattr(Scenes, "load", lambda folder, split: splits[split])
     space, shown = {}, []
     for cell in nbformat.read(ROOT / "notebooks/1_data.ipynb", as_version=4).cells:
@@ -332,6 +334,7 @@ def test_the_chapter_suits_odd_sets(name, monkeypatch):
     texts = [output.data for output in shown if hasattr(output, "data")]
     assert len(texts) > 6
     assert not re.search(r"\b(nan|inf|None|NA)\b", " ".join(texts)), texts
+    assert ("There is no test image" in " ".join(texts)) == (not tested)
     for figure in shown:
         if isinstance(figure, matplotlib.figure.Figure):
             figure.canvas.draw()
