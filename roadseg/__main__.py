@@ -174,6 +174,7 @@ def start(name: str, folder: str) -> None:
 
 def prepare(study: Plan) -> None:
     """Check all files of a study's data set and write it as arrays into data/prepared."""
+    from roadseg.data import test_is_val
     from roadseg.prepare import prepare
     from roadseg.sources import find_source, link_source
 
@@ -181,7 +182,7 @@ def prepare(study: Plan) -> None:
     about = prepare(study.data, source, study.prepared)
     link_source(study.data, ROOT, source)
     splits = {name: len(s["names"]) for name, s in about["splits"].items()}
-    if about["splits"]["test"] == about["splits"]["val"]:
+    if test_is_val(study.prepared):
         splits["test"] = "no"
     counts = ", ".join(f"{count} {name}" for name, count in splits.items())
     print(f"{study.prepared.relative_to(ROOT)}: {counts}, digest {about['digest'][:12]}")

@@ -645,10 +645,10 @@ def goal(asked: Plan, results: Results) -> str:
             continue
         own = results.noise.set_index("study").loc[study.name]
         cost = results.of(study.name).iloc[0]["gmacs"]
-        asked, gap = study.goal["miou"], own["mean"] - study.goal["miou"]
+        wanted, gap = study.goal["miou"], own["mean"] - study.goal["miou"]
         met = gap >= 0 and cost <= study.goal["gmacs"]
         told.append(
-            f"The goal of {100 * asked:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
+            f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
             f"multiply-adds per image is {'met' if met else 'missed'}, by {points(gap)} points: "
             f"**{own['arm']}** has {100 * own['mean']:.1f} %{_over_images(own)}, "
             f"{int(own['seeds'])} seeds, at {write(cost)}."

@@ -188,6 +188,9 @@ def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     assert words.goal(SimpleNamespace(studies={}), results) == ""
     asked.arms, plan.arm = {"also": "recipe"}, {"recipe": "a"}.get
     nothing = SimpleNamespace(noise=noise.head(0))
+    plan.studies["late"] = SimpleNamespace(name="late", goal=asked.goal, arms={"b": "recipe"})
+    assert words.goal(plan, results).endswith("is missed: **a** did not come to its end.")
+    del plan.studies["late"]
     assert words.goal(plan, nothing) == "The goal of 68.0 % mIoU is missed: **a** did not come to its end."
 
 
