@@ -33,6 +33,7 @@ GLOBAL_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 CHAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, *POOLS)  # whose fields are arithmetic
 MIB = 2**20
 EDGE = 32  # pixels at an image's edge that a coarse layer may skip
+METERED = 3.0  # seconds: a meter that is renewed ten times a second errs by a few percent then
 
 
 def parameters(network: nn.Module) -> int:
@@ -544,7 +545,8 @@ def throughput(
     device : where it runs; images are there already
     bf16 : whether under bf16 autocast
     largest : batch to try, a power of two
-    seconds : for all batches together, evenly shared; a batch that would exceed it is not begun
+    seconds : for all batches together, evenly shared; a batch that would exceed it is not begun.
+        Where there is an energy meter, the best batch then runs for `METERED` seconds more
 
     Returns
     -------
@@ -555,18 +557,22 @@ def throughput(
     torch.OutOfMemoryError : a single image does not fit
     """
     network.to(device, memory_format=torch.channels_last).eval()
-    joules = energy_meter(device) or (lambda: float("nan"))
+    joules = energy_meter(device)
     # Noise, since a GPU needs less energy to multiply zeros.
     noise = 255 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
 
-    def timed(images: Tensor, passes: int) -> tuple[float, float]:
+    def at_a_time(batch: int) -> Tensor:
+        images = noise.expand(batch, -1, -1, -1).to(device)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def timed(images: Tensor, passes: int) -> float:
         _wait(device)
-        before, started = joules(), time.perf_counter()
+        started = time.perf_counter()
         for _ in range(passes):
             with _autocast(device, bf16):
                 network(images)
         _wait(device)
-        return time.perf_counter() - started, joules() - before
+        return time.perf_counter() - started
 
     share = seconds / largest.bit_length()
     started = time.perf_counter()
@@ -575,13 +581,12 @@ def throughput(
     while batch <= largest:
         passes = 1
         try:
-            images = noise.expand(batch, -1, -1, -1).to(device)
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = at_a_time(batch)
             timed(images, 1)
-            taken, energy = timed(images, 1)
+            taken = timed(images, 1)
             if taken < share / 2:
                 passes = int(share / taken)
-                taken, energy = timed(images, passes)
+                taken = timed(images, passes)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
@@ -589,15 +594,18 @@ def throughput(
         done = passes * batch
         pays = done / taken > 1.05 * best["images_per_second"]
         if done / taken > best["images_per_second"]:
-            best = {
-                "images_per_second": done / taken,
-                "best_batch": batch,
-                "joules_per_image": energy / done,
-            }
+            best = {"images_per_second": done / taken, "best_batch": batch}
         batch *= 2
         coming = 2 * batch * taken / done  # to warm up, and to be timed once
         if not pays or time.perf_counter() - started + coming > seconds:
             break
+    spent = float("nan")
+    if joules:
+        batch = best["best_batch"]
+        images, passes = at_a_time(batch), int(METERED * best["images_per_second"] / batch) + 1
+        before = joules()
+        timed(images, passes)
+        spent = (joules() - before) / (passes * batch)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return best
+    return best | {"joules_per_image": spent}

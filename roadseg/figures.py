@@ -43,9 +43,9 @@ class Drawing(Figure):
         return self
 
     def png(self) -> bytes:
-        """Return a PNG of twice the dots that the figure is shown with."""
+        """Return a PNG of twice the dots that the figure is shown with; the page packs it again."""
         file = io.BytesIO()
-        self.savefig(file, format="png", dpi=2 * self.dpi)
+        self.savefig(file, format="png", dpi=2 * self.dpi, pil_kwargs={"compress_level": 1})
         return file.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:

@@ -161,13 +161,12 @@ def _outcomes(plan: Plan) -> pd.DataFrame:
 def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
     """Return what IoU needs of each run's test images, `class_sums` int32 (N, 3, K), by run."""
     outcomes = _outcomes(plan)
-    return {
-        f"{arm}-s{seed}": metrics.class_sums(
-            Record.read(plan.folder(arm, seed)).counts["test"]
-        ).astype(np.int32)
-        for arm in outcomes["arm"][outcomes["failed"] == 0]
-        for seed in plan.seeds_of(arm)
-    }
+    found = {}
+    for arm in outcomes["arm"][outcomes["failed"] == 0]:
+        for seed in plan.seeds_of(arm):
+            with np.load(plan.folder(arm, seed) / "counts.npz") as counts:
+                found[f"{arm}-s{seed}"] = metrics.class_sums(counts["test"]).astype(np.int32)
+    return found
 
 
 def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None:

@@ -325,7 +325,7 @@ prepared, target, steps, lr = sys.argv[1:]
 runs.ROOT = weights.ROOT = Path(target).parent  # work/ is there
 recipes = [Recipe(network=sys.modules["__main__"].__dict__.get("n", "fcn8s:tu-test_resnet"), seed=s,
                   steps=int(steps), batch_size=2, precision="fp32", lr=float(lr)) for s in (0, 1, 2)]
-for record in runs.run_all(recipes, Path(prepared), Path(target)):
+for record in runs.run_all(recipes, Path(prepared), Path(target), device=torch.device("cpu")):
     print("done", record.recipe.seed, record.about["threads"]) if record else print("failed")
 """
 
