@@ -24,6 +24,7 @@ from turns import spread, timed
 from roadseg import runs, train
 from roadseg.augment import _grid, augment, hue_rotations
 from roadseg.data import CITYSCAPES, Scenes
+from roadseg.losses import cross_entropy
 from roadseg.prepare import prepare
 from roadseg.recipe import Recipe
 from roadseg.sources import find_source
@@ -55,6 +56,20 @@ class ImageLoss(Steps):
         for _ in range(steps):
             total = F.cross_entropy(self.network(self.x), self.y, ignore_index=255, reduction="sum")
             loss = total / (self.y != 255).sum().clamp(min=1)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        loss.item()
+
+
+class SingleLosses(Steps):
+    """Steps whose loss is added up from single pixels, and not inside torch's cross-entropy."""
+
+    def __call__(self, steps: int) -> None:
+        """Train so many steps."""
+        for _ in range(steps):
+            loss = cross_entropy(self.network(self.x), self.y).sum()
+            loss = loss / (self.y != 255).sum().clamp(min=1)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -97,6 +112,7 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
     scale, shift = torch.rand(BATCH, 2), torch.rand(BATCH, 2)
     theta = torch.cat([torch.diag_embed(scale), shift[:, :, None]], 2).to(DEVICE)
     scale, shift = scale.to(DEVICE), shift.to(DEVICE)
+    sure, least = torch.rand(BATCH * size[0] * size[1], device=DEVICE), 3000 * BATCH
     some, network = repeated(scenes, 32), Fixed(recipe, scenes).network
 
     def step(cls, **otherwise):
@@ -125,6 +141,11 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
     bf16 = Fixed(dataclasses.replace(recipe, precision="bf16"), scenes)
     pairs = {
         "loss over pixels as rows, not over images": (step(Steps), step(ImageLoss)),
+        "loss added up from single pixels, not inside torch's": (step(SingleLosses), step(Steps)),
+        "limit of hard pixels by sorting, not by selection": (
+            lambda: [float(sure.sort().values[least - 1]) for _ in range(steps)],
+            lambda: [float(sure.kthvalue(least).values) for _ in range(steps)],
+        ),
         "channels last, not first": (step(Steps), step(ImageLoss, nchw=True)),
         "fused Adam, not torch's default": (step(Steps), step(Steps, plain=True)),
         "one resampling for a batch, not image by image": (

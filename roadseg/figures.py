@@ -1142,20 +1142,26 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Drawing:
 class Table(HTML):
     """A table as HTML, and as Markdown for pages that take that."""
 
-    def __init__(self, frame: pd.DataFrame):
-        super().__init__(frame.to_html(index=False, border=0, na_rep=""))
+    def __init__(self, frame: pd.DataFrame, wide: bool = False):
+        classes = "wide" if wide else None
+        super().__init__(frame.to_html(index=False, border=0, na_rep="", classes=classes))
         self.frame = frame
 
     def _repr_markdown_(self) -> str:
         return self.frame.to_markdown(index=False, disable_numparse=True)
 
 
-def table(frame: pd.DataFrame, decimals: dict[str, int] | None = None) -> Table:
-    """Return a table for the report, with so many decimals in the columns that `decimals` names."""
+def table(
+    frame: pd.DataFrame, decimals: dict[str, int] | None = None, *, wide: bool = False
+) -> Table:
+    """Return a table for the report, with so many decimals in the columns that `decimals` names.
+
+    A wide one keeps its rows low and is moved sideways.
+    """
     shown = frame.copy()
     for column, places in (decimals or {}).items():
         shown[column] = shown[column].map(lambda value, places=places: f"{value:.{places}f}")
-    return Table(shown)
+    return Table(shown, wide)
 
 
 def folded(title: str, content: HTML) -> HTML:
