@@ -241,13 +241,16 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
     except InvalidNotebook as problem:
         raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
     target.parent.mkdir(parents=True, exist_ok=True)
-    for file, content in {**beside, target: page.encode()}.items():
-        partial = file.with_suffix(".partial")
-        try:
-            partial.write_bytes(content)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+    contents = {**beside, target: page.encode()}
+    partial = {file: file.with_name(f"{file.name}.partial") for file in contents}
+    try:  # all take their names when all are written: a full disk leaves the old ones
+        for file, content in contents.items():
+            partial[file].write_bytes(content)
+        for file in contents:
+            partial[file].replace(file)
+    finally:
+        for file in partial.values():
+            file.unlink(missing_ok=True)
 
 
 def _beside(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
