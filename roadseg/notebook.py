@@ -28,6 +28,7 @@ from roadseg.recipe import InputError, nearest  # noqa: E402
 from roadseg.study import ROOT, Plan  # noqa: E402
 
 SILENT = 120  # seconds; papermill would wait for four, which a busy machine may need
+FLAT, FLAT_PIXELS = 128, 150  # so many colours at most, of so many pixels at least, stay exact
 CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "6_failures")
 
 
@@ -297,23 +298,33 @@ def _markdown(source: str) -> str:
 def smaller(png: str) -> str:
     """Return a picture with at most 256 colours, a third of the size and hardly another sight.
 
+    Colours of larger areas, as those of classes and of lines, stay exactly what they are.
+
     Parameters
     ----------
     png : a PNG file, as base64 text
     """
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     counts, colours = zip(*picture.getcolors(picture.width * picture.height), strict=True)
-    colours = np.array(colours, np.uint8)
-    # The palette is made for the colours and not for the pixels, of which there are a hundred times
-    # as many; less than proportional to them, so that small areas keep their colour.
-    often = np.ceil(np.power(counts, 0.7)).astype(int)
-    few = Image.fromarray(np.repeat(colours, often, axis=0)[None]).quantize(
-        256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
-    )
+    counts, colours = np.array(counts), np.array(colours, np.uint8)
+    order = np.argsort(-counts, kind="stable")
+    flat = order[:FLAT][counts[order[:FLAT]] >= FLAT_PIXELS]  # in no palette of the others
+    rest = np.setdiff1d(order, flat)
     places = np.zeros(1 << 24, np.uint8)  # of each colour, in the palette
-    places[_packed(colours)] = np.asarray(few)[0, np.cumsum(often) - 1]
+    places[_packed(colours[flat])] = np.arange(len(flat))
+    palette = colours[flat].ravel().tolist()
+    if len(rest):
+        # The palette is made for the colours and not for the pixels, of which there are a hundred
+        # times as many; less than proportional to them, so that small areas keep their colour.
+        often = np.ceil(np.power(counts[rest], 0.7)).astype(int)
+        few = Image.fromarray(np.repeat(colours[rest], often, axis=0)[None]).quantize(
+            256 - len(flat), Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
+        )
+        chosen = np.asarray(few)[0, np.cumsum(often) - 1]
+        places[_packed(colours[rest])] = len(flat) + chosen
+        palette += few.getpalette()[: 3 * (256 - len(flat))]
     shown = Image.fromarray(places[_packed(np.asarray(picture))])
-    shown.putpalette(few.getpalette())
+    shown.putpalette(palette)
     packed = io.BytesIO()
     shown.save(packed, "PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode()

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from roadseg import figures, notebook
+from roadseg.data import CITYSCAPES
 from roadseg.study import ROOT
 
 GREEN, VERMILION, GREY = figures.PALETTE[2], figures.PALETTE[1], figures.UNDECIDED
@@ -404,6 +405,20 @@ def test_a_small_area_keeps_its_colour():
     after = notebook.smaller(base64.b64encode(file.getvalue()).decode())
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert np.abs(shown[100:110, 100:110].astype(int) - yellow).max() <= 2
+
+
+def test_class_colours_stay_apart_beside_photographs():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    colours = list(CITYSCAPES.values())
+    for i, colour in enumerate(colours):
+        picture[30:40, 20 * i : 20 * i + 15] = colour  # of so few pixels each, as in a legend
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    after = notebook.smaller(base64.b64encode(file.getvalue()).decode())
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
+    for i, colour in enumerate(colours):
+        assert (shown[30:40, 20 * i : 20 * i + 15] == colour).all(), i
 
 
 def test_a_divider_has_all_layers_and_shows_what_is_wrong(scenes):
