@@ -219,14 +219,20 @@ def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
         told.append(
             f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
             f"test{_over_images(row)}, with a standard deviation of {100 * row.sd:.2f} points "
-            f"between seeds (95 % "
-            f"interval {100 * row.sd_low:.2f} to {100 * row.sd_high:.2f}). So of two single runs "
-            f"of that same recipe, one in twenty pairs lies more than {far:.1f} points apart "
-            f"({low:.1f} to {high:.1f}) by the seed alone, and one run against one run shows no "
+            f"between seeds (95 % interval "
+            f"{_spread(f'{100 * row.sd_low:.2f}', f'{100 * row.sd_high:.2f}', high)}). So of two "
+            f"single runs of that same recipe, one in twenty pairs lies more than {far:.1f} points "
+            f"apart ({_spread(f'{low:.1f}', f'{high:.1f}', high)}) by the seed alone, and one run "
+            f"against one run shows no "
             f"effect smaller than that. Of the {len(steps)} steps of the course study's ladder "
             f"{(steps < far).sum()} are smaller; how far its own runs spread, nobody measured."
         )
     return " ".join(told)
+
+
+def _spread(low: str, high: str, most: float) -> str:
+    """Return an interval; where it has more points than there are, as two seeds may give, half."""
+    return f"{low} to {high}" if most < 100 else f"{low} or any more"
 
 
 def _over_images(row) -> str:
@@ -777,7 +783,7 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
         "are seen to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
         "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
         "to do either, by place": lambda seen: {"helps", "hurts"} <= seen,
-        "to show no effect": lambda seen: (
+        "with no effect seen": lambda seen: (
             "no effect seen" in seen and not {"helps", "hurts"} & seen
         ),
         "cannot be judged": lambda seen: seen == {UNKNOWN},

@@ -267,3 +267,15 @@ def test_a_rank_correlation_of_what_does_not_differ_cannot_be_told():
     assert words.rank_correlation(one, two) == words.UNKNOWN
     assert words.rank_correlation(two, -two) == "is −1.00"
     assert words.rank_correlation(two, two) == "is +1.00"
+
+
+def test_a_spread_of_more_points_than_there_are_is_not_told():
+    """Two seeds leave the spread nearly open upwards."""
+    noise = {"arm": "a", "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
+    ladder = pd.DataFrame({"miou": [0.5, 0.6]})
+    told = [
+        words.noise_words(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
+        for n, high in ((5, 0.06), (2, 0.9))
+    ]
+    assert "1.00 to 6.00" in told[0] and "2.8 to 16.6" in told[0]
+    assert "1.00 or any more" in told[1] and "2.8 or any more" in told[1] and "90" not in told[1]
