@@ -51,29 +51,26 @@ class Steps(Fixed):
 class ImageLoss(Steps):
     """Steps whose loss sees images, as torch's cross-entropy is usually called."""
 
+    def total(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the loss over pixels."""
+        return F.cross_entropy(logits, self.y, ignore_index=255, reduction="sum")
+
     def __call__(self, steps: int) -> None:
         """Train so many steps."""
         for _ in range(steps):
-            total = F.cross_entropy(self.network(self.x), self.y, ignore_index=255, reduction="sum")
-            loss = total / (self.y != 255).sum().clamp(min=1)
+            loss = self.total(self.network(self.x)) / (self.y != 255).sum().clamp(min=1)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
         loss.item()
 
 
-class SingleLosses(Steps):
+class SingleLosses(ImageLoss):
     """Steps whose loss is added up from single pixels, and not inside torch's cross-entropy."""
 
-    def __call__(self, steps: int) -> None:
-        """Train so many steps."""
-        for _ in range(steps):
-            loss = cross_entropy(self.network(self.x), self.y).sum()
-            loss = loss / (self.y != 255).sum().clamp(min=1)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-        loss.item()
+    def total(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the loss over pixels."""
+        return cross_entropy(logits, self.y).sum()
 
 
 def one_by_one(images: torch.Tensor, labels: torch.Tensor) -> None:
