@@ -205,6 +205,8 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
     from nbconvert.filters.markdown_mistune import InvalidNotebook
     from pygments.formatters import HtmlFormatter
 
+    from roadseg.tables import write_together  # and pandas, which training does not wait for
+
     report = _read(executed / "report.ipynb")
     cells = []
     for cell in report.cells:
@@ -241,17 +243,7 @@ def render(plan: Plan, executed: Path, target: Path) -> None:
         page, _ = exporter.from_notebook_node(report, resources)
     except InvalidNotebook as problem:
         raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    contents = {**beside, target: page.encode()}
-    partial = {file: file.with_name(f"{file.name}.partial") for file in contents}
-    try:  # all take their names when all are written: a full disk leaves the old ones
-        for file, content in contents.items():
-            partial[file].write_bytes(content)
-        for file in contents:
-            partial[file].replace(file)
-    finally:
-        for file in partial.values():
-            file.unlink(missing_ok=True)
+    write_together({**beside, target: page.encode()})
 
 
 def _beside(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:

@@ -20,7 +20,7 @@ from roadseg.models import Segmenter, build, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
 from roadseg.study import Plan, Study, network_alone
-from roadseg.tables import LEVEL, TABLES, Results, reference
+from roadseg.tables import LEVEL, TABLES, Results, reference, write_together
 from roadseg.train import default_device, device_name, make_network, precision_on
 from roadseg.weights import failure
 
@@ -172,7 +172,7 @@ def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
 def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None:
     """Write the tables as CSV, the headline of each arm as `metrics.json`, and `compact_counts`.
 
-    They take their names when all are written, so that a full disk leaves the old ones.
+    See `write_together`.
     """
     texts = {
         f"{name}.csv": getattr(results, name).to_csv(index=False, float_format="%.6g").encode()
@@ -186,16 +186,7 @@ def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None
     packed = io.BytesIO()
     np.savez_compressed(packed, **counts)
     texts["counts.npz"] = packed.getvalue()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = {folder / f"{name}.partial": text for name, text in texts.items()}
-    try:
-        for file, text in partial.items():
-            file.write_bytes(text)
-        for file in partial:
-            file.replace(file.with_suffix(""))
-    finally:
-        for file in partial:
-            file.unlink(missing_ok=True)
+    write_together({folder / name: text for name, text in texts.items()})
 
 
 def _run_row(arm: str, record: Record) -> dict:

@@ -1,6 +1,7 @@
 """The tables of a study, as the report reads them: without torch, whose import takes seconds."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -143,3 +144,20 @@ def reference_classes(source: str) -> dict[str, dict[str, float]]:
 def reference_ladder() -> pd.DataFrame:
     """Return the course study's ladder of tricks: trick, mIoU (0..1) after it, source."""
     return pd.read_csv(ROOT / "data" / "reference_ladder.csv")
+
+
+def write_together(contents: dict[Path, bytes]) -> None:
+    """Write files that take their names when all are written, so that a full disk leaves the old.
+
+    Their folders are made if they are not there.
+    """
+    partial = {file: file.with_name(f"{file.name}.partial") for file in contents}
+    try:
+        for file, content in contents.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial[file].write_bytes(content)
+        for file in contents:
+            partial[file].replace(file)
+    finally:
+        for file in partial.values():
+            file.unlink(missing_ok=True)
