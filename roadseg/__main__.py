@@ -98,8 +98,11 @@ def _stop_pipeline() -> None:
 
 def plan(study: Plan) -> None:
     """Write the plan of runs that params.yaml asks for; say what is in it and how long it takes."""
+    from roadseg.forecast import forecast, keep
+
     _check_settings(study)
-    file = ROOT / study.plan
+    file, before = ROOT / study.plan, _planned(study)
+    keep(study, [arm for arm, own in study.written.items() if own != before.get(arm)])
     partial = file.with_suffix(".partial")
     partial.write_text(study.text())
     partial.replace(file)
@@ -109,9 +112,15 @@ def plan(study: Plan) -> None:
         f"{asked - len(study.arms)} shared), {len(study.runs)} runs, {len(study.trainings)} "
         "trainings (runs that differ in testing share theirs)."
     )
-    from roadseg.forecast import forecast
-
     print(forecast(study))
+
+
+def _planned(study: Plan) -> dict:
+    """Return what the plan's file has now; nothing if it has none that can be read."""
+    try:
+        return read_yaml(ROOT / study.plan).get("arms") or {}
+    except InputError:
+        return {}
 
 
 def fetch(name: str, url: str | None) -> None:
@@ -132,11 +141,7 @@ def check(path: str, settings: bool) -> None:
     if path.suffix in (".yaml", ".yml") and path.name != DESCRIPTION:
         study = load(path)
         _check_settings(study)
-        try:
-            planned = read_yaml(ROOT / study.plan).get("arms")
-        except InputError:
-            planned = None
-        if planned != study.written:
+        if _planned(study) != study.written:
             raise InputError(
                 f"{study.plan} is not what {study.params} asks for. Run: "
                 f"python -m roadseg plan {study.params}"
@@ -204,6 +209,7 @@ def train(study: Plan, arm: str) -> None:
     if arm not in study.arms:
         raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")
     out = study.build / "runs" / arm
+    print(f"{study.name}: arm {list(study.arms).index(arm) + 1} of {len(study.arms)}, {arm}")
     try:
         execute(
             study.build / "notebooks/train.ipynb",

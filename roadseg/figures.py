@@ -672,7 +672,8 @@ def fronts(table: pd.DataFrame) -> Drawing:
     affordable network, chosen on val, scores on test; those on it are filled.
     """
     measures = list(dict.fromkeys(table["measure"]))
-    marks = _marks(list(dict.fromkeys(table["label"])))
+    cheap_first = table[table["measure"] == measures[0]].sort_values("cost", kind="stable")
+    marks = _marks(list(cheap_first["label"]))  # as in all figures of these networks
     figure, axes = _subplots(
         1, len(measures), figsize=(3.1 * len(measures), 3.6), sharey=True, squeeze=False
     )
@@ -715,7 +716,7 @@ def accuracy_cost(
 
     Parameters
     ----------
-    arms : columns label, test_miou, low, high, gmacs
+    arms : columns label, test_miou, low, high, seeds, gmacs
     reference : columns network, encoder_pretrained, decoder_pretrained, miou, gmacs
     split : what the scores are called, where there are no test images
     """
@@ -726,7 +727,9 @@ def accuracy_cost(
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         left.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=PALETTE[0])
-    left.set(ylabel=f"mIoU on {split} (%)", title="here: means over seeds, 95 % intervals")
+    of = "one seed" if (arms["seeds"] == 1).all() else "means over seeds"
+    sure = "no intervals" if arms["low"].isna().all() else "95 % intervals"
+    left.set(ylabel=f"mIoU on {split} (%)", title=f"here: {of}, {sure}")
     if reference is not None:
         right, shown = axes[0][1], set()
         for row in reference.itertuples():

@@ -1,19 +1,61 @@
-"""How long a plan's training will take, from steps that are timed on the device at hand."""
+"""What of a plan is trained already, and how long the rest takes on the device at hand."""
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from roadseg.data import CITYSCAPES, Scenes
-from roadseg.recipe import Recipe
-from roadseg.runs import pretraining, teacher_recipe, trials
-from roadseg.study import Plan
+from roadseg.recipe import InputError, Recipe
+from roadseg.runs import _settings, pretraining, teacher_recipe, trials
+from roadseg.study import ROOT, Plan
 from roadseg.train import default_device, device_name, make_network, train
 
 MOST_PIXELS = 500_000  # of a step that is timed as it is on a CPU
 START_SECONDS = 10  # of one arm: kernel, imports, scoring; measured on two CPU cores
+
+
+def finished(plan: Plan) -> dict[tuple[str, int], Path]:
+    """Return the runs of a plan that are done: (arm, seed) -> folder of its record.
+
+    Code, data, device and versions are those that a training of today would have.
+    """
+    checked = plan.build / "checked.json"  # the data that are prepared
+    if not checked.is_file() or json.loads(checked.read_text()) != plan.data:
+        return {}
+    try:
+        scenes = Scenes.load(plan.prepared, "train")
+    except InputError:
+        return {}
+    device, found = default_device(), {}
+    for arm, recipe in plan.arms.items():
+        for seed in plan.seeds_of(arm):
+            folder = plan.folder(arm, seed)
+            if (folder / "record.json").is_file():
+                about = json.loads((folder / "record.json").read_text())["about"]
+                today = _settings(recipe.changed({"seed": seed}), scenes, device)
+                del today["threads"]  # of this process; of a training, the seeds beside it decide
+                if today.items() <= about.items():
+                    found[arm, seed] = folder
+    return found
+
+
+def keep(plan: Plan, arms: list[str]) -> None:
+    """Keep the finished trainings of arms where a run that goes on looks for them.
+
+    DVC removes what a stage made before it does the stage again: without this, a seed more would
+    train all others anew.
+    """
+    for (arm, _), folder in finished(plan).items():
+        if arm in arms:
+            training = json.loads((folder / "record.json").read_text())["about"]["training"]
+            kept = ROOT / "work" / plan.name / training
+            kept.mkdir(parents=True, exist_ok=True)
+            for name in ("record.json", "curve.csv", "weights.pt"):
+                shutil.copyfile(folder / name, kept / name)
 
 
 def forecast(plan: Plan) -> str:
@@ -30,10 +72,16 @@ def forecast(plan: Plan) -> str:
     seconds, slowest = 0.0, (0.0, "")
     where = f"{device_name(device)}, torch {torch.__version__}"
     cores = 1 if device.type == "cuda" else torch.get_num_threads()
-    counted = set()
+    done = finished(plan)
+    counted = {
+        part for arm, seed in done for group in _groups(plan.arms[arm], (seed,)) for part in group
+    }
     for arm, recipe in plan.arms.items():
+        seeds = [seed for seed in plan.seeds_of(arm) if (arm, seed) not in done]
+        if not seeds:
+            continue
         own = 0.0
-        for group in _groups(recipe, plan.seeds_of(arm)):
+        for group in _groups(recipe, seeds):
             group = [part for part in group if part not in counted]
             counted |= set(group)  # what several arms share trains once
             for part in group:
@@ -45,10 +93,12 @@ def forecast(plan: Plan) -> str:
         seconds += own + START_SECONDS
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(kept, indent=1) + "\n")
+    if len(done) == len(plan.runs):
+        return "All of these runs are trained already."
+    told = f" {len(done)} runs are trained already and take none of it." if done else ""
     return (
         f"Training takes about {_words(seconds)} on {device_name(device)}, by one timed step of "
-        f"each arm; the slowest arm is {slowest[1]} ({_words(slowest[0])}). Arms that are trained "
-        "already and have not changed take none of it."
+        f"each arm; the slowest arm is {slowest[1]} ({_words(slowest[0])}).{told}"
     )
 
 

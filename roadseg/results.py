@@ -109,7 +109,8 @@ def collect(plan: Plan) -> Results:
                 for arm, recipe in study.arms.items()
                 if study.kind == "noise"
             ],
-            columns=["study", "arm", "seeds", "mean", "low", "high", "sd", "sd_low", "sd_high"],
+            columns=["study", "arm", "seeds", "blocks", "mean", "low", "high", "sd", "sd_low",
+                     "sd_high"],
         ),
         searches=_searches(plan),
         networks=networks,
@@ -389,7 +390,8 @@ def _noise_row(study: str, arm: str, records: list[Record], blocks: np.ndarray) 
     scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
     sd, low, high = intervals.sd_interval(scores)
     return {
-        "study": study, "arm": arm, "seeds": len(scores), "mean": scores.mean(),
+        "study": study, "arm": arm, "seeds": len(scores), "blocks": len(np.unique(blocks)),
+        "mean": scores.mean(),
         "low": max(score.low, 0.0), "high": min(score.high, 1.0),
         "sd": sd, "sd_low": low, "sd_high": high,
     }  # fmt: skip

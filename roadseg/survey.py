@@ -46,6 +46,13 @@ def shares(scenes: Scenes) -> pd.DataFrame:
     )
 
 
+def cells(scenes: Scenes) -> tuple[int, int]:
+    """Return the rows and columns of a grid of about square cells, for `positions`."""
+    height, width = scenes.labels.shape[1:]
+    rows = min(12, height)
+    return rows, min(round(rows * width / height), width)
+
+
 def positions(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
     """Divide the image into a grid and tell what fills each cell.
 

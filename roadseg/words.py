@@ -109,6 +109,7 @@ ONE_CLASS = (
     "**These data have one class.** Every labelled pixel is of it, and no network can be wrong: "
     "give what is beside it a class of its own."
 )
+COST_ALIKE = 0.05  # a share of multiply-adds for which nobody takes a worse network
 MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
 
 
@@ -236,9 +237,12 @@ def _spread(low: str, high: str, most: float) -> str:
 
 
 def _over_images(row) -> str:
+    """Return the interval of a noise study's mean, and what it carries, in words."""
     if np.isnan(row.low):
         return ""
-    return f" (95 % interval over seeds and images {100 * row.low:.1f} to {100 * row.high:.1f})"
+    over = "seeds and images" if row.seeds > 1 else "images alone"
+    over = over if row.blocks > 1 else "seeds alone"
+    return f" (95 % interval over {over} {100 * row.low:.1f} to {100 * row.high:.1f})"
 
 
 def agreement(places: dict[str, pd.DataFrame]) -> str:
@@ -512,6 +516,31 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     return told
 
 
+def search_value(plan: Plan, results: Results, labels: dict[str, str]) -> str:
+    """Return what searches brought where the same recipe was trained at its own rate, in words.
+
+    `labels` maps the arms of one study to the names to show.
+    """
+    arms = results.arms.drop_duplicates("trained_as").set_index("trained_as")
+    told = []
+    for arm, label in labels.items():
+        twin = plan.arms[arm].at_lr(plan.arms[arm].lr)
+        if twin == plan.arms[arm] or twin not in plan.arms.values():
+            continue
+        own = plan.arm(twin)
+        with_search, without = arms.loc[arm], arms.loc[own]
+        if with_search["lr"] == without["lr"]:
+            continue
+        change = with_search["val_miou"] - without["val_miou"]
+        verdict = "the better rate" if change > 0 else "the worse rate: it is short"
+        told.append(
+            f"For **{label}** the search chose {with_search['lr']:g}; at {without['lr']:g}, the "
+            f"rate of its recipe (arm `{own}`), val mIoU is {100 * without['val_miou']:.1f} % and "
+            f"not {100 * with_search['val_miou']:.1f} %, so that the search took {verdict}."
+        )
+    return " ".join(told)
+
+
 def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
     """Return how our counts of the course study's networks differ from its own, in words.
 
@@ -531,6 +560,22 @@ def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
         for r in far.itertuples()
     ]
     return told + ("\n\nThe others are other builds:\n\n" + "\n".join(lines) if lines else "")
+
+
+def devices(names: pd.Series) -> str:
+    """Return the devices of some runs, each once, with how many threads a run had of it.
+
+    >>> devices(pd.Series(["Chip, 2 threads", "Chip, 1 threads"]))
+    'Chip, 1 or 2 threads'
+    """
+    threads = {}
+    for name in names.unique():
+        device, _, count = re.fullmatch(r"(.*?)(, (\d+) threads?)?", name).groups()
+        threads.setdefault(device, set()).update([int(count)] if count else [])
+    return ", ".join(
+        device + (f", {' or '.join(map(str, sorted(n)))} thread{'s' * (n != {1})}" if n else "")
+        for device, n in threads.items()
+    )
 
 
 def signed_percent(share: float) -> str:
@@ -570,6 +615,18 @@ def named(plan: Plan, arm: str, *, tricks: bool = True) -> str:
     return f"{name}, {count} trick{'s' * (count != 1)}" if count else name
 
 
+def full_name(plan: Plan, arm: str) -> str:
+    """Return an arm as `named` does, and the name that all tables have for it."""
+    name = named(plan, arm)
+    return f"**{name}**" + (f" (arm `{arm}`)" if name != arm else "")
+
+
+def best_on_val(results: Results) -> pd.Series:
+    """Return the arm, of all, that scored best on val: a row of `best_of_each_network`."""
+    best = results.best_of_each_network()
+    return best.loc[best["val_miou"].idxmax()]
+
+
 def shown(plan: Plan, results: Results) -> pd.DataFrame:
     """Return the arms of the networks study, cheapest first, with the networks' names as `label`.
 
@@ -580,6 +637,16 @@ def shown(plan: Plan, results: Results) -> pd.DataFrame:
         return arms.assign(label=arms["arm"].map(wide.labels)).sort_values("gmacs")
     arms = results.best_of_each_network()
     return arms.assign(label=[named(plan, arm) for arm in arms["trained_as"]])
+
+
+def examined(plan: Plan, results: Results) -> pd.DataFrame:
+    """Return `shown`, and after it the arm that scored best on val if it is not among them."""
+    arms, best = shown(plan, results), best_on_val(results)
+    if best["trained_as"] in set(arms["trained_as"]):
+        return arms
+    extra = best.to_frame().T.assign(label=named(plan, best["trained_as"]))
+    extra = extra[arms.columns.intersection(extra.columns)].infer_objects()
+    return pd.concat([arms, extra], ignore_index=True)
 
 
 def climbed(asked: Study, left: Study) -> str:
@@ -613,15 +680,19 @@ def recommended(plan: Plan, results: Results) -> pd.DataFrame:
     """Return which network and which tricks to take for which budget, as the report's table.
 
     Of each network the arm that scored best on val; of these, each that beats all cheaper ones.
+    Of those that cost about the same, the best.
     """
     arms = results.best_of_each_network()
     best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
     chosen = arms[arms["val_miou"] > best]
+    nexts = chosen["gmacs"].shift(-1, fill_value=np.inf)
+    chosen = chosen[nexts > chosen["gmacs"] * (1 + COST_ALIKE)]
     tried = results.arms.groupby("network")["trained_as"].nunique()
     _, write = UNITS["gmacs"]
     return pd.DataFrame(
         {
             "multiply-adds per image, from": [write(cost) for cost in chosen["gmacs"]],
+            "arm": list(chosen["trained_as"]),
             "network": [named(plan, arm, tricks=False) for arm in chosen["trained_as"]],
             "tricks": [", ".join(tricks_of(plan, arm)) or "none" for arm in chosen["trained_as"]],
             "steps": [plan.arms[arm].steps for arm in chosen["trained_as"]],
@@ -736,8 +807,12 @@ def lacks(results: Results, *, tested: bool) -> str:
     return "\n\n".join([*told, *filter(None, [failures(results.outcomes)])])
 
 
-def answer(asked: Plan, results: Results) -> list[str]:
-    """Return what the study found, one item for each of its questions."""
+def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
+    """Return what the study found, one item for each of its questions.
+
+    `guessed` is the share of test pixels that are right for who does not look at the image, but
+    knows which class is most frequent where (`survey.blind_accuracy`).
+    """
     plan = asked.without(results.failed)
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
     told = []
@@ -748,6 +823,12 @@ def answer(asked: Plan, results: Results) -> list[str]:
             f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
             f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
         )
+        if row["accuracy"] < guessed:
+            told[-1] += (
+                f" It has hardly begun to learn: {percent(row['accuracy'])} of its pixels are "
+                f"right, and {percent(guessed)} would be without a look at the image, by the class "
+                "that is most frequent at each place in training."
+            )
     if own := heads(plan):
         fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
         told.append(f"{fcn}; its encoder is another one, too.")
@@ -761,17 +842,17 @@ def answer(asked: Plan, results: Results) -> list[str]:
     if (wide := plan.compared) and len(wide.arms) > 1:
         fronts = results.fronts[results.fronts["study"] == wide.name]
         size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
-        told.append(f"Of {len(wide.arms)} networks with the same tricks: {size}")
-    best = results.best_of_each_network()
-    top = best.loc[best["val_miou"].idxmax()]
+        told.append(f"{len(wide.arms)} networks were compared with the same tricks. {size}")
+    top = best_on_val(results)
     chosen = "There is one arm,"
     if len(arms) > 1:
         chosen = f"Chosen on val among all {len(arms)} arms, the best is"
     told.append(
-        f"{chosen} **{named(plan, top['trained_as'])}** with "
+        f"{chosen} {full_name(plan, top['trained_as'])} with "
         f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
         f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
-        f"{top['parameters'] / 1e6:.2f} M parameters. {goal(asked, results)}".strip()
+        f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
+        f"{percent(top['calibration_error'])} (calibration error). {goal(asked, results)}".strip()
     )
     return told
 
@@ -779,6 +860,9 @@ def answer(asked: Plan, results: Results) -> list[str]:
 def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     found = _by_trick(places)
     verdicts = {trick: {_decided(row) for row in rows.values()} for trick, rows in found.items()}
+    if all(seen == {UNKNOWN} for seen in verdicts.values()):
+        why = basis(next(iter(next(iter(found.values())).values())))
+        return f"Which of {len(found)} tricks help {UNKNOWN} ({why})."
     kinds = {
         "are seen to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
         "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
@@ -809,14 +893,18 @@ def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
         f"{'the order of arms' if len(late) > 1 else 'the score'} may change."
     )
     widths = 100 * (trained["high"] - trained["low"]) / 2
-    if widths.notna().any():
-        blocks, seeds = int(trained["blocks"].iloc[0]), int(trained["seeds"].iloc[0])
-        told.append(
-            f"**More seeds and images.** With {seeds} seed{'s' * (seeds != 1)} and {blocks} "
-            f"block{'s' * (blocks != 1)} of test images, an arm's mIoU is known to "
-            f"±{widths.median():.1f} points (median), for images like these; what other streets "
-            "would change, no interval tells."
-        )
+    blocks, seeds = int(trained["blocks"].iloc[0]), int(trained["seeds"].iloc[0])
+    these = "images like these" if blocks > 1 else "these very images"
+    known = f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for {these}"
+    if seeds == 1:
+        known += " and for this seed: how much another one changes is not in it"
+    if widths.isna().all():
+        known = "nothing tells how far an arm's mIoU would move"
+    told.append(
+        f"**More seeds and images.** With {seeds} seed{'s' * (seeds != 1)} and {blocks} "
+        f"block{'s' * (blocks != 1)} of test images, {known}; what other streets would change, no "
+        "interval tells."
+    )
     if len(trained) > 3 and tested:
         gap = 100 * (trained["val_miou"] - trained["test_miou"]).median()
         told.append(

@@ -325,8 +325,11 @@ def test_thirty_networks_have_thirty_looks():
 def test_accuracy_and_cost_stand_beside_the_course_s():
     arms = front_rows(["a", "b"], [1, 2], [0.2, 0.3]).query("measure == 'gmacs'")
     reference = pd.read_csv(ROOT / "data" / "reference.csv")
+    arms = arms.assign(seeds=3)
     alone = figures.accuracy_cost(arms.assign(gmacs=arms.cost))
-    assert len(alone.axes) == 1
+    assert len(alone.axes) == 1 and alone.axes[0].get_title() == "here: means over seeds, 95 % intervals"
+    lone = figures.accuracy_cost(arms.assign(gmacs=arms.cost, seeds=1, low=np.nan, high=np.nan))
+    assert lone.axes[0].get_title() == "here: one seed, no intervals"
     figure = figures.accuracy_cost(arms.assign(gmacs=arms.cost), reference)
     right = figure.axes[1]
     shown = sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in right.lines)
@@ -369,7 +372,7 @@ def test_no_names_of_points_overlap():
     reference = pd.read_csv(ROOT / "data" / "reference.csv")
     arms = front_rows(["one", "another", "third"], [1, 1.05, 1.1], [0.2, 0.201, 0.3])
     arms = arms.query("measure == 'gmacs'")
-    figure = figures.accuracy_cost(arms.assign(gmacs=arms.cost), reference)
+    figure = figures.accuracy_cost(arms.assign(gmacs=arms.cost, seeds=3), reference)
     FigureCanvasAgg(figure).draw()
     for axis in figure.axes:
         extents = [Text.get_window_extent(text) for text in axis.texts]  # without its line

@@ -62,3 +62,52 @@ def test_a_large_step_is_told_from_a_small_one(plan, monkeypatch):
     seconds = forecast.step_seconds(plan.arms["fcn"].changed({"batch_size": 8}), (384, 384), 19)
     assert {shape[2:] for shape in timed} == {(128, 128)}
     assert seconds == pytest.approx(0.1 * 4 * 9)  # four times the images, nine times the pixels
+
+
+def test_finished_runs_take_no_time(plan, monkeypatch):
+    """With one arm done: three trainings of 100 steps and one pre-training of 50, two seeds each."""
+    monkeypatch.setattr(forecast, "step_seconds", lambda *_: 0.1)
+    monkeypatch.setattr(forecast, "START_SECONDS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    done = {("baseline", 0): None, ("baseline", 1): None}
+    monkeypatch.setattr(forecast, "finished", lambda _: done)
+    text = forecast.forecast(plan)
+    assert text.startswith("Training takes about 35 s on ")
+    assert text.endswith("2 runs are trained already and take none of it.")
+    done[("fcn", 0)] = None  # its other seed has a core of its own, and takes as long as both
+    assert forecast.forecast(plan).startswith("Training takes about 35 s on ")
+    done |= {(arm, seed): None for arm in plan.arms for seed in (0, 1)}
+    assert forecast.forecast(plan) == "All of these runs are trained already."
+
+
+def test_what_was_trained_otherwise_is_not_finished(plan, prepared, monkeypatch):
+    """A record counts while recipe, data, code and versions are those of today."""
+    plan.build.mkdir(parents=True)
+    plan.prepared.parent.mkdir(parents=True)
+    plan.prepared.symlink_to(prepared)
+    scenes = forecast.Scenes.load(plan.prepared, "train")
+    about = forecast._settings(plan.arms["fcn"].changed({"seed": 1}), scenes, torch.device("cpu"))
+    monkeypatch.setattr(forecast, "default_device", lambda: torch.device("cpu"))
+    folder = plan.folder("fcn", 1)
+    folder.mkdir(parents=True)
+
+    def record(**changed):
+        (folder / "record.json").write_text(json.dumps({"about": {**about, "training": "key", **changed}}))
+        return forecast.finished(plan)
+
+    assert record() == {}  # nobody has checked the data
+    (plan.build / "checked.json").write_text(json.dumps(plan.data))
+    assert record(threads=9) == {("fcn", 1): folder}
+    for other in ("digest", "data_digest", "code", "torch", "device"):
+        assert record(**{other: "other"}) == {}
+    monkeypatch.setattr(forecast, "ROOT", plan.build)
+    for name in ("curve.csv", "weights.pt"):
+        (folder / name).write_text(name)
+    record()
+    forecast.keep(plan, ["baseline"])
+    assert not (plan.build / "work").exists()
+    forecast.keep(plan, ["fcn"])
+    kept = plan.build / "work/timed/key"
+    assert {p.name for p in kept.iterdir()} == {"record.json", "curve.csv", "weights.pt"}
+    (plan.build / "checked.json").write_text(json.dumps({**plan.data, "seed": 99}))
+    assert record() == {}

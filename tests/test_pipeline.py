@@ -261,6 +261,25 @@ def test_a_changed_trick_trains_only_the_runs_that_contain_it(reproduced):
     assert not any(name.startswith("train@") for name in ran(result))
 
 
+def test_an_added_seed_is_trained_alone(reproduced):
+    params, folder = reproduced / "params.yaml", reproduced / "build/synthetic/runs/fcn-8s"
+    text = params.read_text()
+    before = {seed: json.loads((folder / seed / "record.json").read_text()) for seed in ("s0", "s1")}
+    params.write_text(text.replace("noise: [0, 1]", "noise: [0, 1, 2]"))
+    planned = call(reproduced, "roadseg", "plan")
+    assert "11 runs are trained already and take none of it." in planned.stdout
+    result = call(reproduced, "dvc", "repro", "train@fcn-8s")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"seed 2 .* val mIoU", result.stdout)
+    for seed in (0, 1):
+        assert re.search(rf"seed {seed}  weights of \w+: done before", result.stdout)
+        assert not re.search(rf"seed {seed} .* val mIoU", result.stdout)
+        assert json.loads((folder / f"s{seed}/record.json").read_text()) == before[f"s{seed}"]
+    params.write_text(text)
+    assert "All of these runs are trained already." in call(reproduced, "roadseg", "plan").stdout
+    assert call(reproduced, "dvc", "repro", "train@fcn-8s").returncode == 0
+
+
 def test_chapters_run_on_their_defaults(reproduced):
     """As in JupyterLab: nothing injected, from the notebooks' own folder."""
     code = (

@@ -179,7 +179,7 @@ def test_a_reference_for_classes_by_hand():
 def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     asked = SimpleNamespace(name="final", goal={"miou": 0.68, "gmacs": 6.0})
     plan = SimpleNamespace(studies={"final": asked, "other": SimpleNamespace(name="o", goal={})})
-    noise = pd.DataFrame([{"study": "final", "arm": "a", "seeds": 5, "mean": mean,
+    noise = pd.DataFrame([{"study": "final", "arm": "a", "seeds": 5, "blocks": 2, "mean": mean,
                            "low": mean - 0.01, "high": mean + 0.01}])  # fmt: skip
     arms = pd.DataFrame([{"study": "final", "arm": "a", "gmacs": gmacs}])
     results = SimpleNamespace(noise=noise, of=lambda name: arms[arms.study == name])
@@ -192,6 +192,88 @@ def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     assert words.goal(plan, results).endswith("is missed: **a** did not come to its end.")
     del plan.studies["late"]
     assert words.goal(plan, nothing) == "The goal of 68.0 % mIoU is missed: **a** did not come to its end."
+
+
+@pytest.mark.parametrize(
+    ("seeds", "blocks", "over"),
+    [(5, 9, "seeds and images"), (5, 1, "seeds alone"), (1, 9, "images alone")],
+)
+def test_an_interval_says_what_it_carries(seeds, blocks, over):
+    row = SimpleNamespace(seeds=seeds, blocks=blocks, low=0.2, high=0.3)
+    assert words._over_images(row) == f" (95 % interval over {over} 20.0 to 30.0)"
+    row.low = np.nan
+    assert words._over_images(row) == ""
+
+
+def test_a_search_is_held_against_the_recipe_s_own_rate():
+    searched = Recipe(lr=0.1, lr_search=(0.5, 1.0), lr_search_steps=5)
+    recipes = {"plain": Recipe(lr=0.1), "searched": searched, "lonely": searched.changed({"steps": 7})}
+    names = {recipe: name for name, recipe in recipes.items()}
+    plan = SimpleNamespace(arms=recipes, arm=names.get)
+
+    def told(**searched):
+        arms = pd.DataFrame([
+            {"trained_as": "plain", "lr": 0.1, "val_miou": 0.4}, {"trained_as": "searched", **searched},
+            {"trained_as": "lonely", "lr": 0.05, "val_miou": 0.1},
+        ])  # fmt: skip
+        return words.search_value(plan, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
+
+    assert told(lr=0.05, val_miou=0.3) == (
+        "For **SEARCHED** the search chose 0.05; at 0.1, the rate of its recipe (arm `plain`), val mIoU "
+        "is 40.0 % and not 30.0 %, so that the search took the worse rate: it is short."
+    )
+    assert told(lr=0.05, val_miou=0.5).endswith("so that the search took the better rate.")
+    assert told(lr=0.1, val_miou=0.4) == ""  # the same training
+
+
+def test_tricks_of_which_nothing_can_be_told_are_told_in_one_sentence():
+    row = {"trick": "flip", "verdict": "no effect seen", "p_corrected": np.nan, "seeds": 1, "blocks": 1}
+    unknown = {"alone": pd.DataFrame([row, {**row, "trick": "crop"}])}
+    assert words._tricks_in_short(unknown) == (
+        "Which of 2 tricks help cannot be told (1 seed, test images of one block: no interval can be computed)."
+    )
+    seen = {"alone": pd.DataFrame([{**row, "verdict": "helps", "p_corrected": 0.01}, {**row, "trick": "crop"}])}
+    assert words._tricks_in_short(seen) == (
+        "Of 2 tricks, **flip** are seen to help somewhere; **crop** cannot be judged."
+    )
+
+
+def best_rows(*rows):
+    """Return a stand-in for results whose arms are (arm, network, gmacs, val, test)."""
+    arms = pd.DataFrame(rows, columns=["trained_as", "network", "gmacs", "val_miou", "test_miou"])
+    arms = arms.assign(low=np.nan, high=np.nan, latency_ms=2.0, test_passes=1, arm=arms.trained_as)
+    best = arms.loc[arms.groupby("network")["val_miou"].idxmax()].sort_values("gmacs", ignore_index=True)
+    return SimpleNamespace(arms=arms, best_of_each_network=lambda: best, of=lambda _: arms.head(2))
+
+
+def plain_plan(results, compared):
+    recipes = {row.trained_as: Recipe(network=row.network) for row in results.arms.itertuples()}
+    wide = SimpleNamespace(name="wide", arms=dict.fromkeys(compared), labels={a: a.upper() for a in compared})
+    return SimpleNamespace(arms=recipes, tricks={}, networks={}, compared=wide)
+
+
+def test_of_networks_that_cost_about_the_same_the_best_is_recommended():
+    results = best_rows(("a", "fcn8s:x", 1.0, 0.3, 0.3), ("b", "unet", 1.04, 0.4, 0.35),
+                        ("c", "dabnet", 1.2, 0.35, 0.5), ("d", "lmffnet", 2.0, 0.41, 0.4))  # fmt: skip
+    table = words.recommended(plain_plan(results, ["a", "b"]), results)
+    assert list(table["arm"]) == ["b", "d"]  # a costs as much as b, c scores less than b on val
+    assert list(table["mIoU %"]) == ["35.0", "40.0"] and list(table["recipes tried"]) == [1, 1]
+
+
+def test_the_arm_that_is_best_on_val_is_examined_with_the_networks():
+    results = best_rows(("a", "unet", 1.0, 0.3, 0.3), ("b", "dabnet", 1.5, 0.4, 0.35),
+                        ("c", "unet", 1.0, 0.5, 0.5))  # fmt: skip
+    found = words.examined(plain_plan(results, ["a", "b"]), results)
+    assert list(found["label"]) == ["A", "B", "unet"] and list(found["trained_as"]) == ["a", "b", "c"]
+    assert found["test_miou"].dtype == float
+    worse = best_rows(*results.arms.iloc[:2, :5].itertuples(index=False))
+    assert list(words.examined(plain_plan(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]
+
+
+def test_devices_are_told_once_with_their_threads():
+    names = pd.Series(["Chip, 2 threads", "Chip, 1 threads", "H200", "Chip, 2 threads"])
+    assert words.devices(names) == "Chip, 1 or 2 threads, H200"
+    assert words.devices(pd.Series(["Chip, 1 threads"])) == "Chip, 1 thread"
 
 
 def test_the_tricks_of_an_arm_are_those_whose_knobs_it_has():
@@ -271,7 +353,7 @@ def test_a_rank_correlation_of_what_does_not_differ_cannot_be_told():
 
 def test_a_spread_of_more_points_than_there_are_is_not_told():
     """Two seeds leave the spread nearly open upwards."""
-    noise = {"arm": "a", "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
+    noise = {"arm": "a", "blocks": 9, "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
     ladder = pd.DataFrame({"miou": [0.5, 0.6]})
     told = [
         words.noise_words(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
