@@ -1,8 +1,12 @@
 """What of a plan is trained already, and how long the rest takes on the device at hand."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +23,61 @@ START_SECONDS = 10  # of one arm: kernel, imports, scoring; measured on two CPU 
 
 
 def finished(plan: Plan) -> dict[tuple[str, int], Path]:
-    """Return the runs of a plan that are done: (arm, seed) -> folder of its record.
+    """Return the runs of a plan that are trained already: (arm, seed) -> folder of its record.
 
     Code, data, device and versions are those that a training of today would have.
     """
     checked = plan.build / "checked.json"  # the data that are prepared
-    if not checked.is_file() or json.loads(checked.read_text()) != plan.data:
+    if not checked.is_file() or _arrays(json.loads(checked.read_text())) != _arrays(plan.data):
         return {}
     try:
         scenes = Scenes.load(plan.prepared, "train")
     except InputError:
         return {}
-    device, found = default_device(), {}
+    found = {}
     for arm, recipe in plan.arms.items():
-        for seed in plan.seeds_of(arm):
-            folder = plan.folder(arm, seed)
-            if (folder / "record.json").is_file():
-                about = json.loads((folder / "record.json").read_text())["about"]
-                today = _settings(recipe.changed({"seed": seed}), scenes, device)
-                del today["threads"]  # of this process; of a training, the seeds beside it decide
-                if today.items() <= about.items():
+        with _threads(len(plan.seeds_of(arm))):
+            for seed in plan.seeds_of(arm):
+                folder = plan.folder(arm, seed)
+                about = _about(folder)
+                if (
+                    about
+                    and _key(recipe.changed({"seed": seed}), about["lr_used"], scenes)
+                    == about["training"]
+                ):
                     found[arm, seed] = folder
     return found
+
+
+def _arrays(data: dict) -> dict:
+    """Return the settings of data without what prepared arrays do not depend on."""
+    return {key: value for key, value in data.items() if key != "block"}
+
+
+def _about(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "record.json").read_text())["about"]
+    except (OSError, ValueError):  # not trained, or being written
+        return {}
+
+
+def _key(recipe: Recipe, lr: float, scenes: Scenes) -> str:
+    """Return the key under which `runs.trained` would keep a training of today."""
+    about = _settings(recipe.training.at_lr(lr), scenes, default_device())
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _threads(seeds: int) -> Iterator[None]:
+    """Have as many threads as each of some seeds that `runs.run_all` trains at once."""
+    cores = torch.get_num_threads()
+    if default_device().type == "cpu" and seeds > 1:
+        workers = seeds if seeds <= 2 * cores else cores
+        torch.set_num_threads(max(1, cores // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)
 
 
 def keep(plan: Plan, arms: list[str]) -> None:
@@ -50,12 +87,18 @@ def keep(plan: Plan, arms: list[str]) -> None:
     train all others anew.
     """
     for (arm, _), folder in finished(plan).items():
-        if arm in arms:
-            training = json.loads((folder / "record.json").read_text())["about"]["training"]
-            kept = ROOT / "work" / plan.name / training
-            kept.mkdir(parents=True, exist_ok=True)
+        kept = ROOT / "work" / plan.name / _about(folder)["training"]
+        if arm not in arms or kept.exists():
+            continue
+        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
+        partial.mkdir(parents=True)
+        try:
             for name in ("record.json", "curve.csv", "weights.pt"):
-                shutil.copyfile(folder / name, kept / name)
+                shutil.copyfile(folder / name, partial / name)
+            partial.rename(kept)
+        except OSError as problem:  # a pipeline at work took it away, or the disk is full
+            shutil.rmtree(partial)
+            print(f"{folder}: not kept ({problem.strerror}); it will be trained again.")
 
 
 def forecast(plan: Plan) -> str:
@@ -72,7 +115,7 @@ def forecast(plan: Plan) -> str:
     seconds, slowest = 0.0, (0.0, "")
     where = f"{device_name(device)}, torch {torch.__version__}"
     cores = 1 if device.type == "cuda" else torch.get_num_threads()
-    done = finished(plan)
+    done = finished(plan).keys() | _failed(plan)
     counted = {
         part for arm, seed in done for group in _groups(plan.arms[arm], (seed,)) for part in group
     }
@@ -94,12 +137,24 @@ def forecast(plan: Plan) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(kept, indent=1) + "\n")
     if len(done) == len(plan.runs):
-        return "All of these runs are trained already."
-    told = f" {len(done)} runs are trained already and take none of it." if done else ""
+        return "All of these runs are done already."
+    told = f" {len(done)} runs are done already and take none of it." if done else ""
     return (
         f"Training takes about {_words(seconds)} on {device_name(device)}, by one timed step of "
         f"each arm; the slowest arm is {slowest[1]} ({_words(slowest[0])}).{told}"
     )
+
+
+def _failed(plan: Plan) -> set[tuple[str, int]]:
+    """Return the runs that the pipeline has tried as they are planned, and that diverged."""
+    found = set()
+    for arm, recipe in plan.arms.items():
+        for seed in plan.seeds_of(arm):
+            with contextlib.suppress(OSError, ValueError):
+                failed = json.loads((plan.folder(arm, seed) / "failed.json").read_text())
+                if Recipe.of(failed["recipe"]) == recipe.changed({"seed": seed}):
+                    found.add((arm, seed))
+    return found
 
 
 def _groups(recipe: Recipe, seeds: tuple[int, ...]) -> list[list[Recipe]]:

@@ -75,8 +75,10 @@ def collect(plan: Plan) -> Results:
     fronts = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(columns=FRONTS)
     own = {s.name: {a: tests[plan.arm(r)] for a, r in s.arms.items()} for s in studies}
     return Results(
-        runs=pd.DataFrame(
-            [_run_row(arm, record) for arm in plan.arms for record in records[arm].values()]
+        runs=_owned(
+            pd.DataFrame(
+                [_run_row(arm, record) for arm in plan.arms for record in records[arm].values()]
+            )
         ),
         arms=pd.DataFrame(
             [
@@ -202,6 +204,20 @@ def _run_row(arm: str, record: Record) -> dict:
         "test_accuracy": test.accuracy,
         **record.about,
     }
+
+
+def _owned(runs: pd.DataFrame) -> pd.DataFrame:
+    """Let the runs of one training name one of them as the one whose weights they have.
+
+    What records say may be outdated: the run that they name can have been trained anew since, with
+    the weights of theirs, or be in the plan no more.
+    """
+    runs = runs.copy()
+    for _, own in runs.groupby("training"):
+        named = own["weights_of"][own["weights_of"].isin(own["run"])]
+        owner = named.iloc[0] if len(named) else own["run"].iloc[0]
+        runs.loc[own.index, "weights_of"] = np.where(own["run"] == owner, "", owner)
+    return runs
 
 
 def _tests(records: list[Record]) -> np.ndarray:

@@ -532,11 +532,10 @@ def search_value(plan: Plan, results: Results, labels: dict[str, str]) -> str:
         if with_search["lr"] == without["lr"]:
             continue
         change = with_search["val_miou"] - without["val_miou"]
-        verdict = "the better rate" if change > 0 else "the worse rate: it is short"
         told.append(
-            f"For **{label}** the search chose {with_search['lr']:g}; at {without['lr']:g}, the "
-            f"rate of its recipe (arm `{own}`), val mIoU is {100 * without['val_miou']:.1f} % and "
-            f"not {100 * with_search['val_miou']:.1f} %, so that the search took {verdict}."
+            f"For **{label}** the search chose {with_search['lr']:g}: against {without['lr']:g}, "
+            f"the rate of its recipe (arm `{own}`), val mIoU changed by {points(change)} points, "
+            f"to {100 * with_search['val_miou']:.1f} %; no comparison was planned for that."
         )
     return " ".join(told)
 
@@ -644,7 +643,9 @@ def examined(plan: Plan, results: Results) -> pd.DataFrame:
     arms, best = shown(plan, results), best_on_val(results)
     if best["trained_as"] in set(arms["trained_as"]):
         return arms
-    extra = best.to_frame().T.assign(label=named(plan, best["trained_as"]))
+    label = named(plan, best["trained_as"])
+    label = f"{label} ({best['trained_as']})" if label in set(arms["label"]) else label
+    extra = best.to_frame().T.assign(label=label)
     extra = extra[arms.columns.intersection(extra.columns)].infer_objects()
     return pd.concat([arms, extra], ignore_index=True)
 
@@ -685,8 +686,11 @@ def recommended(plan: Plan, results: Results) -> pd.DataFrame:
     arms = results.best_of_each_network()
     best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
     chosen = arms[arms["val_miou"] > best]
-    nexts = chosen["gmacs"].shift(-1, fill_value=np.inf)
-    chosen = chosen[nexts > chosen["gmacs"] * (1 + COST_ALIKE)]
+    alike, cheapest = {}, -np.inf
+    for place, cost in chosen["gmacs"].items():
+        cheapest = cost if cost > cheapest * (1 + COST_ALIKE) else cheapest
+        alike[cheapest] = place
+    chosen = chosen.loc[list(alike.values())]
     tried = results.arms.groupby("network")["trained_as"].nunique()
     _, write = UNITS["gmacs"]
     return pd.DataFrame(
@@ -708,8 +712,11 @@ def _interval(row) -> str:
     return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
 
 
-def goal(asked: Plan, results: Results) -> str:
-    """Return whether the study's goals are met, in words; nothing if it has none."""
+def goal(asked: Plan, results: Results, told_of: str = "") -> str:
+    """Return whether the study's goals are met, in words; nothing if it has none.
+
+    `told_of` is an arm whose score and cost the reader knows already.
+    """
     told, write = [], UNITS["gmacs"][1]
     for study in asked.studies.values():
         if not study.goal:
@@ -726,9 +733,14 @@ def goal(asked: Plan, results: Results) -> str:
         met = gap >= 0 and cost <= study.goal["gmacs"]
         told.append(
             f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
-            f"multiply-adds per image is {'met' if met else 'missed'}, by {points(gap)} points: "
-            f"**{own['arm']}** has {100 * own['mean']:.1f} %{_over_images(own)}, "
-            f"{int(own['seeds'])} seeds, at {write(cost)}."
+            f"multiply-adds per image is {'met' if met else 'missed'}, by {points(gap)} points"
+        )
+        if told_of and told_of == asked.arm(next(iter(study.arms.values()))):
+            told[-1] += "."
+            continue
+        told[-1] += (
+            f": **{own['arm']}** has {100 * own['mean']:.1f} %{_over_images(own)}, "
+            f"{own['seeds']} seed{'s' if own['seeds'] > 1 else ''}, at {write(cost)}."
         )
     return " ".join(told)
 
@@ -823,11 +835,12 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
             f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
             f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
         )
-        if row["accuracy"] < guessed:
+        right = percent(row["accuracy"])
+        if row["accuracy"] < guessed and right != percent(guessed):
             told[-1] += (
-                f" It has hardly begun to learn: {percent(row['accuracy'])} of its pixels are "
-                f"right, and {percent(guessed)} would be without a look at the image, by the class "
-                "that is most frequent at each place in training."
+                f" Only {right} of its pixels are right, fewer than the {percent(guessed)} that "
+                "would be without a look at the image, by the class that is most frequent at each "
+                "place in training."
             )
     if own := heads(plan):
         fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
@@ -842,7 +855,8 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
     if (wide := plan.compared) and len(wide.arms) > 1:
         fronts = results.fronts[results.fronts["study"] == wide.name]
         size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
-        told.append(f"{len(wide.arms)} networks were compared with the same tricks. {size}")
+        recipe = "with the same tricks" if wide.shared else "at one recipe"
+        told.append(f"{len(wide.arms)} networks were compared {recipe}. {size}")
     top = best_on_val(results)
     chosen = "There is one arm,"
     if len(arms) > 1:
@@ -852,9 +866,10 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
         f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
         f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
         f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
-        f"{percent(top['calibration_error'])} (calibration error). {goal(asked, results)}".strip()
+        f"{percent(top['calibration_error'])} (calibration error). "
+        + goal(asked, results, told_of=top["trained_as"])
     )
-    return told
+    return [line.strip() for line in told]
 
 
 def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
@@ -862,7 +877,8 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     verdicts = {trick: {_decided(row) for row in rows.values()} for trick, rows in found.items()}
     if all(seen == {UNKNOWN} for seen in verdicts.values()):
         why = basis(next(iter(next(iter(found.values())).values())))
-        return f"Which of {len(found)} tricks help {UNKNOWN} ({why})."
+        which = f"Which of {len(found)} tricks help" if len(found) > 1 else "Whether a trick helps"
+        return f"{which} {UNKNOWN} ({why})."
     kinds = {
         "are seen to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
         "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
@@ -877,7 +893,7 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
         names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
         if names or words.startswith("are seen"):
             told.append(f"{_listed(names) if names else 'none'} {words}")
-    return f"Of {len(found)} tricks, {'; '.join(told)}."
+    return f"Of {len(found)} trick{'s' * (len(found) != 1)}, {'; '.join(told)}."
 
 
 def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
@@ -1002,7 +1018,7 @@ def edges(arms: pd.DataFrame) -> str:
     if len(known) < 4:
         return told
     rank = rank_correlation(known["test_miou"], known["boundary_iou"])
-    return f"{told} The rank correlation of both scores over {len(known)} networks {rank}."
+    return f"{told} The rank correlation of both scores over these {len(known)} {rank}."
 
 
 def beside_reference(

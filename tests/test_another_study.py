@@ -10,7 +10,7 @@ from roadseg.study import ROOT
 
 CAMVID_SMOKE = {
     "size: [180, 240]": "size: [36, 48]",
-    "seeds: [0, 1, 2]": "seeds: [0]",
+    "\nseeds: [0, 1, 2, 3, 4]": "\nseeds: [0]",
     "  steps: 500 ": "  steps: 3 ",
     "batch_size: 4": "batch_size: 2",
     "baseline:0.25": "baseline:0.05",

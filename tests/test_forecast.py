@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 import torch
 from conftest import SMALL
 
-from roadseg import forecast, study
+from roadseg import forecast, runs, study
 
 PARAMS = """\
 {{study: timed, title: t, root: ., params: params.yaml, plan: plan.yaml, remarks: [], seeds: [0, 1],
@@ -73,41 +74,61 @@ def test_finished_runs_take_no_time(plan, monkeypatch):
     monkeypatch.setattr(forecast, "finished", lambda _: done)
     text = forecast.forecast(plan)
     assert text.startswith("Training takes about 35 s on ")
-    assert text.endswith("2 runs are trained already and take none of it.")
+    assert text.endswith("2 runs are done already and take none of it.")
     done[("fcn", 0)] = None  # its other seed has a core of its own, and takes as long as both
     assert forecast.forecast(plan).startswith("Training takes about 35 s on ")
     done |= {(arm, seed): None for arm in plan.arms for seed in (0, 1)}
-    assert forecast.forecast(plan) == "All of these runs are trained already."
+    assert forecast.forecast(plan) == "All of these runs are done already."
 
 
-def test_what_was_trained_otherwise_is_not_finished(plan, prepared, monkeypatch):
-    """A record counts while recipe, data, code and versions are those of today."""
+def test_what_is_trained_is_finished_until_something_changes(plan, prepared, monkeypatch):
+    """Two seeds at once, with fewer threads each than this process has."""
     plan.build.mkdir(parents=True)
     plan.prepared.parent.mkdir(parents=True)
     plan.prepared.symlink_to(prepared)
-    scenes = forecast.Scenes.load(plan.prepared, "train")
-    about = forecast._settings(plan.arms["fcn"].changed({"seed": 1}), scenes, torch.device("cpu"))
-    monkeypatch.setattr(forecast, "default_device", lambda: torch.device("cpu"))
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(forecast, "default_device", lambda: cpu)
+    short = {arm: recipe.changed({"steps": 2, "batch_size": 2}) for arm, recipe in plan.arms.items()}
+    monkeypatch.setitem(plan.__dict__, "arms", short)
+    arm = plan.folder("baseline", 0).parent
+    records = runs.run_all(
+        [short["baseline"].changed({"seed": seed}) for seed in (0, 1)], prepared, arm, device=cpu, say=lambda _: None
+    )
+    both = {("baseline", 0): arm / "s0", ("baseline", 1): arm / "s1"}
+    assert forecast.finished(plan) == {}  # nobody has checked the data
+    checked = plan.build / "checked.json"
+    checked.write_text(json.dumps({**plan.data, "block": 99}))  # which no training sees
+    threads = torch.get_num_threads()
+    assert forecast.finished(plan) == both and torch.get_num_threads() == threads
+
+    monkeypatch.setattr(forecast, "ROOT", plan.build)
+    forecast.keep(plan, ["fcn"])
+    assert not (plan.build / "work").exists()
+    forecast.keep(plan, ["baseline"])
+    forecast.keep(plan, ["baseline"])
+    kept = {folder.name: folder for folder in (plan.build / "work/timed").iterdir()}
+    assert kept.keys() == {record.about["training"] for record in records}
+    files = {file.name for folder in kept.values() for file in folder.iterdir()}
+    assert files == {"record.json", "curve.csv", "weights.pt"}
+
+    settings = forecast._settings
+    with monkeypatch.context() as other:
+        other.setattr(forecast, "_settings", lambda *a: {**settings(*a), "code": "other"})
+        assert forecast.finished(plan) == {}
+    monkeypatch.setitem(short, "baseline", short["baseline"].changed({"steps": 3}))
+    assert forecast.finished(plan) == {}
+    monkeypatch.setitem(short, "baseline", short["baseline"].changed({"steps": 2}))
+    (arm / "s1/record.json").write_text("{")
+    assert forecast.finished(plan) == {("baseline", 0): arm / "s0"}
+    checked.write_text(json.dumps({**plan.data, "seed": 99}))
+    assert forecast.finished(plan) == {}
+
+
+def test_a_run_that_diverged_is_not_forecast_again(plan):
+    recipe = plan.arms["fcn"].changed({"seed": 1})
     folder = plan.folder("fcn", 1)
     folder.mkdir(parents=True)
-
-    def record(**changed):
-        (folder / "record.json").write_text(json.dumps({"about": {**about, "training": "key", **changed}}))
-        return forecast.finished(plan)
-
-    assert record() == {}  # nobody has checked the data
-    (plan.build / "checked.json").write_text(json.dumps(plan.data))
-    assert record(threads=9) == {("fcn", 1): folder}
-    for other in ("digest", "data_digest", "code", "torch", "device"):
-        assert record(**{other: "other"}) == {}
-    monkeypatch.setattr(forecast, "ROOT", plan.build)
-    for name in ("curve.csv", "weights.pt"):
-        (folder / name).write_text(name)
-    record()
-    forecast.keep(plan, ["baseline"])
-    assert not (plan.build / "work").exists()
-    forecast.keep(plan, ["fcn"])
-    kept = plan.build / "work/timed/key"
-    assert {p.name for p in kept.iterdir()} == {"record.json", "curve.csv", "weights.pt"}
-    (plan.build / "checked.json").write_text(json.dumps({**plan.data, "seed": 99}))
-    assert record() == {}
+    for written, found in ((recipe, {("fcn", 1)}), (recipe.changed({"lr": 0.5}), set())):
+        content = {"recipe": dataclasses.asdict(written), "why": "diverged"}
+        (folder / "failed.json").write_text(json.dumps(content))
+        assert forecast._failed(plan) == found

@@ -267,7 +267,7 @@ def test_an_added_seed_is_trained_alone(reproduced):
     before = {seed: json.loads((folder / seed / "record.json").read_text()) for seed in ("s0", "s1")}
     params.write_text(text.replace("noise: [0, 1]", "noise: [0, 1, 2]"))
     planned = call(reproduced, "roadseg", "plan")
-    assert "11 runs are trained already and take none of it." in planned.stdout
+    assert "11 runs are done already and take none of it." in planned.stdout
     result = call(reproduced, "dvc", "repro", "train@fcn-8s")
     assert result.returncode == 0, result.stderr
     assert re.search(r"seed 2 .* val mIoU", result.stdout)
@@ -276,7 +276,7 @@ def test_an_added_seed_is_trained_alone(reproduced):
         assert not re.search(rf"seed {seed} .* val mIoU", result.stdout)
         assert json.loads((folder / f"s{seed}/record.json").read_text()) == before[f"s{seed}"]
     params.write_text(text)
-    assert "All of these runs are trained already." in call(reproduced, "roadseg", "plan").stdout
+    assert "All of these runs are done already." in call(reproduced, "roadseg", "plan").stdout
     assert call(reproduced, "dvc", "repro", "train@fcn-8s").returncode == 0
 
 

@@ -166,7 +166,8 @@ def plan(tmp_path, monkeypatch):
             folder = plan.folder(arm, seed)
             folder.mkdir(parents=True)
             about = {"seconds": 1.0, "start_seconds": 0.0, "device": "d", "lr_used": 0.1,
-                     "weights_of": "fcn-s3" if arm == "fcn-t" else ""}  # fmt: skip
+                     "weights_of": "fcn-s3" if arm == "fcn-t" else "",
+                     "training": f"{arm.removesuffix('-t')}-{seed}"}  # fmt: skip
             recipe = dataclasses.asdict(plan.arms[arm].changed({"seed": seed}))
             (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
             (folder / "curve.csv").write_text("step,loss,lr,val_miou\n2,0.5,0.1,0.4\n")
@@ -176,6 +177,16 @@ def plan(tmp_path, monkeypatch):
             (folder / "reliability.csv").write_text(sure + "0,0,0\n" * 14)
             torch.save(make_network(plan.arms[arm], 2).state_dict(), folder / "weights.pt")
     return plan
+
+
+def test_of_equal_trainings_one_owns_the_weights():
+    """Records are as old as their training: the one that they name may have been dropped since."""
+    runs = pd.DataFrame(
+        [("a", "t", "a"), ("b", "t", "a"), ("c", "u", "gone"), ("d", "u", "gone"), ("e", "v", ""), ("f", "w", ""),
+         ("g", "w", "f")],
+        columns=["run", "training", "weights_of"],
+    )  # fmt: skip
+    assert list(results._owned(runs)["weights_of"]) == ["", "a", "", "c", "", "", "f"]
 
 
 def test_the_tables_are_computed_from_the_right_runs(plan):

@@ -185,6 +185,9 @@ def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     results = SimpleNamespace(noise=noise, of=lambda name: arms[arms.study == name])
     assert told in words.goal(plan, results)
     assert "68.0 % mIoU at no more than 6" in words.goal(plan, results)
+    asked.arms, plan.arm = {"also": "recipe"}, {"recipe": "a"}.get
+    known = words.goal(plan, results, "a")
+    assert known.endswith(" points.") and words.goal(plan, results, "b").startswith(known[:-1] + ": **a** has")
     assert words.goal(SimpleNamespace(studies={}), results) == ""
     asked.arms, plan.arm = {"also": "recipe"}, {"recipe": "a"}.get
     nothing = SimpleNamespace(noise=noise.head(0))
@@ -219,10 +222,9 @@ def test_a_search_is_held_against_the_recipe_s_own_rate():
         return words.search_value(plan, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
 
     assert told(lr=0.05, val_miou=0.3) == (
-        "For **SEARCHED** the search chose 0.05; at 0.1, the rate of its recipe (arm `plain`), val mIoU "
-        "is 40.0 % and not 30.0 %, so that the search took the worse rate: it is short."
+        "For **SEARCHED** the search chose 0.05: against 0.1, the rate of its recipe (arm `plain`), val mIoU "
+        "changed by −10.0 points, to 30.0 %; no comparison was planned for that."
     )
-    assert told(lr=0.05, val_miou=0.5).endswith("so that the search took the better rate.")
     assert told(lr=0.1, val_miou=0.4) == ""  # the same training
 
 
@@ -257,6 +259,9 @@ def test_of_networks_that_cost_about_the_same_the_best_is_recommended():
                         ("c", "dabnet", 1.2, 0.35, 0.5), ("d", "lmffnet", 2.0, 0.41, 0.4))  # fmt: skip
     table = words.recommended(plain_plan(results, ["a", "b"]), results)
     assert list(table["arm"]) == ["b", "d"]  # a costs as much as b, c scores less than b on val
+    chain = best_rows(("a", "fcn8s:x", 1.0, 0.3, 0.3), ("b", "unet", 1.04, 0.4, 0.35),
+                      ("c", "dabnet", 1.08, 0.45, 0.5))  # fmt: skip
+    assert list(words.recommended(plain_plan(chain, ["a"]), chain)["arm"]) == ["b", "c"]
     assert list(table["mIoU %"]) == ["35.0", "40.0"] and list(table["recipes tried"]) == [1, 1]
 
 
@@ -266,6 +271,9 @@ def test_the_arm_that_is_best_on_val_is_examined_with_the_networks():
     found = words.examined(plain_plan(results, ["a", "b"]), results)
     assert list(found["label"]) == ["A", "B", "unet"] and list(found["trained_as"]) == ["a", "b", "c"]
     assert found["test_miou"].dtype == float
+    named = plain_plan(results, ["a", "b"])
+    named.compared.labels["a"] = "unet"
+    assert list(words.examined(named, results)["label"]) == ["unet", "B", "unet (c)"]
     worse = best_rows(*results.arms.iloc[:2, :5].itertuples(index=False))
     assert list(words.examined(plain_plan(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]
 
