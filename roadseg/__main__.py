@@ -209,7 +209,8 @@ def train(study: Plan, arm: str) -> None:
     if arm not in study.arms:
         raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")
     out = study.build / "runs" / arm
-    print(f"{study.name}: arm {list(study.arms).index(arm) + 1} of {len(study.arms)}, {arm}")
+    there = sum((study.build / "runs" / name).is_dir() for name in study.arms if name != arm)
+    print(f"{study.name}: {arm}; of the {len(study.arms) - 1} other arms {there} have their runs")
     try:
         execute(
             study.build / "notebooks/train.ipynb",

@@ -135,9 +135,9 @@ class Plan:
 
     @property
     def compared(self) -> Study | None:
-        """The study that compares most networks, if one does."""
+        """The study that compares most networks, if one does; of equals, rather not `fcn`."""
         kinds = [study for study in self.studies.values() if study.kind == "networks"]
-        return max(kinds, key=lambda study: len(study.arms), default=None)
+        return max(kinds, key=lambda s: (len(s.arms), s is not self.fcn), default=None)
 
     def without(self, arms: Collection[str]) -> "Plan":
         """Return the plan without arms, by the names they are trained under.

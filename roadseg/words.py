@@ -79,6 +79,8 @@ def trick_sentence(row: pd.Series) -> str:
             f"cannot be told ({basis(row)})."
         )
     interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
+    if row["seeds"] == 1 or row["blocks"] == 1:  # what else a reader would take it to carry
+        interval += f", {basis(row)}"
     if row["p_corrected"] < LEVEL:
         return f"**{row['trick']}** {row['verdict']}: {interval}."
     return f"**{row['trick']}**: no effect seen ({interval}).{_alone(row, 'tricks')}"
@@ -165,14 +167,15 @@ def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
                 for low, high in zip(rows["low"], rows["high"], strict=True)
             ],
             "p, corrected": [_p(p) for p in rows["p_corrected"]],
-            "verdict": [_decided(row) for _, row in rows.iterrows()],
+            "verdict": [decided(row) for _, row in rows.iterrows()],
             "passes per test image": own["test_passes"].astype(int).to_numpy(),
             "training s": own["train_seconds"].map("{:.0f}".format).to_numpy(),
         }
     )
 
 
-def _decided(row: pd.Series) -> str:
+def decided(row: pd.Series) -> str:
+    """Return the verdict of a comparison, or that there can be none."""
     return UNKNOWN if np.isnan(row["p_corrected"]) else row["verdict"]
 
 
@@ -251,7 +254,7 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
     several = {trick: rows for trick, rows in found.items() if len(rows) > 1}
     if not several:
         return ""
-    verdicts = {trick: {_decided(row) for row in rows.values()} for trick, rows in several.items()}
+    verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in several.items()}
     lines = []
     for verdict in ("helps", "hurts", "no effect seen", UNKNOWN):
         same = [f"**{trick}**" for trick, seen in verdicts.items() if seen == {verdict}]
@@ -266,7 +269,7 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
         told = [
             f"**{trick}** ("
             + "; ".join(
-                f"{place} {points(row['difference'])}, {_decided(row)}"
+                f"{place} {points(row['difference'])}, {decided(row)}"
                 for place, row in several[trick].items()
             )
             + ")"
@@ -329,14 +332,16 @@ def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
     for verdict, head in heads.items():
         told = []
         for trick, rows in _by_trick(places).items():
-            own = {place: row for place, row in rows.items() if _decided(row) == verdict}
+            own = {place: row for place, row in rows.items() if decided(row) == verdict}
             values = [
                 (f"{place} " if len(places) > 1 else "")
                 + points(row["difference"])
                 + (f", {_allowed(row)}" if verdict == "no effect seen" else "")
                 for place, row in own.items()
             ]
-            numbers = "" if brief and verdict == "no effect seen" else f" ({'; '.join(values)})"
+            numbers = f" ({'; '.join(values)})"
+            if brief and verdict == "no effect seen":
+                numbers = f" ({_listed(list(own))})" if 0 < len(own) < len(rows) else ""
             told += [f"**{trick}**{numbers}"] if own else []
         if told or verdict != UNKNOWN:
             lines.append(f"- {head}: {_listed(told) if told else 'none'}.")
@@ -384,7 +389,7 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
             sure = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f} % of resamples"
             if before is not None:
                 change = difference(row.arm, before.arm)
-                gain = f"{points(change['difference'])} ({_decided(change)})"
+                gain = f"{points(change['difference'])} ({decided(change)})"
             rows.append(
                 {
                     "budget of": name,
@@ -477,7 +482,7 @@ def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
 def _range(row: pd.Series) -> str:
     if np.isnan(row["low"]):
         return "no interval can be computed"
-    return f"{points(row['low'])} to {points(row['high'])}, {_decided(row)}"
+    return f"{points(row['low'])} to {points(row['high'])}, {decided(row)}"
 
 
 def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
@@ -731,9 +736,11 @@ def goal(asked: Plan, results: Results, told_of: str = "") -> str:
         cost = results.of(study.name).iloc[0]["gmacs"]
         wanted, gap = study.goal["miou"], own["mean"] - study.goal["miou"]
         met = gap >= 0 and cost <= study.goal["gmacs"]
+        how = f"met, by {points(gap)} points" if met else "missed, by its cost"
+        how = how if gap >= 0 else f"missed by {-100 * gap:.1f} points"
         told.append(
             f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
-            f"multiply-adds per image is {'met' if met else 'missed'}, by {points(gap)} points"
+            f"multiply-adds per image is {how}"
         )
         if told_of and told_of == asked.arm(next(iter(study.arms.values()))):
             told[-1] += "."
@@ -848,7 +855,7 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
         if len(own) > 1:
             skips = results.difference(plan.fcn.name, own[-1], own[0])
             told[-1] += (
-                f" Its finer scores alone: {points(skips['difference'])} ({_decided(skips)})."
+                f" Its finer scores alone: {points(skips['difference'])} ({decided(skips)})."
             )
     if places := effects_by_place(plan, results):
         told.append(_tricks_in_short(places))
@@ -869,30 +876,46 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
         f"{percent(top['calibration_error'])} (calibration error). "
         + goal(asked, results, told_of=top["trained_as"])
     )
+    found = _by_trick(places)
+    hurtful = [
+        f"**{trick}**"
+        for trick in tricks_of(plan, top["trained_as"])
+        if "hurts" in {decided(row) for row in found.get(trick, {}).values()}
+    ]
+    if hurtful:
+        told[-1] += (
+            f" It has {_listed(hurtful)}, seen to hurt somewhere: an arm is chosen as a whole."
+        )
     return [line.strip() for line in told]
 
 
 def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     found = _by_trick(places)
-    verdicts = {trick: {_decided(row) for row in rows.values()} for trick, rows in found.items()}
+    verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in found.items()}
     if all(seen == {UNKNOWN} for seen in verdicts.values()):
         why = basis(next(iter(next(iter(found.values())).values())))
         which = f"Which of {len(found)} tricks help" if len(found) > 1 else "Whether a trick helps"
         return f"{which} {UNKNOWN} ({why})."
     kinds = {
-        "are seen to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
+        "to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
         "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
         "to do either, by place": lambda seen: {"helps", "hurts"} <= seen,
-        "with no effect seen": lambda seen: (
-            "no effect seen" in seen and not {"helps", "hurts"} & seen
-        ),
-        "cannot be judged": lambda seen: seen == {UNKNOWN},
     }
     told = []
     for words, holds in kinds.items():
         names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
-        if names or words.startswith("are seen"):
-            told.append(f"{_listed(names) if names else 'none'} {words}")
+        seen = "" if told else f"{'are' if len(names) > 1 else 'is'} seen "
+        if names or not told:
+            told.append(f"{_listed(names) if names else 'none'} {seen}{words}")
+    kinds = {
+        "no effect is seen of": lambda seen: (
+            "no effect seen" in seen and not {"helps", "hurts"} & seen
+        ),
+        "nothing can be told of": lambda seen: seen == {UNKNOWN},
+    }
+    for words, holds in kinds.items():
+        names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
+        told += [f"{words} {_listed(names)}"] if names else []
     return f"Of {len(found)} trick{'s' * (len(found) != 1)}, {'; '.join(told)}."
 
 
@@ -928,15 +951,18 @@ def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
             f"from those on test (median); the rank correlation of both over {len(trained)} arms "
             f"{rank_correlation(trained['val_miou'], trained['test_miou'])}."
         )
+    places = effects_by_place(plan, results)
     hidden = max(
-        (row for rows in effects_by_place(plan, results).values() for _, row in rows.iterrows()
-         if _decided(row) == "no effect seen"),
-        key=lambda row: row["high"], default=None,
+        ((row, place) for place, rows in places.items() for _, row in rows.iterrows()
+         if decided(row) == "no effect seen"),
+        key=lambda found: found[0]["high"], default=None,
     )  # fmt: skip
-    if hidden is not None:
+    if hidden:
+        row, place = hidden
         told.append(
-            f"**What was not seen.** Intervals still allow **{hidden['trick']}** "
-            f"{points(hidden['high'])} points, the most of all tricks without a visible effect."
+            f"**What was not seen.** Intervals still allow **{row['trick']}**, "
+            f"{place if len(places) > 1 else 'here'}, {points(row['high'])} points, the most of "
+            "all comparisons without a visible effect."
         )
     return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in told]
 
@@ -999,9 +1025,13 @@ def calibration(table: pd.DataFrame, arms: pd.DataFrame) -> str:
     gaps = (table["confidence"] - table["right"]).groupby(table["arm"]).sum()
     ordered = arms.sort_values("calibration_error")
     listed = [f"**{r.label}** {percent(r.calibration_error)}" for r in ordered.itertuples()]
-    over = [f"**{row.label}**" for row in arms.itertuples() if gaps[row.trained_as] > 0]
-    direction = f"On average surer than right: {_listed(over) if over else 'none'}"
-    return f"Calibration error: {_listed(listed)}. {direction}."
+    over, under = (
+        [f"**{row.label}**" for row in arms.itertuples() if sign * gaps[row.trained_as] > 0]
+        for sign in (1, -1)
+    )
+    told = f"Calibration error: {_listed(listed)}."
+    told += f" On average surer than right: {_listed(over)}." if over else ""
+    return told + (f" On average less sure than right: {_listed(under)}." if under else "")
 
 
 def edges(arms: pd.DataFrame) -> str:

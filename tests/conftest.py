@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from roadseg.data import Scenes
@@ -17,6 +18,9 @@ from roadseg.prepare import prepare
 from roadseg.sources import find_source
 from roadseg.study import ROOT
 
+# How long an example takes says more about what else runs than about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 # The workers of one test run share the cores: with a thread for each core, each waits for the others.
 torch.set_num_threads(1)
 

@@ -343,7 +343,7 @@ def test_a_study_takes_networks_from_the_list_and_names_arms_after_itself(tmp_pa
     searched = {"steps": 10, "lr_search": [0.5, 2.0], "lr_search_steps": 3}
     assert sizes.arms["small-sizes"].differences() == {"network": "baseline:0.5", **searched}
     assert plan.networks["small"] == study.Network("small", "baseline:0.5", "i", "s")
-    assert "dabnet" not in plan.text() and plan.compared.name == "heads"
+    assert "dabnet" not in plan.text() and plan.compared.name == "sizes"  # not that of the FCN
     plain = load(tmp_path, LISTED.replace("    tricks: [search]\n", ""))
     assert list(plain.studies["sizes"].arms) == ["small", "unet"]
 
