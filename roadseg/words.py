@@ -873,9 +873,9 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
         f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
         f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
         f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
-        f"{percent(top['calibration_error'])} (calibration error). "
-        + goal(asked, results, told_of=top["trained_as"])
+        f"{percent(top['calibration_error'])} (calibration error)."
     )
+    told[-1] += f" {goal(asked, results, told_of=top['trained_as'])}".rstrip()
     found = _by_trick(places)
     hurtful = [
         f"**{trick}**"
@@ -886,7 +886,7 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
         told[-1] += (
             f" It has {_listed(hurtful)}, seen to hurt somewhere: an arm is chosen as a whole."
         )
-    return [line.strip() for line in told]
+    return told
 
 
 def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
