@@ -32,7 +32,7 @@ def test_make_report_of_another_study_with_a_folder_from_the_environment(clone, 
     for old, new in CAMVID_SMOKE.items():
         assert old in text, old
         text = text.replace(old, new)
-    for name in ("needed", "budget", "final", "seeds"):  # which only train more of the same
+    for name in ("needed", "budget", "final", "parts", "seeds"):  # which only train more of the same
         text = re.sub(rf"  {name}:\n(    .*\n)+", "", text)
     params.write_text(text)
     assert call(clone, "roadseg", "plan", "studies/camvid/params.yaml").returncode == 0
