@@ -20,7 +20,7 @@ from roadseg.models import Segmenter, build, on_meta
 from roadseg.recipe import DEFAULTS, InputError, Recipe
 from roadseg.runs import Record
 from roadseg.study import Plan, Study, network_alone
-from roadseg.tables import LEVEL, TABLES, Results, reference, write_together
+from roadseg.tables import LEVEL, TABLES, Results, alike, reference, write_together
 from roadseg.train import default_device, device_name, make_network, precision_on
 from roadseg.weights import failure
 
@@ -39,7 +39,6 @@ VOLUMES = [
     "study", "measure", "cheapest", "dearest", "networks", "volume", "low", "high", "seeds",
     "blocks",
 ]  # fmt: skip
-LATENCY_ALIKE = 0.05  # a share; of the order of the spread of single passes
 
 
 def collect(plan: Plan) -> Results:
@@ -545,7 +544,7 @@ def _fronts(
     ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
     # a pass at another size takes longer or shorter about as its multiply-adds do
     latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
-    table["latency_ms"] = _alike(latency.to_numpy())
+    table["latency_ms"] = alike(latency.to_numpy())
     draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
     kept = ["study", "arm", "label", "val_miou", "test_miou", "low", "high"]
     return pd.concat(
@@ -563,16 +562,6 @@ def _fronts(
             for measure in MEASURES
         ]
     )
-
-
-def _alike(latencies: np.ndarray) -> np.ndarray:
-    """Return latencies, those that differ by less than a clock can tell as the least of them."""
-    found, first = latencies.copy(), -np.inf
-    for index in np.argsort(latencies):
-        if latencies[index] > first * (1 + LATENCY_ALIKE):
-            first = latencies[index]
-        found[index] = first
-    return found
 
 
 def _volumes(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from roadseg.recipe import InputError
@@ -12,6 +13,7 @@ TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
     "fronts", "volumes", "catalogue", "course", "curves", "reliability", "outcomes",
 )  # fmt: skip
+ALIKE = 0.05  # a share of costs; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
 
 
@@ -127,6 +129,16 @@ def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:
     before = scores[scores.index <= 0.75 * scores.index[-1]]
     start = before.index[-1] if len(before) else scores.index[0]
     return 100 * float(scores.iloc[-1] - scores[start]), int(scores.index[-1] - start)
+
+
+def alike(costs: np.ndarray) -> np.ndarray:
+    """Return costs, those that differ by less than anybody would pay for as the least of them."""
+    found, first = costs.copy(), -np.inf
+    for index in np.argsort(costs, kind="stable"):
+        if costs[index] > first * (1 + ALIKE):
+            first = costs[index]
+        found[index] = first
+    return found
 
 
 def reference() -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from roadseg.recipe import DEFAULTS, InputError
 from roadseg.study import Plan, Study
 from roadseg.survey import percent
-from roadseg.tables import LEVEL, Results, late_gain
+from roadseg.tables import LEVEL, Results, alike, late_gain
 
 
 def plain(name: str) -> str:
@@ -111,7 +111,6 @@ ONE_CLASS = (
     "**These data have one class.** Every labelled pixel is of it, and no network can be wrong: "
     "give what is beside it a class of its own."
 )
-COST_ALIKE = 0.05  # a share of multiply-adds for which nobody takes a worse network
 MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
 
 
@@ -650,9 +649,8 @@ def examined(plan: Plan, results: Results) -> pd.DataFrame:
         return arms
     label = named(plan, best["trained_as"])
     label = f"{label} ({best['trained_as']})" if label in set(arms["label"]) else label
-    extra = best.to_frame().T.assign(label=label)
-    extra = extra[arms.columns.intersection(extra.columns)].infer_objects()
-    return pd.concat([arms, extra], ignore_index=True)
+    extra = results.arms[results.arms["trained_as"] == best["trained_as"]].head(1)
+    return pd.concat([arms, extra.assign(label=label)], ignore_index=True)
 
 
 def climbed(asked: Study, left: Study) -> str:
@@ -691,11 +689,7 @@ def recommended(plan: Plan, results: Results) -> pd.DataFrame:
     arms = results.best_of_each_network()
     best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
     chosen = arms[arms["val_miou"] > best]
-    alike, cheapest = {}, -np.inf
-    for place, cost in chosen["gmacs"].items():
-        cheapest = cost if cost > cheapest * (1 + COST_ALIKE) else cheapest
-        alike[cheapest] = place
-    chosen = chosen.loc[list(alike.values())]
+    chosen = chosen.groupby(alike(chosen["gmacs"].to_numpy())).tail(1)
     tried = results.arms.groupby("network")["trained_as"].nunique()
     _, write = UNITS["gmacs"]
     return pd.DataFrame(

@@ -325,7 +325,7 @@ def test_the_reference_table_holds_the_course_study_s_rows():
 
 
 def test_latencies_that_no_clock_tells_apart_are_alike():
-    found = results._alike(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
+    found = results.alike(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
     np.testing.assert_allclose(found, [10.0, 5.0, 5.0, 5.3, 10.0])
 
 
