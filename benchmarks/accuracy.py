@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import page
 
-from roadseg import intervals, metrics
-from roadseg.data import Scenes, blocks
-from roadseg.runs import Record
-from roadseg.study import ROOT, load
+from roadseg.analysis import intervals
+from roadseg.config.study import ROOT, load
+from roadseg.data.scenes import Scenes, blocks
+from roadseg.training import metrics
+from roadseg.training.run import Record
 
 # A plain recipe, and one with most of what the embedded study's ladder changes in a step.
 RECIPES = {
@@ -33,8 +34,8 @@ RECIPES = {
 TRAIN = """
 import json, sys
 from pathlib import Path
-from roadseg.recipe import Recipe
-from roadseg.runs import run_all
+from roadseg.config.recipe import Recipe
+from roadseg.training.run import run_all
 recipe, seeds, prepared, folder = json.loads(sys.argv[1])
 recipes = [Recipe.of({**recipe, "seed": seed}) for seed in range(seeds)]
 run_all(recipes, Path(prepared), Path(folder), say=lambda line: None)

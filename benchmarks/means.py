@@ -21,14 +21,15 @@ from speed import DEVICE, Fixed, drawn, repeated
 from torchvision.transforms import v2
 from turns import spread, timed
 
-from roadseg import runs, train
-from roadseg.augment import _grid, augment, hue_rotations
-from roadseg.data import CITYSCAPES, Scenes
-from roadseg.losses import cross_entropy
-from roadseg.prepare import prepare
-from roadseg.recipe import Recipe
-from roadseg.sources import find_source
-from roadseg.study import ROOT
+from roadseg.config.recipe import Recipe
+from roadseg.config.study import ROOT
+from roadseg.data.datasets import find_source
+from roadseg.data.prepare import prepare
+from roadseg.data.scenes import CITYSCAPES, Scenes
+from roadseg.training import loop as train
+from roadseg.training import run as runs
+from roadseg.training.augment import _grid, augment, hue_rotations
+from roadseg.training.losses import cross_entropy
 
 CASES = [("fcn8s:tu-test_resnet", (64, 192), 20)]  # the embedded study's
 BATCH = 4
@@ -176,7 +177,8 @@ def parts(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dic
 
 def apart(name: str, size: tuple[int, int], steps: int, rounds: int) -> list[dict]:
     """Return a row for each means that takes processes of its own."""
-    data = {"source": "synthetic", "path": "roadseg/synthetic.py", "size": list(size), "seed": 5,
+    data = {"source": "synthetic", "path": "roadseg/data/synthetic.py",
+            "size": list(size), "seed": 5,
             "counts": {"train": 24, "val": 1, "test": 1}, "block": 1}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         prepare(data, find_source(data, ROOT), Path(folder) / "data")

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 import page
 import torch
 
-from roadseg.data import Scenes
-from roadseg.metrics import Confusion
-from roadseg.study import ROOT, load
-from roadseg.train import evaluate, train
+from roadseg.config.study import ROOT, load
+from roadseg.data.scenes import Scenes
+from roadseg.training.loop import evaluate, train
+from roadseg.training.metrics import Confusion
 
 PAGE = ROOT / "docs/reliability.md"
 TELLS = 'record_property("tried"'

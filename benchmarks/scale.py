@@ -18,17 +18,17 @@ import numpy as np
 import page
 import torch
 
-from roadseg import feed
-from roadseg.data import Scenes
-from roadseg.prepare import prepare
-from roadseg.recipe import Recipe
-from roadseg.runs import run
-from roadseg.sources import find_source
-from roadseg.study import ROOT
-from roadseg.train import train
+from roadseg.config.recipe import Recipe
+from roadseg.config.study import ROOT
+from roadseg.data.datasets import find_source
+from roadseg.data.prepare import prepare
+from roadseg.data.scenes import Scenes
+from roadseg.training import batches as feed
+from roadseg.training.loop import train
+from roadseg.training.run import run
 
 DRAWN = {
-    "source": "synthetic", "path": "roadseg/synthetic.py", "size": [64, 192], "seed": 5,
+    "source": "synthetic", "path": "roadseg/data/synthetic.py", "size": [64, 192], "seed": 5,
     "counts": {"train": 150, "val": 30, "test": 100}, "block": 1,
 }  # fmt: skip
 RECIPE = Recipe(network="fcn8s:tu-test_resnet", steps=40, class_balance=0.9999, flip=0.5)

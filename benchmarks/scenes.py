@@ -11,10 +11,10 @@ import time
 import numpy as np
 import torch
 
-from roadseg import synthetic
-from roadseg.data import CITYSCAPES, Scenes
-from roadseg.recipe import Recipe
-from roadseg.train import device_name, train
+from roadseg.config.recipe import Recipe
+from roadseg.data import synthetic
+from roadseg.data.scenes import CITYSCAPES, Scenes
+from roadseg.training.loop import device_name, train
 
 SIZE, TRAIN, VAL = (128, 384), 150, 50
 

@@ -25,12 +25,12 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from turns import spread, timed
 
-from roadseg import train
-from roadseg.data import CITYSCAPES, Scenes
-from roadseg.losses import segmentation_loss
-from roadseg.recipe import Recipe
-from roadseg.synthetic import scene
-from roadseg.train import default_device, make_network, precision_on
+from roadseg.config.recipe import Recipe
+from roadseg.data.scenes import CITYSCAPES, Scenes
+from roadseg.data.synthetic import scene
+from roadseg.training import loop as train
+from roadseg.training.loop import default_device, make_network, precision_on
+from roadseg.training.losses import segmentation_loss
 
 DEVICE = default_device()
 CPU = DEVICE.type == "cpu"

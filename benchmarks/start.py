@@ -25,8 +25,8 @@ CELLS = {  # of notebooks/train.ipynb, by what is in them
 
 def one_arm(params: str, began: float) -> None:
     """Train the arm, and print what it took as JSON: item -> seconds."""
-    from roadseg import notebook
-    from roadseg.study import load
+    from roadseg.config.study import load
+    from roadseg.report import notebooks as notebook
 
     load(params)
     items = {"interpreter, settings, notebook format": time.time() - began}
@@ -58,7 +58,8 @@ def one_run(params: str) -> None:
     """Train one run in this process, and print its parts as JSON: item -> seconds."""
     import torch
 
-    from roadseg import runs, study
+    from roadseg.config import study
+    from roadseg.training import run as runs
 
     torch.set_num_threads(1)
     plan, parts = study.load(params), {}
@@ -92,7 +93,7 @@ def main() -> None:
     import page
     from turns import spread
 
-    from roadseg.study import read_yaml
+    from roadseg.config.study import read_yaml
 
     settings = read_yaml(ROOT / "params.yaml")
     settings["base"] |= {"steps": 1}

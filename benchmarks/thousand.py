@@ -70,7 +70,8 @@ def settings(families: int) -> dict:
         "study": "simulated", "title": "Simulated", "root": ".", "params": "params.yaml",
         "plan": "plan.yaml", "seeds": [0, 1, 2], "remarks": [],
         "data": {
-            "source": "synthetic", "path": "roadseg/synthetic.py", "size": [64, 192], "seed": 13,
+            "source": "synthetic", "path": "roadseg/data/synthetic.py", "size": [64, 192],
+            "seed": 13,
             "block": 1, "counts": {"train": 120, "val": 30, "test": 100},
         },
         "base": {"network": NETWORKS["fcn-8s"], "steps": STEPS, "lr": 0.004},
@@ -87,9 +88,9 @@ def write_records(plan) -> None:
     """Write a record for each run of a plan, with counts drawn around a score for each arm."""
     import torch
 
-    from roadseg import metrics
-    from roadseg.data import UNLABELLED, Scenes
-    from roadseg.train import make_network
+    from roadseg.data.scenes import UNLABELLED, Scenes
+    from roadseg.training import metrics
+    from roadseg.training.loop import make_network
 
     scenes = {split: Scenes.load(plan.prepared, split) for split in ("val", "test")}
     k = len(scenes["test"].classes)
@@ -165,7 +166,10 @@ def measure(profiled: str, file: str) -> dict:
     The part of the name `profiled`, if any, is profiled into `file`.
     """
     from roadseg import __main__ as commands
-    from roadseg import forecast, notebook, results, study
+    from roadseg.analysis import results
+    from roadseg.config import study
+    from roadseg.report import notebooks as notebook
+    from roadseg.training import plan as forecast
 
     seconds, busy = {}, {}  # of the clock, and of all cores
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from roadseg.recipe import DEFAULTS, InputError, Recipe, nearest
-from roadseg.settings import Problems, escaped, read_yaml
-from roadseg.study import ROOT, Plan, load, network_alone
+from roadseg.config.recipe import DEFAULTS, Recipe
+from roadseg.config.settings import Problems, read_yaml
+from roadseg.config.study import ROOT, Plan, load, network_alone
+from roadseg.errors import InputError, escaped, nearest
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
@@ -98,7 +99,7 @@ def _stop_pipeline() -> None:
 
 def plan(study: Plan) -> None:
     """Write the plan of runs that params.yaml asks for; say what is in it and how long it takes."""
-    from roadseg.forecast import forecast, keep
+    from roadseg.training.plan import forecast, keep
 
     _check_settings(study)
     file, before = ROOT / study.plan, _planned(study)
@@ -125,17 +126,17 @@ def _planned(study: Plan) -> dict:
 
 def fetch(name: str, url: str | None) -> None:
     """Download a public data set into data/raw: camvid or kitti."""
-    from roadseg.fetch import fetch
+    from roadseg.data.download import fetch
 
     fetch(name, ROOT / "data/raw", url=url)
 
 
 def check(path: str, settings: bool) -> None:
     """Check a folder of images and labels, or a study's params.yaml and its data."""
-    from roadseg.check import inspect
-    from roadseg.folder import DESCRIPTION
-    from roadseg.layout import BadData
-    from roadseg.sources import find_source, link_source, open_folder
+    from roadseg.data.check import inspect
+    from roadseg.data.datasets import find_source, link_source, open_folder
+    from roadseg.data.folder import DESCRIPTION
+    from roadseg.data.layout import BadData
 
     path = Path(path)
     if path.suffix in (".yaml", ".yml") and path.name != DESCRIPTION:
@@ -166,7 +167,7 @@ def check(path: str, settings: bool) -> None:
 
 def start(name: str, folder: str) -> None:
     """Make a new study from a folder of images and labels: studies/NAME."""
-    from roadseg.start import start
+    from roadseg.data.start import start
 
     target, summary = start(name, Path(folder))
     plan = load(target.relative_to(ROOT) / "params.yaml")
@@ -179,9 +180,9 @@ def start(name: str, folder: str) -> None:
 
 def prepare(study: Plan) -> None:
     """Check all files of a study's data set and write it as arrays into data/prepared."""
-    from roadseg.data import test_is_val
-    from roadseg.prepare import prepare
-    from roadseg.sources import find_source, link_source
+    from roadseg.data.datasets import find_source, link_source
+    from roadseg.data.prepare import prepare
+    from roadseg.data.scenes import test_is_val
 
     source = find_source(study.data, ROOT)
     about = prepare(study.data, source, study.prepared)
@@ -195,7 +196,7 @@ def prepare(study: Plan) -> None:
 
 def strip(study: Plan) -> None:
     """Copy the notebooks without their outputs, for the pipeline to depend on."""
-    from roadseg.notebook import strip
+    from roadseg.report.notebooks import strip
 
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         strip(file, study.build / "notebooks" / file.name)
@@ -203,8 +204,8 @@ def strip(study: Plan) -> None:
 
 def train(study: Plan, arm: str) -> None:
     """Train one arm of the plan with each of its seeds, in notebooks/train.ipynb."""
-    from roadseg.notebook import execute
-    from roadseg.weights import failure
+    from roadseg.report.notebooks import execute
+    from roadseg.training.weights import failure
 
     if arm not in study.arms:
         raise InputError(f"{arm!r} is no arm of {study.plan}: {', '.join(study.arms)}.")
@@ -231,7 +232,7 @@ def train(study: Plan, arm: str) -> None:
 
 def results(study: Plan) -> None:
     """Collect the records of all runs into the tables under results/."""
-    from roadseg.results import collect, compact_counts, write
+    from roadseg.analysis.results import collect, compact_counts, write
 
     write(collect(study), compact_counts(study), study.results)
     # All arms are done, and DVC has them: what was kept for the case of a stop is not needed.
@@ -240,9 +241,9 @@ def results(study: Plan) -> None:
 
 def execute(study: Plan) -> None:
     """Execute the report's notebooks, as many at a time as there are cores."""
-    from roadseg.notebook import CHAPTERS, execute, leave_out
-    from roadseg.tables import Results
-    from roadseg.words import missing
+    from roadseg.analysis.tables import Results
+    from roadseg.report.notebooks import CHAPTERS, execute, leave_out
+    from roadseg.report.text import missing
 
     lacking = missing(study, study.without(Results.read(study).failed))
 
@@ -265,7 +266,7 @@ def execute(study: Plan) -> None:
 
 def report(study: Plan) -> None:
     """Render the executed notebooks as one HTML file, and print its path."""
-    from roadseg.notebook import render
+    from roadseg.report.notebooks import render
 
     target = study.report / "report.html"
     render(study, study.build / "executed", target)
@@ -318,10 +319,10 @@ def _try(make, what: str) -> None:
 
 def _check_settings(study: Plan) -> None:
     """Raise InputError for all networks, weights, teachers and sources that nothing provides."""
-    from roadseg.models import check_name, on_meta
-    from roadseg.runs import check_start
-    from roadseg.sources import SOURCES
-    from roadseg.train import make_network
+    from roadseg.data.datasets import SOURCES
+    from roadseg.models.build import check_name, on_meta
+    from roadseg.training.loop import make_network
+    from roadseg.training.run import check_start
 
     problems = Problems(study.params, study.lines)
     kind = study.data["source"]

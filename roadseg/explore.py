@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from roadseg import metrics
-from roadseg.data import UNLABELLED, Scenes
-from roadseg.figures import PALETTE, legend, paint
-from roadseg.recipe import InputError
-from roadseg.study import ROOT, Plan
-from roadseg.train import averaged_probabilities, make_network
+from roadseg.config.study import ROOT, Plan
+from roadseg.data.scenes import UNLABELLED, Scenes
+from roadseg.errors import InputError
+from roadseg.report.figures import PALETTE, legend, paint
+from roadseg.training import metrics
+from roadseg.training.loop import averaged_probabilities, make_network
 
 ALL = "all classes"
 LARGEST = 50e6  # pixels of an image that is predicted

@@ -13,10 +13,10 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from roadseg.data import Scenes
-from roadseg.prepare import prepare
-from roadseg.sources import find_source
-from roadseg.study import ROOT
+from roadseg.config.study import ROOT
+from roadseg.data.datasets import find_source
+from roadseg.data.prepare import prepare
+from roadseg.data.scenes import Scenes
 
 # How long an example takes says more about what else runs than about the code.
 settings.register_profile("patient", deadline=None)
@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 
 SMALL = {
     "source": "synthetic",
-    "path": "roadseg/synthetic.py",
+    "path": "roadseg/data/synthetic.py",
     "size": [48, 96],
     "seed": 3,
     "block": 1,

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import call, make_camvid
 
-from roadseg.study import ROOT
+from roadseg.config.study import ROOT
 
 CAMVID_SMOKE = {
     "size: [180, 240]": "size: [36, 48]",

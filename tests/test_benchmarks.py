@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from roadseg.study import ROOT
+from roadseg.config.study import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 

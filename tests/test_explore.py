@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roadseg import explore, study
-from roadseg.recipe import InputError
+from roadseg import explore
+from roadseg.config import study
+from roadseg.errors import InputError
 
 
 def test_labels_are_painted_where_they_are_and_as_strongly_as_asked(scenes):

@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import call, surroundings
 
-from roadseg.notebook import CHAPTERS
+from roadseg.report.notebooks import CHAPTERS
 
 pytestmark = pytest.mark.slow
 STUDIES = """\
@@ -43,7 +43,7 @@ def study(clone) -> Path:
     prepared = call(clone, "dvc", "repro", "notebooks", "prepare")
     assert prepared.returncode == 0, prepared.stderr
     # seconds between states: short enough for trainings that take ten
-    file = clone / "roadseg/checkpoint.py"
+    file = clone / "roadseg/training/checkpoints.py"
     text = file.read_text()
     assert "PAUSE = 15.0" in text
     file.write_text(text.replace("PAUSE = 15.0", "PAUSE = 0.5"))

@@ -34,20 +34,22 @@ from nbformat import v4
 from PIL import Image
 from test_fetch import FILES, edited, member, zipped
 
-from roadseg import fetch as fetching
-from roadseg import figures, folder, survey, words
 from roadseg.__main__ import main
-from roadseg.check import inspect
-from roadseg.data import SPLITS, Scenes
-from roadseg.fetch import fetch
-from roadseg.folder import DESCRIPTION
-from roadseg.layout import BadData, printable
-from roadseg.notebook import CHAPTERS, _markdown, render
-from roadseg.prepare import prepare
-from roadseg.recipe import InputError
-from roadseg.sources import open_folder
-from roadseg.start import start
-from roadseg.study import ROOT
+from roadseg.config.study import ROOT
+from roadseg.data import download as fetching
+from roadseg.data import folder, survey
+from roadseg.data.check import inspect
+from roadseg.data.datasets import open_folder
+from roadseg.data.download import fetch
+from roadseg.data.folder import DESCRIPTION
+from roadseg.data.layout import BadData, printable
+from roadseg.data.prepare import prepare
+from roadseg.data.scenes import SPLITS, Scenes
+from roadseg.data.start import start
+from roadseg.errors import InputError
+from roadseg.report import figures
+from roadseg.report import text as words
+from roadseg.report.notebooks import CHAPTERS, _markdown, render
 
 # Names that people may give, and that something might obey.
 CARRIED = [
@@ -316,7 +318,7 @@ EVIL = """# A <script>alert(1)</script> "q" & `<b>`
 def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch, record_property):
     """The first chapter on the names above, with evil Markdown around it, as one page."""
     plan = SimpleNamespace(prepared=carried.prepared, data={"source": "folder", "block": 1})
-    monkeypatch.setattr("roadseg.study.load", lambda params: plan)
+    monkeypatch.setattr("roadseg.config.study.load", lambda params: plan)
     # every name is looked at: all images stand out, all classes are absent from somewhere
     monkeypatch.setattr(survey, "UNUSUAL", -9.0)
     shown = run_cells("1_data", {"params": "params.yaml"})
@@ -367,7 +369,7 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
     page.feed(html)
     harmless(page)
     assert html.count("<script") == 1
-    assert f"<script>{(ROOT / 'roadseg/report.js').read_text()}</script>" in html
+    assert f"<script>{(ROOT / 'roadseg/report/page.js').read_text()}</script>" in html
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert set(told) <= set(alts) and any(CARRIED[1] in alt for alt in alts)
     # nbconvert takes one layer of escapes off, so that &lt; in a name is shown as <, dead all the same

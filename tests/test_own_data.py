@@ -6,8 +6,8 @@ import pytest
 from conftest import call, ran, snapshot
 from PIL import Image
 
-from roadseg.data import Scenes
-from roadseg.study import read_yaml
+from roadseg.config.study import read_yaml
+from roadseg.data.scenes import Scenes
 
 
 @pytest.fixture

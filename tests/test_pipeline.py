@@ -20,8 +20,8 @@ from browser import browsing
 from conftest import call, ran, snapshot
 from PIL import Image
 
-from roadseg import notebook
-from roadseg.recipe import InputError
+from roadseg.errors import InputError
+from roadseg.report import notebooks as notebook
 
 ARMS = {"baseline", "fcn-32s", "fcn-8s", "with-augmentation", "with-transfer", "with-adamw-poly",
         "with-multi-scale-testing", "baseline-batch-norm", "baseline-networks",
@@ -234,7 +234,7 @@ def test_a_saved_notebook_and_a_changed_figure_train_nothing(reproduced):
     assert ran(result) == {"notebooks"}, result.stderr
     file.write_bytes(before)
 
-    figures = reproduced / "roadseg/figures.py"
+    figures = reproduced / "roadseg/report/figures.py"
     text = figures.read_text()
     figures.write_text(text.replace('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'))
     assert figures.read_text() != text
@@ -303,7 +303,7 @@ def test_chapters_run_on_their_defaults(reproduced):
 def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path):
     before = (reproduced / "build/synthetic/runs/baseline/s0/record.json").read_bytes()
     code = (
-        "from pathlib import Path; from roadseg.notebook import execute;"
+        "from pathlib import Path; from roadseg.report.notebooks import execute;"
         "execute(Path('notebooks/train.ipynb'), Path('build/by-hand.ipynb'), {})"
     )
     result = subprocess.run(
@@ -356,7 +356,7 @@ def test_a_wrong_folder_ends_with_one_sentence_and_status_2(clone):
     text = params.read_text()
     params.write_text(
         text.replace("source: synthetic", "source: camvid").replace(
-            "path: roadseg/synthetic.py", "path: data/raw/nowhere"
+            "path: roadseg/data/synthetic.py", "path: data/raw/nowhere"
         )
     )
     plan = (clone / "plan.yaml").read_bytes()

@@ -14,10 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
-from roadseg import study
-from roadseg.notebook import CHAPTERS
-from roadseg.recipe import InputError, Recipe
-from roadseg.study import ROOT
+from roadseg.config import study
+from roadseg.config.recipe import Recipe
+from roadseg.config.study import ROOT
+from roadseg.errors import InputError
+from roadseg.report.notebooks import CHAPTERS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
@@ -121,7 +122,7 @@ def test_every_trick_can_be_tried_and_says_where_it_comes_from(folder):
 
 def test_weights_are_shared_by_the_same_code_only():
     """What a training's key hashes is what its stage depends on."""
-    text = (ROOT / "roadseg/runs.py").read_text()
+    text = (ROOT / "roadseg/training/run.py").read_text()
     hashed = set(ast.literal_eval(re.search(r"modules = (\([^)]*\))", text)[1]))
     deps = pipeline(ROOT)["train"]["do"]["deps"]
     assert {f"roadseg/{module}.py" for module in hashed} == {d for d in deps if d.startswith("roadseg/")}
@@ -164,7 +165,7 @@ def in_f_strings(source: str):
             yield from (part.value for part in node.values if isinstance(part, ast.Constant))
 
 
-@pytest.mark.parametrize("file", [*NOTEBOOKS, ROOT / "roadseg/words.py"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("file", [*NOTEBOOKS, ROOT / "roadseg/report/text.py"], ids=lambda p: p.stem)
 def test_no_number_is_typed_in_prose(file):
     """Names, years, kernel sizes and citations aside, prose holds no digit, nor do its templates."""
     if file.suffix == ".py":

@@ -41,7 +41,7 @@ title: Arms that do not come to their end
 root: ../..
 params: studies/failing/params.yaml
 plan: studies/failing/plan.yaml
-data: {source: synthetic, path: roadseg/synthetic.py, size: [48, 96], seed: 3, block: 1,
+data: {source: synthetic, path: roadseg/data/synthetic.py, size: [48, 96], seed: 3, block: 1,
        counts: {train: 4, val: 2, test: 4}}
 seeds: [0, 1]
 remarks: []

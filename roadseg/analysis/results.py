@@ -1,0 +1,592 @@
+"""From the records of the runs to the tables that the report reads."""
+
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from roadseg.analysis import cost, course, intervals, pareto
+from roadseg.analysis.intervals import Interval
+from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, reference, write_together
+from roadseg.config.recipe import DEFAULTS, Recipe
+from roadseg.config.study import Plan, Study, network_alone
+from roadseg.data import scenes as data
+from roadseg.data.scenes import Scenes
+from roadseg.errors import InputError
+from roadseg.models.build import Segmenter, build, on_meta
+from roadseg.training import metrics
+from roadseg.training.loop import default_device, device_name, make_network, precision_on
+from roadseg.training.metrics import Confusion
+from roadseg.training.run import Record
+from roadseg.training.weights import failure
+
+MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
+THROUGHPUT_SECONDS = 1.5  # of timing, for each network
+FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
+COMPARISONS = [
+    "study", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
+    "detectable", "seed_sd", "seeds", "blocks", "verdict",
+]  # fmt: skip
+FRONTS = [
+    "study", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
+    "share",
+]  # fmt: skip
+VOLUMES = [
+    "study", "measure", "cheapest", "dearest", "networks", "volume", "low", "high", "seeds",
+    "blocks",
+]  # fmt: skip
+
+
+def collect(plan: Plan) -> Results:
+    """Compute all tables from the records of the planned runs.
+
+    Raises
+    ------
+    InputError : a run is missing, or all arms failed
+    """
+    outcomes = _outcomes(plan)
+    if outcomes["failed"].all():
+        raise InputError(
+            f"{plan.name}: no arm came to its end. The first, {outcomes['arm'][0]}: "
+            f"{outcomes['why'][0]}"
+        )
+    plan = plan.without(set(outcomes["arm"][outcomes["failed"] > 0]))
+    records = {
+        arm: {seed: Record.read(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)}
+        for arm in plan.arms
+    }
+    scenes = json.loads((plan.prepared / "scenes.json").read_text())
+    blocks = data.blocks(scenes["splits"]["test"]["sequences"], plan.data["block"])
+    names = scenes["classes"]
+    paired = {arm: [records[arm][seed] for seed in plan.seeds] for arm in plan.arms}
+    tests = {arm: _tests(own) for arm, own in paired.items()}
+    size = tuple(scenes["size"])
+    gmacs = _test_gmacs(plan, size, len(names))
+    rows = {arm: _arm_row(arm, own, blocks) | {"gmacs": gmacs[arm]} for arm, own in paired.items()}
+    networks = _costs(plan, size, len(names))
+    studies = plan.studies.values()
+    compared = [study for study in studies if study.kind == "networks"]
+    fronts = [_fronts(plan, study, rows, networks, tests, blocks) for study in compared]
+    fronts = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(columns=FRONTS)
+    own = {s.name: {a: tests[plan.arm(r)] for a, r in s.arms.items()} for s in studies}
+    return Results(
+        runs=_owned(
+            pd.DataFrame(
+                [_run_row(arm, record) for arm in plan.arms for record in records[arm].values()]
+            )
+        ),
+        arms=pd.DataFrame(
+            [
+                {"study": study.name, "arm": arm, **rows[plan.arm(recipe)]}
+                for study in studies
+                for arm, recipe in study.arms.items()
+            ]
+        ),
+        classes=pd.concat(
+            [_class_rows(arm, own, blocks, names) for arm, own in paired.items()],
+            ignore_index=True,
+        ),
+        comparisons=pd.DataFrame(
+            [row for study in studies for row in _comparisons(study, own[study.name], blocks)],
+            columns=COMPARISONS,
+        ),
+        class_effects=pd.DataFrame(
+            [
+                row
+                for study in studies
+                for row in _class_effects(study, own[study.name], blocks, names)
+            ],
+            columns=["study", "trick", "class", "share", "difference", "low", "high", "p",
+                     "p_corrected", "verdict"],
+        ),
+        noise=pd.DataFrame(
+            [
+                _noise_row(study.name, arm, list(records[plan.arm(recipe)].values()), blocks)
+                for study in studies
+                for arm, recipe in study.arms.items()
+                if study.kind == "noise"
+            ],
+            columns=["study", "arm", "seeds", "blocks", "mean", "low", "high", "sd", "sd_low",
+                     "sd_high"],
+        ),
+        searches=_searches(plan),
+        networks=networks,
+        fronts=fronts,
+        volumes=pd.DataFrame(
+            [
+                row
+                for study in compared
+                for row in _volumes(plan, study, fronts, tests, blocks)
+            ],
+            columns=VOLUMES,
+        ),
+        catalogue=_catalogue(plan, size, len(names)),
+        course=course.compare(reference()),
+        curves=pd.concat(
+            [
+                record.curve.assign(run=f"{arm}-s{seed}", arm=arm, seed=seed)
+                for arm in plan.arms
+                for seed, record in records[arm].items()
+            ],
+            ignore_index=True,
+        ),
+        reliability=pd.concat(
+            [_reliability_rows(arm, own) for arm, own in paired.items()], ignore_index=True
+        ),
+        outcomes=outcomes,
+    )  # fmt: skip
+
+
+def _outcomes(plan: Plan) -> pd.DataFrame:
+    """Return one row per planned arm: what training it took, and how it ended."""
+    rows = []
+    for arm in plan.arms:
+        why = [failure(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)]
+        spent = plan.folder(arm, 0).parent / "spent.json"
+        taken = json.loads(spent.read_text()) if spent.is_file() else {}
+        rows.append(
+            {
+                "arm": arm,
+                "seconds": taken.get("seconds", np.nan),
+                "joules": taken.get("joules"),
+                "failed": sum(map(bool, why)),
+                "why": next(filter(None, why), ""),
+            }
+        )
+    return pd.DataFrame(rows).astype({"joules": float})
+
+
+def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
+    """Return what IoU needs of each run's test images, `class_sums` int32 (N, 3, K), by run."""
+    outcomes = _outcomes(plan)
+    found = {}
+    for arm in outcomes["arm"][outcomes["failed"] == 0]:
+        for seed in plan.seeds_of(arm):
+            with np.load(plan.folder(arm, seed) / "counts.npz") as counts:
+                found[f"{arm}-s{seed}"] = metrics.class_sums(counts["test"]).astype(np.int32)
+    return found
+
+
+def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None:
+    """Write the tables as CSV, the headline of each arm as `metrics.json`, and `compact_counts`.
+
+    See `write_together`.
+    """
+    texts = {
+        f"{name}.csv": getattr(results, name).to_csv(index=False, float_format="%.6g").encode()
+        for name in TABLES
+    }
+    headline = {
+        row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
+        for row in results.arms.itertuples()
+    }
+    texts["metrics.json"] = (json.dumps(headline, indent=1) + "\n").encode()
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **counts)
+    texts["counts.npz"] = packed.getvalue()
+    write_together({folder / name: text for name, text in texts.items()})
+
+
+def _run_row(arm: str, record: Record) -> dict:
+    val, test = (Confusion(record.counts[split].sum(0)) for split in ("val", "test"))
+    return {
+        "run": f"{arm}-s{record.recipe.seed}",
+        "arm": arm,
+        **dataclasses.asdict(record.recipe),
+        "val_miou": val.miou,
+        "test_miou": test.miou,
+        "test_course_miou": test.course_miou,
+        "test_accuracy": test.accuracy,
+        **record.about,
+    }
+
+
+def _owned(runs: pd.DataFrame) -> pd.DataFrame:
+    """Let the runs of one training name one of them as the one whose weights they have.
+
+    What records say may be outdated: the run that they name can have been trained anew since, with
+    the weights of theirs, or be in the plan no more.
+    """
+    runs = runs.copy()
+    for _, own in runs.groupby("training"):
+        named = own["weights_of"][own["weights_of"].isin(own["run"])]
+        owner = named.iloc[0] if len(named) else own["run"].iloc[0]
+        runs.loc[own.index, "weights_of"] = np.where(own["run"] == owner, "", owner)
+    return runs
+
+
+def _tests(records: list[Record]) -> np.ndarray:
+    """Return the counts of test images, int64 (S, N, K, K)."""
+    return np.stack([record.counts["test"] for record in records])
+
+
+def _boundary(records: list[Record]) -> np.ndarray:
+    """Return the boundary IoU of each class, mean over seeds, float (K,)."""
+    sums = np.stack([record.boundary.sum(0) for record in records])
+    return metrics.iou_of_sums(sums).mean(0)
+
+
+def _arm_row(arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+    test = _tests(records)
+    score = _told(intervals.interval(test, blocks))
+    recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
+    return {
+        "trained_as": arm,
+        "network": recipe.architecture,
+        "test_miou": score.estimate,
+        "low": max(score.low, 0.0),  # a score has no others; NaN stays
+        "high": min(score.high, 1.0),
+        "seeds": score.seeds,
+        "blocks": len(np.unique(blocks)),
+        "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
+        "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in records]),
+        "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
+        "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
+        "boundary_iou": pd.Series(_boundary(records)).mean(),  # NaN where nothing has a contour
+        "calibration_error": np.mean([metrics.calibration_error(r.reliability) for r in records]),
+        # Whatever ran beside it made a training longer, never shorter.
+        "train_seconds": np.min([r.about["seconds"] + r.about["start_seconds"] for r in records]),
+        "lr": records[0].about["lr_used"],
+        "test_passes": len(recipe.passes),
+    }
+
+
+def _class_rows(
+    arm: str, records: list[Record], blocks: np.ndarray, names: list[str]
+) -> pd.DataFrame:
+    test = _tests(records)
+    found = [_told(each) for each in intervals.class_intervals(test, blocks)]
+    truth = test[0].sum(0).sum(1)
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "class": names,
+            "iou": metrics.iou(test.sum(1)).mean(0),
+            "low": [max(each.low, 0.0) for each in found],
+            "high": [min(each.high, 1.0) for each in found],
+            "boundary_iou": _boundary(records),
+            "share": truth / truth.sum(),
+        }
+    )
+
+
+def _reliability_rows(arm: str, records: list[Record]) -> pd.DataFrame:
+    pixels, right, confidence = np.sum([record.reliability for record in records], axis=0)
+    edges = np.arange(metrics.BINS) / metrics.BINS
+    return pd.DataFrame(
+        {"arm": arm, "above": edges, "pixels": pixels, "right": right, "confidence": confidence}
+    )
+
+
+def _told(found: Interval) -> Interval:
+    """Return NaN for an endless interval: it says that nothing is known."""
+    if np.isfinite(found.low):
+        return found
+    return dataclasses.replace(found, low=np.nan, high=np.nan)
+
+
+def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray) -> list[dict]:
+    """Return the rows of `comparisons` that belong to a study.
+
+    Parameters
+    ----------
+    study : which arms are compared
+    tests : arm -> counts int64 (S, N, K, K)
+    blocks : int (N,)
+    """
+    asked, noise = list(study.effects), _pooled(study, tests, metrics.miou)
+    if study.kind == "networks":
+        asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
+        noise = None  # networks differ in how much their seeds differ: each pair has its own
+    found = [intervals.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
+    corrected = intervals.holm(np.array([each.p for each in found]))
+    rows = [
+        _comparison(study, pair, each, blocks, tests, p, len(asked))
+        for pair, each, p in zip(asked, found, corrected, strict=True)
+    ]
+    ends = list(tests)
+    if study.kind == "ladder" and len(ends) > 2:
+        pair = ("", ends[-1], ends[0])
+        whole = intervals.interval(tests[pair[1]], blocks, minus=tests[pair[2]], noise=noise)
+        rows.append(_comparison(study, pair, whole, blocks, tests, whole.p, 1))
+    return rows
+
+
+def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> intervals.SeedNoise | None:
+    """Return the noise between seeds that a study's arms share; None if it cannot be told.
+
+    Arms that share their weights, because only testing differs, share their luck and count once.
+    With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
+    for many comparisons: see `intervals.interval`.
+    """
+    trained, seen = {}, set()
+    for arm, counts in tests.items():
+        training, digest = study.arms[arm].training, hashlib.sha256(counts.tobytes()).digest()
+        if training not in trained and digest not in seen:
+            trained[training] = counts
+            seen.add(digest)
+    arms = list(trained.values())
+    return intervals.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
+
+
+def _comparison(
+    study: Study,
+    pair: tuple[str, str, str],
+    difference: Interval,
+    blocks: np.ndarray,
+    tests: dict[str, np.ndarray],
+    corrected: float,
+    count: int,
+) -> dict:
+    trick, arm, against = pair
+    per_seed = metrics.miou(tests[arm].sum(1)) - metrics.miou(tests[against].sum(1))
+    difference = _told(difference)
+    return {
+        "study": study.name,
+        "trick": trick,
+        "arm": arm,
+        "against": against,
+        "difference": difference.estimate,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p,
+        "p_corrected": corrected,
+        "tests": count,
+        "detectable": intervals.detectable(difference, count),
+        "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
+        "seeds": difference.seeds,
+        "blocks": len(np.unique(blocks)),
+        "verdict": verdict(difference.estimate, corrected, trick=bool(trick)),
+    }
+
+
+def _class_effects(
+    study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray, names: list[str]
+) -> list[dict]:
+    """Return the rows of `class_effects` that belong to a study of tricks; see `_comparisons`."""
+    if not study.effects:
+        return []
+    noise = _pooled(study, tests, metrics.iou)
+    truth = next(iter(tests.values()))[0].sum(0).sum(1)
+    rows = [
+        {
+            "study": study.name,
+            "trick": trick,
+            "class": name,
+            "share": share,
+            "difference": each.estimate,
+            "low": _told(each).low,
+            "high": _told(each).high,
+            "p": each.p,
+        }
+        for trick, arm, against in study.effects
+        for name, share, each in zip(
+            names,
+            truth / truth.sum(),
+            intervals.class_intervals(tests[arm], blocks, minus=tests[against], noise=noise),
+            strict=True,
+        )
+        if share > 0
+    ]
+    corrected = intervals.holm(np.array([row["p"] for row in rows]))
+    return [
+        row | {"p_corrected": p, "verdict": verdict(row["difference"], p, trick=True)}
+        for row, p in zip(rows, corrected, strict=True)
+    ]
+
+
+def _noise_row(study: str, arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+    score = _told(intervals.interval(_tests(records), blocks))
+    scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
+    sd, low, high = intervals.sd_interval(scores)
+    return {
+        "study": study, "arm": arm, "seeds": len(scores), "blocks": len(np.unique(blocks)),
+        "mean": scores.mean(),
+        "low": max(score.low, 0.0), "high": min(score.high, 1.0),
+        "sd": sd, "sd_low": low, "sd_high": high,
+    }  # fmt: skip
+
+
+def verdict(difference: float, p: float, *, trick: bool) -> str:
+    """Return what a comparison comes to, at a corrected p: none below 5 % is no difference seen."""
+    none, more, less = (
+        ("no effect seen", "helps", "hurts") if trick else ("no difference seen", "better", "worse")
+    )
+    if not p < LEVEL:  # NaN too
+        return none
+    return more if difference > 0 else less
+
+
+def _searches(plan: Plan) -> pd.DataFrame:
+    """Return what the searches of all arms tried, and which learning rate they chose."""
+    tables = []
+    for arm, recipe in plan.arms.items():
+        if recipe.lr_search != DEFAULTS["lr_search"]:
+            table = pd.read_csv(plan.folder(arm, plan.seeds[0]).parent / "search.csv")
+            best = table.index == table["val_miou"].idxmax()
+            tables.append(table.assign(arm=arm, chosen=best))
+    columns = ["arm", "lr", "steps", "val_miou", "seconds", "chosen"]
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )
+
+
+def outline(recipe: Recipe, classes: int) -> Segmenter:
+    """Return the network that is tested, without numbers and without an auxiliary head."""
+    return on_meta(lambda: make_network(recipe.changed({"aux_weight": 0.0}), classes))
+
+
+def _test_gmacs(plan: Plan, size: tuple[int, int], classes: int) -> dict[str, float]:
+    """Return of each arm the multiply-adds of all passes that one test image goes through.
+
+    Each distinct network is built once, and counted once at each size: most arms share theirs.
+    """
+    networks, counted, found = {}, {}, {}
+    for arm, recipe in plan.arms.items():
+        tested = network_alone(recipe.changed({"aux_weight": 0.0}))
+        if tested not in networks:
+            networks[tested] = on_meta(partial(make_network, tested, classes))
+        sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
+        for each in sizes:
+            if (tested, each) not in counted:
+                counted[tested, each] = cost.multiply_adds(networks[tested], each)
+        found[arm] = sum(counted[tested, each] for each in sizes)
+    return found
+
+
+def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
+    """Return each network's cost at the study's image size, on the device at hand."""
+    device = default_device()
+    precision = precision_on(device)
+    bf16 = precision == "bf16"
+    arms = {}  # those of the study that compares most networks come first
+    first = plan.compared.arms.values() if plan.compared else ()
+    for recipe in [*first, *plan.arms.values()]:
+        arms.setdefault(recipe.architecture, plan.arm(recipe))
+    networks = {name: weighted(plan, arm, classes) for name, arm in arms.items()}
+    scenes = Scenes.load(plan.prepared, "test")
+    looked = torch.from_numpy(np.array(scenes.images[:: -(-len(scenes) // FIELD_IMAGES)]))
+    fixed = {}
+    for name, network in networks.items():
+        fixed[name] = {
+            "parameters": cost.parameters(network),
+            "gmacs": cost.multiply_adds(network, size),
+            "memory_mib": cost.peak_memory(network, size, device=device, bf16=bf16),
+            "field": cost.theoretical_field(network),
+            "effective_field": cost.field_side(
+                cost.effective_field(network, looked, device=device)
+            ),
+        }
+    timed = cost.latencies(networks, size, device=device, bf16=bf16, repeats=60)
+    at_best = {
+        name: cost.throughput(network, size, device=device, bf16=bf16, seconds=THROUGHPUT_SECONDS)
+        for name, network in networks.items()
+    }
+    where = {
+        "height": size[0],
+        "width": size[1],
+        "device": device_name(device),
+        "precision": precision,
+    }
+    rows = [
+        {"network": name, **fixed[name], **timed[name], **at_best[name], **where}
+        for name in networks
+    ]
+    return pd.DataFrame(rows)
+
+
+def weighted(plan: Plan, arm: str, classes: int) -> Segmenter:
+    """Return an arm's network with the weights of the first seed, without an auxiliary head."""
+    recipe = plan.arms[arm].changed({"aux_weight": 0.0})
+    network = make_network(recipe, classes)
+    file = plan.folder(arm, plan.seeds[0]) / "weights.pt"
+    weights = torch.load(file, weights_only=True, map_location="cpu")
+    network.load_state_dict({n: w for n, w in weights.items() if not n.startswith("auxiliary.")})
+    return network.eval()
+
+
+def _catalogue(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
+    """Return parameters and multiply-adds of every network that the settings list."""
+    rows = []
+    for entry in plan.networks.values():
+        row = {"name": entry.name, "network": entry.network}
+        try:
+            network = on_meta(partial(build, entry.network, classes))
+            row |= {
+                "parameters": cost.parameters(network),
+                "gmacs": cost.multiply_adds(network, size),
+            }
+        except Exception:  # a library's own, of any kind: a combination it cannot build
+            row |= {"parameters": np.nan, "gmacs": np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["name", "network", "parameters", "gmacs"])
+
+
+def _fronts(
+    plan: Plan,
+    study: Study,
+    rows: dict[str, dict],
+    networks: pd.DataFrame,
+    tests: dict[str, np.ndarray],
+    blocks: np.ndarray,
+) -> pd.DataFrame:
+    """Return the rows of `fronts` that belong to a study."""
+    arms = {arm: plan.arm(recipe) for arm, recipe in study.arms.items()}
+    table = pd.DataFrame(
+        [
+            {"study": study.name, "arm": arm, "label": study.labels[arm], **rows[trained]}
+            for arm, trained in arms.items()
+        ]
+    ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
+    # a pass at another size takes longer or shorter about as its multiply-adds do
+    latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
+    table["latency_ms"] = alike(latency.to_numpy())
+    draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
+    kept = ["study", "arm", "label", "val_miou", "test_miou", "low", "high"]
+    return pd.concat(
+        [
+            table[kept].assign(
+                measure=measure,
+                cost=table[measure],
+                front=pareto.front(table[measure].to_numpy(), table["val_miou"].to_numpy()),
+                share=np.where(
+                    np.isnan(draws).any(),
+                    np.nan,
+                    pareto.front(table[measure].to_numpy(), draws).mean(0),
+                ),
+            )
+            for measure in MEASURES
+        ]
+    )
+
+
+def _volumes(
+    plan: Plan,
+    study: Study,
+    fronts: pd.DataFrame,
+    tests: dict[str, np.ndarray],
+    blocks: np.ndarray,
+) -> list[dict]:
+    """Return the rows of `volumes` that belong to a study."""
+    counts = [tests[plan.arm(recipe)] for recipe in study.arms.values()]
+    rows = []
+    for measure in MEASURES:
+        own = fronts[(fronts["study"] == study.name) & (fronts["measure"] == measure)]
+        costs, choice = own["cost"].to_numpy(), own["val_miou"].to_numpy()
+        found = _told(pareto.volume_interval(costs, choice, counts, blocks))
+        rows.append(
+            {
+                "study": study.name, "measure": measure, "cheapest": costs.min(),
+                "dearest": costs.max(), "networks": len(own), "volume": found.estimate,
+                "low": max(found.low, 0.0), "high": min(found.high, 1.0), "seeds": found.seeds,
+                "blocks": len(np.unique(blocks)),
+            }
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,352 @@
+"""What all kinds of data set share: items, findings, label codings, and matching names to files."""
+
+import dataclasses
+import glob
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tabulate import tabulate
+
+from roadseg.data.scenes import UNLABELLED
+from roadseg.errors import InputError, escaped
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
+SHOWN = 20  # rows that a message's table has at most
+NAMED = 5  # files that one of its rows names
+LONGEST = 400  # characters that one of its cells shows
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong in a data set: where, what, what would be right, what to do."""
+
+    file: str
+    finding: str
+    allowed: str
+    remedy: str
+
+
+class BadData(InputError):
+    """Everything that is wrong with a data set, as one table of which the first rows are shown.
+
+    Attributes
+    ----------
+    findings : all of them, in order
+    """
+
+    def __init__(self, where: Path | str, findings: Iterable[Finding]):
+        self.findings = list(findings)
+        count = len(self.findings)
+        # Files with the same fault share a row of the table, whatever its extent in each.
+        groups: dict[tuple, list[Finding]] = {}
+        for row in self.findings:
+            finding = re.sub(r" in [\d.]+ %", "", row.finding)
+            same = (finding, row.allowed, row.remedy.replace(row.file, ""))
+            groups.setdefault(same, []).append(row)
+        rows = []
+        for same in groups.values():
+            names = [printable(row.file) for row in same[:NAMED]]
+            names += [f"and {len(same) - NAMED} more"] * (len(same) > NAMED)
+            cells = map(printable, dataclasses.astuple(same[0])[1:])
+            rows.append(Finding("\n".join(names), *cells))
+        shown = rows
+        if len(rows) > SHOWN:  # one of each kind first
+            kinds = Counter()
+            nth = [kinds.update([row.allowed]) or kinds[row.allowed] for row in rows]
+            shown = [rows[i] for i in np.argsort(nth, kind="stable")[:SHOWN]]
+        table = tabulate(
+            [dataclasses.astuple(row) for row in shown],
+            headers=["file", "finding", "allowed", "remedy"], tablefmt="simple_grid",
+            maxcolwidths=[34, 30, 24, 34], disable_numparse=True,
+        )  # fmt: skip
+        more = f"\n... and {len(rows) - SHOWN} rows more." if len(rows) > SHOWN else ""
+        found = f"{count} problem{'s' * (count != 1)}"
+        where = printable(str(where))
+        super().__init__(f"{where}: {found}; nothing was written.\n{table}{more}")
+
+
+def printable(text: str) -> str:
+    r"""Return text as one line that a terminal shows and does not obey, and not all of a long one.
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\\nb'
+    """
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1] + "…"
+    return escaped(text)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image and its label image; `sequence` is its video, or its own name if it has none."""
+
+    name: str
+    sequence: str
+    image: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What the values in label images mean.
+
+    Attributes
+    ----------
+    kind : 'ids' (one number per pixel) or 'colours' (RGB)
+    table : uint8, the class by id (65536 entries) or by 0xRRGGBB (2^24 entries); 255 where the
+        value means not labelled, 254 where it is not allowed
+    allowed : the allowed values in words
+    remedy : what to do about another value
+    colours : the class by (red, green, blue), where known, to tell a palette image whose palette
+        says something else than its ids
+    """
+
+    kind: str
+    table: np.ndarray
+    allowed: str
+    remedy: str
+    colours: dict[Colour, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before its pixels are read.
+
+    Attributes
+    ----------
+    root : the folder that findings name files relative to
+    palette : colour of each class, in label order
+    splits : the items of 'train', 'val' and, if there are any, 'test', in order
+    coding : what label values mean; None where scenes are drawn
+    draw : where scenes are drawn, item -> image uint8 (H, W, 3), labels uint8 (H, W)
+    findings : what the listing showed to be wrong
+    notes : what it showed that is not wrong but worth knowing
+    own : the class list is the user's own, so a class that never occurs is a mistake
+    aligned : the user says that labels belong to their images, whatever their edges say
+    """
+
+    root: Path
+    palette: dict[str, Colour]
+    splits: dict[str, list[Item]]
+    coding: Coding | None = None
+    draw: Callable | None = None
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    own: bool = False
+    aligned: bool = False
+
+
+def ids_coding(
+    codes: list[list[int]], unlabelled: list[int] | str, remedy: str, colours: dict | None = None
+) -> Coding:
+    """Return the coding for label images that hold class numbers.
+
+    Parameters
+    ----------
+    codes : for each class, the ids that mean it
+    unlabelled : the ids that mean not labelled, or 'rest' for all others
+    remedy : what to do about an id that is not allowed
+    colours : class name by colour, if known
+    """
+    rest = unlabelled == "rest"
+    table = np.full(65536, UNLABELLED if rest else NOT_ALLOWED, np.uint8)
+    if not rest:
+        table[unlabelled] = UNLABELLED
+    for index, ids in enumerate(codes):
+        table[ids] = index
+    allowed = _ranges(sorted(i for ids in codes for i in ids))
+    if not rest:
+        allowed += f", and {_ranges(sorted(unlabelled))} for not labelled" if unlabelled else ""
+    return Coding("ids", table, allowed, remedy, colours or {})
+
+
+def colours_coding(
+    codes: list[list[Colour]], unlabelled: list[Colour] | str, remedy: str
+) -> Coding:
+    """Return the coding for label images that hold colours; arguments as for `ids_coding`."""
+    rest = unlabelled == "rest"
+    table = np.full(1 << 24, UNLABELLED if rest else NOT_ALLOWED, np.uint8)
+    for red, green, blue in [] if rest else unlabelled:
+        table[red << 16 | green << 8 | blue] = UNLABELLED
+    for index, colours in enumerate(codes):
+        for red, green, blue in colours:
+            table[red << 16 | green << 8 | blue] = index
+    count = sum(map(len, codes)) + (0 if rest else len(unlabelled))
+    return Coding("colours", table, f"the {count} colours of the classes", remedy)
+
+
+def _ranges(values: list[int]) -> str:
+    """Return '0 to 10, 12' for sorted whole numbers."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(
+        f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
+
+
+def find_files(folder: Path) -> list[str]:
+    """Return the paths of all files below a folder, in natural order: 2 before 10.
+
+    Links to folders are followed, once; hidden files and folders are left out.
+    """
+    found, seen = [], set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        if real not in seen:
+            below = Path(here).relative_to(folder)
+            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        seen.add(real)
+    return sorted(found, key=natural)
+
+
+def natural(name: str) -> list:
+    """Return a sort key by which numbers in names count as numbers."""
+    return [(int(part), part) if part.isdecimal() else (-1, part)
+            for part in re.split(r"(\d+)", name)]  # fmt: skip
+
+
+def find_items(
+    root: Path, images: str, labels: str, image_ending: str | None, label_ending: str
+) -> list[Item]:
+    """Return an item for every image below `root/images`, in natural order of names.
+
+    An item's name is the image's path below that folder without its ending; its label image is
+    expected at that name below `root/labels`, whether it exists or not.
+    """
+    items = []
+    for name in find_files(root / images):
+        ending = image_ending or PurePosixPath(name).suffix
+        if name.endswith(ending) and (image_ending or ending.lower() in IMAGE_ENDINGS):
+            file, name = root / images / name, name.removesuffix(ending)
+            items.append(Item(name, name, file, root / labels / (name + label_ending)))
+    check_names(root, items)
+    return items
+
+
+def check_names(root: Path, items: list[Item]) -> None:
+    """Raise BadData where a name holds what terminals obey, hide or cannot show.
+
+    Such are line ends, escapes, marks of zero width or of direction, and bytes that are no UTF-8.
+    """
+    bad = [item.image.relative_to(root) for item in items if not item.name.isprintable()]
+    if bad:
+        finding = "has characters in its name that cannot be printed"
+        allowed, remedy = "names that can be read", "rename it, and its label image"
+        raise BadData(root, [Finding(str(name), finding, allowed, remedy) for name in bad])
+
+
+def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Finding]:
+    """Return findings for items without their image or label image, and for two of one name.
+
+    If no label image of the user's `own` is where it should be, that is one finding.
+    """
+    findings, first = [], {}
+    if own and items and not any(os.path.isfile(item.labels) for item in items):
+        wanted = items[0].labels
+        folder = next(f for f in wanted.parents if f.is_dir())
+        there = (find_files(folder) or ["nothing"])[0]
+        return [
+            Finding(
+                f"{folder.relative_to(root)}/",
+                f"holds no label image for any of the {len(items)} images; {wanted.name} was "
+                f"looked for, {there} is there",
+                "a label image for each image",
+                "correct labels or label_ending, or put the label images there",
+            )
+        ]
+    for item in items:
+        twin = first.setdefault(item.name, item)
+        if twin.image != item.image:
+            findings.append(
+                Finding(
+                    str(item.image.relative_to(root)),
+                    f"has the name of {twin.image.relative_to(root)}",
+                    "one image of each name",
+                    "rename or remove one of the two",
+                )
+            )
+        # os.path says no where pathlib raises: of names that are too long, with labels' ending
+        there = os.path.isfile(item.image), os.path.isfile(item.labels)
+        if there == (False, False):
+            findings.append(
+                Finding(
+                    str(item.image.relative_to(root)), "is listed, but missing",
+                    "an image and a label image for each line",
+                    "put both there, or take it out of the list",
+                )
+            )  # fmt: skip
+        elif not all(there):
+            findings.append(_missing(root, *sorted((item.image, item.labels), key=os.path.isfile)))
+    return findings
+
+
+def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str) -> list[Finding]:
+    """Return findings for label images below `root/labels` that no image asks for."""
+    wanted = {item.labels for item in items}
+    return [
+        Finding(
+            f"{labels}/{name}",
+            "is a label image without an image",
+            "one image for each label image",
+            "add the image, or take the file away",
+        )
+        for name in find_files(root / labels)
+        if name.endswith(label_ending) and root / labels / name not in wanted
+    ]
+
+
+def _missing(root: Path, file: Path, other: Path) -> Finding:
+    same = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
+    hint = f"{same[0]} is there: rename it or set label_ending" if same else "add the file"
+    what = "is missing"
+    if os.path.lexists(file):
+        what, hint = "is no file, or leads to none", "put the file there"
+    elif alike := _alike(file):
+        hint = f"{ascii(alike)} is there, in other letters or accents: rename one"
+    return Finding(
+        str(file.relative_to(root)),
+        f"{what}, though {other.relative_to(root)} is there",
+        "an image and a label image of one name",
+        f"{hint}, or take the other away",
+    )
+
+
+def _alike(file: Path) -> str:
+    """Return a name beside a file that differs from its own in case or ways to write accents."""
+    if not file.parent.is_dir():
+        return ""
+    wanted = folded(file.name)
+    return next((name for name in sorted(os.listdir(file.parent)) if folded(name) == wanted), "")
+
+
+def folded(name: str) -> str:
+    """Return a name as systems see it that tell neither case nor ways to write an accent apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def read_list(file: Path) -> list[str]:
+    """Return the lines of a text file, without blank ones.
+
+    Raises
+    ------
+    InputError : the file is no text
+    """
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{file}: cannot be read as a list of images ({problem}).") from None
+    return [line.strip() for line in lines if line.strip()]

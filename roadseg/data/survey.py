@@ -1,0 +1,546 @@
+"""What a set of scenes holds, and whether its labels can be trusted: from images and labels alone.
+
+Every function goes through the images once, one at a time.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from roadseg.data.scenes import UNLABELLED, Scenes
+
+SPECK = 2  # a connected piece of so many pixels or fewer is a speck
+UNUSUAL = 3.5  # the robust z-score from which a value is unusual (Iglewicz & Hoaglin 1993)
+COPY = 1.0  # images that differ by fewer grey levels are all but copies
+
+
+def percent(share: float) -> str:
+    """Write a share with two significant digits: 0.123 -> '12 %', 0.00123 -> '0.12 %'.
+
+    >>> percent(0.995), percent(0.0000314)
+    ('100 %', '0.0031 %')
+    """
+    value = 100 * share
+    digits = 1 - int(np.floor(np.log10(value))) if value > 0 else 0
+    return f"{value:.{max(digits, 0)}f} %"
+
+
+def shares(scenes: Scenes) -> pd.DataFrame:
+    """Count the labelled pixels of each class.
+
+    Returns
+    -------
+    one row per class, in the order of `scenes.classes`, index "class": pixels (int64) and share
+    (float, of all labelled pixels; 0 if there are none)
+    """
+    counts = np.zeros(256, np.int64)
+    for labels in scenes.labels:
+        counts += np.bincount(labels.ravel(), minlength=256)
+    pixels = counts[: len(scenes.classes)]
+    return pd.DataFrame(
+        {"pixels": pixels, "share": pixels / max(pixels.sum(), 1)},
+        index=pd.Index(scenes.classes, name="class"),
+    )
+
+
+def cells(scenes: Scenes) -> tuple[int, int]:
+    """Return the rows and columns of a grid of about square cells, for `positions`."""
+    height, width = scenes.labels.shape[1:]
+    rows = min(12, height)
+    return rows, min(round(rows * width / height), width)
+
+
+def positions(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
+    """Divide the image into a grid and tell what fills each cell.
+
+    Parameters
+    ----------
+    scenes : images of H × W pixels
+    rows, columns : the grid, at most H and W
+
+    Returns
+    -------
+    float (K, rows, columns): the share of a cell's labelled pixels, over all images, that have
+    this class; NaN in cells without labelled pixels
+    """
+    cell = _cells(scenes, rows, columns) * 256
+    counts = np.zeros(rows * columns * 256, np.int64)
+    for labels in scenes.labels:
+        counts += np.bincount((cell + labels).ravel(), minlength=len(counts))
+    counts = counts.reshape(rows, columns, 256)[..., : len(scenes.classes)].transpose(2, 0, 1)
+    total = counts.sum(0)
+    return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
+
+
+def blind_accuracy(grid: np.ndarray, scenes: Scenes) -> float:
+    """Return the pixel accuracy of answering, in each cell, the class most frequent there.
+
+    Parameters
+    ----------
+    grid : float (K, rows, columns), `positions` of the scenes to learn from
+    scenes : the scenes to score on
+
+    Returns
+    -------
+    Share of the labelled pixels that are right; NaN if none is labelled
+    """
+    answers = np.nan_to_num(grid).argmax(0).ravel()[_cells(scenes, *grid.shape[1:])]
+    right = sum(int((labels == answers).sum()) for labels in scenes.labels)
+    labelled = sum(int((labels != UNLABELLED).sum()) for labels in scenes.labels)
+    return right / labelled if labelled else float("nan")
+
+
+def _cells(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
+    """Return the number of each pixel's cell in a grid: int (H, W)."""
+    height, width = scenes.labels.shape[1:]
+    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return row[:, None] * columns + column
+
+
+def objects(scenes: Scenes, least: int = 1) -> pd.DataFrame:
+    """List the connected pieces of each class.
+
+    A piece is a set of pixels of one class that hang together by their sides. Objects of one class
+    that touch count as one, and an object behind a pole counts as two.
+
+    Parameters
+    ----------
+    scenes : the images
+    least : pieces of fewer pixels are left out
+
+    Returns
+    -------
+    one row per piece: class (categorical, in the order of `scenes.classes`), area (int64, pixels)
+    and index (int64, position of the image)
+    """
+    found = [np.zeros((3, 0), np.int64)]
+    for index, labels in enumerate(scenes.labels):
+        for number, areas in _pieces(labels, len(scenes.classes)):
+            areas = areas[areas >= least]
+            found.append(np.stack([np.full_like(areas, number), areas, np.full_like(areas, index)]))
+    numbers, areas, indices = np.concatenate(found, axis=1)
+    classes = pd.Categorical.from_codes(numbers, scenes.classes)
+    return pd.DataFrame({"class": classes, "area": areas, "index": indices})
+
+
+def sizes(pieces: pd.DataFrame) -> pd.DataFrame:
+    """Sum the sizes of each class's pieces up.
+
+    Parameters
+    ----------
+    pieces : what `objects` returns
+
+    Returns
+    -------
+    one row per class that occurs, in the order of the classes: class, pieces (how many), low,
+    median and high (pixels; 5, 50 and 95 % of the pieces are smaller) and half (pixels; half of the
+    class's pixels lie in pieces of at most that size)
+    """
+    rows = []
+    for name, group in pieces.groupby("class", observed=True)["area"]:
+        areas = np.sort(group.to_numpy())
+        low, median, high = np.quantile(areas, [0.05, 0.5, 0.95])
+        half = areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)]
+        rows.append((name, len(areas), low, median, high, int(half)))
+    return pd.DataFrame(rows, columns=["class", "pieces", "low", "median", "high", "half"])
+
+
+def _pieces(labels: np.ndarray, classes: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each class that occurs in labels (H, W), with the areas of its pieces, int64."""
+    shifted = np.where(labels < classes, labels.astype(np.int32) + 1, 0)
+    for number, box in enumerate(ndimage.find_objects(shifted, classes)):
+        if box is not None:
+            pieces, _ = ndimage.label(labels[box] == number)
+            yield number, np.bincount(pieces.ravel())[1:]
+
+
+def boundary_contrast(image: np.ndarray, labels: np.ndarray) -> float:
+    """Tell how well the boundaries between labelled classes sit on the edges of the image.
+
+    Each pixel's edge strength (Sobel's gradient of the grey image) is replaced by its rank: the
+    share of the image's pixels that are weaker. The score is the mean rank on the boundaries minus
+    the mean rank three to five pixels beside them. Ranks make images of different light, contrast
+    and texture comparable, and the pixels beside make up for edges being where things are.
+
+    Boundaries put anywhere get 0; careful labels of street scenes get 0.15 to 0.4.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3), (3, H, W) or grey (H, W)
+    labels : uint8 (H, W), 255 where not labelled
+
+    Returns
+    -------
+    the score, from -1 to 1; NaN where no two labelled classes touch
+    """
+    boundary = _boundaries(labels)
+    if not boundary.any():
+        return float("nan")
+    rank = _edge_rank(_grey(image, labels.shape))
+    beside = _widened(boundary, 5) & ~_widened(boundary, 2) & (labels != UNLABELLED)
+    return float(rank[boundary].mean() - (rank[beside].mean() if beside.any() else 0.5))
+
+
+def _boundaries(labels: np.ndarray) -> np.ndarray:
+    """Mark the pixels beside, above or below one of another class: bool (H, W)."""
+    known = labels != UNLABELLED
+    found = np.zeros(labels.shape, bool)
+    differ = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
+    found[1:] |= differ
+    found[:-1] |= differ
+    differ = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
+    found[:, 1:] |= differ
+    found[:, :-1] |= differ
+    return found
+
+
+def _widened(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """Mark all that is at most so many rows and columns from a marked pixel: bool (H, W)."""
+    for _ in range(2):
+        wide = mask.copy()
+        for step in range(1, pixels + 1):
+            wide[step:] |= mask[:-step]
+            wide[:-step] |= mask[step:]
+        mask = wide.T
+    return mask
+
+
+def _grey(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return an image (H, W), (H, W, 3) or (3, H, W) as the sum of its channels: int16 (H, W)."""
+    if image.ndim == 2:
+        return image.astype(np.int16)
+    red, green, blue = np.moveaxis(image, -1, 0) if image.shape[:2] == shape else image
+    return red.astype(np.int16) + green + blue
+
+
+def _edge_rank(grey: np.ndarray) -> np.ndarray:
+    """Return the share of pixels whose gradient is weaker, ties half: float32 (H, W)."""
+    padded = np.pad(grey, 1, mode="edge")
+    across = padded[:, 2:] - padded[:, :-2]
+    across = across[:-2] + 2 * across[1:-1] + across[2:]
+    down = padded[2:] - padded[:-2]
+    down = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
+    strength = np.abs(across) + np.abs(down)
+    counts = np.bincount(strength.ravel())
+    return ((np.cumsum(counts) - counts / 2) / grey.size).astype(np.float32)[strength]
+
+
+def suspects(scenes: Scenes) -> pd.DataFrame:
+    """Rank the images by how suspicious their labels are, the most suspicious first.
+
+    There are two signs. Each is judged against the other images of the set by a robust z-score: the
+    distance from the median, in units of 1.4826 × the median of all such distances.
+
+    - "boundaries": `boundary_contrast` is low. So it is if labels are shifted, mirrored or those of
+      another image, but also if the image is dark, blurred or its objects are hard to tell apart.
+    - "specks": many connected pieces have at most `SPECK` pixels (z of the square root, as these
+      are counts). So it is with noise and after careless resizing, but also behind bare trees.
+
+    Returns
+    -------
+    one row per image: name, index, sign (the one with the higher z), value (the contrast, or the
+    number of specks), typical (its median), z (`UNUSUAL` and more deserve a look) and words
+    """
+    contrast, specks = np.zeros(len(scenes)), np.zeros(len(scenes))
+    for index, (image, labels) in enumerate(zip(scenes.images, scenes.labels, strict=True)):
+        contrast[index] = boundary_contrast(image, labels)
+        specks[index] = sum(
+            (areas <= SPECK).sum() for _, areas in _pieces(labels, len(scenes.classes))
+        )
+    # Floors under the spread, so that in a set of nearly equal images small differences stay small.
+    off = np.nan_to_num(-_robust_z(contrast, 0.02), nan=-np.inf)
+    rough = _robust_z(np.sqrt(specks), 0.5)
+    table = pd.DataFrame(
+        {
+            "name": scenes.names,
+            "index": np.arange(len(scenes)),
+            "sign": np.where(off >= rough, "boundaries", "specks"),
+            "value": np.where(off >= rough, contrast, specks),
+            "typical": np.where(off >= rough, _median(contrast), _median(specks)),
+            "z": np.maximum(off, rough),
+        }
+    )
+    table["words"] = [
+        f"boundaries fit the edges with {row.value:.2f} (typical: {row.typical:.2f})"
+        if row.sign == "boundaries"
+        else f"{row.value:.0f} specks (typical: {row.typical:.0f})"
+        for row in table.itertuples()
+    ]
+    return table.sort_values("z", ascending=False, kind="stable", ignore_index=True)
+
+
+def _median(values: np.ndarray) -> float:
+    """Return the median of the values that are numbers; NaN if none is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _robust_z(values: np.ndarray, floor: float) -> np.ndarray:
+    """Return each value's distance from the median in robust standard deviations >= `floor`."""
+    distance = values - _median(values)
+    return distance / np.fmax(1.4826 * _median(np.abs(distance)), floor)
+
+
+class Fit(NamedTuple):
+    """Whose labels fit the images.
+
+    Attributes
+    ----------
+    file : "own", or "previous" or "next" if the labels of that file fit better
+    t_previous, t_next : how many standard errors better (negative: worse); NaN from fewer than
+        `Alignment.LEAST` images
+    images : how many images that rests on
+    """
+
+    file: str
+    t_previous: float
+    t_next: float
+    images: int
+
+
+class Alignment:
+    """Find label files that belong to the image before or after, as after one lost file.
+
+    `add` the files in their order, then ask for the `fit`. Each image is compared with its own
+    labels and with those of its neighbours. What counts is where these differ: the mean rank of the
+    image's edges (as in `boundary_contrast`) on boundaries that only the neighbour has, minus that
+    on boundaries that only its own labels have. Where the mean of these differences over the images
+    is more than `LIMIT` standard errors above zero, the neighbour's labels fit better. An image
+    whose boundaries are the neighbour's tells nothing and does not count.
+    """
+
+    LIMIT = 4.0
+    LEAST = 8
+
+    def __init__(self):
+        self._last = None
+        self._gains = {"previous": [], "next": []}
+
+    def add(self, image: np.ndarray, labels: np.ndarray) -> None:
+        """Take the next file.
+
+        Parameters
+        ----------
+        image : uint8 (H, W), (H, W, 3) or (3, H, W); a `thumbnail` is enough
+        labels : uint8 (H, W), 255 where not labelled. It is not compared with the file before if
+            that had another size.
+        """
+        rank, boundary = _edge_rank(_grey(image, labels.shape)), _boundaries(labels)
+        if self._last is not None and self._last[0].shape == rank.shape:
+            last_rank, last_boundary = self._last
+            only_last, only_this = last_boundary & ~boundary, boundary & ~last_boundary
+            if only_last.any() and only_this.any():
+                gain = rank[only_last].mean() - rank[only_this].mean()
+                self._gains["previous"].append(float(gain))
+                gain = last_rank[only_this].mean() - last_rank[only_last].mean()
+                self._gains["next"].append(float(gain))
+        self._last = rank, boundary
+
+    def skip(self) -> None:
+        """Say that the file to come is not the one after the last."""
+        self._last = None
+
+    def fit(self) -> Fit:
+        """Return the verdict on the files so far."""
+        t = {name: _t_value(gains, self.LEAST) for name, gains in self._gains.items()}
+        best = max(t, key=lambda name: np.nan_to_num(t[name], nan=-np.inf))
+        return Fit(
+            file=best if t[best] > self.LIMIT else "own",
+            t_previous=t["previous"],
+            t_next=t["next"],
+            images=len(self._gains[best]),
+        )
+
+
+def _t_value(values: list[float], least: int) -> float:
+    if len(values) < least:
+        return float("nan")
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) / max(error, 1e-6))
+
+
+def align(scenes: Scenes) -> Fit:
+    """Return the verdict of `Alignment` on all images of a split, in their order."""
+    alignment = Alignment()
+    for image, labels in zip(scenes.images, scenes.labels, strict=True):
+        alignment.add(*thumbnail(image, labels))
+    return alignment.fit()
+
+
+def thumbnail(
+    image: np.ndarray, labels: np.ndarray, height: int = 120
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink an image and its labels by a whole number, to `height` pixels or a little more.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3), (3, H, W) or grey (H, W)
+    labels : uint8 (H, W)
+    height : of the thumbnail; what has less is not shrunk
+
+    Returns
+    -------
+    grey uint8 (h, w), each pixel the mean of a square, and labels uint8 (h, w), each pixel the one
+    in the middle of the square
+    """
+    step = max(min(labels.shape[0] // height, labels.shape[1]), 1)
+    h, w = labels.shape[0] // step, labels.shape[1] // step
+    channels = 1 if image.ndim == 2 else 3
+    grey = _grey(image, labels.shape)[: h * step, : w * step].astype(np.float32)
+    small = grey.reshape(h, step, w, step).mean((1, 3)) / channels
+    middle = step // 2
+    return small.astype(np.uint8), labels[middle : h * step : step, middle : w * step : step]
+
+
+def split_table(splits: Mapping[str, Scenes]) -> pd.DataFrame:
+    """Tell what the split of a data set does.
+
+    Parameters
+    ----------
+    splits : name -> scenes; one is "train"
+
+    Returns
+    -------
+    one row per split: split, images, sequences (videos), shared (Int64: how many of these train
+    has too; missing for train) and class_distance (total variation distance of its class shares
+    from train's: the share of pixels that would have to change their class, 0 to 1)
+    """
+    reference = shares(splits["train"])["share"]
+    known = set(splits["train"].sequences)
+    rows = [
+        {
+            "split": name,
+            "images": len(scenes),
+            "sequences": len(set(scenes.sequences)),
+            "shared": pd.NA if name == "train" else len(known & set(scenes.sequences)),
+            "class_distance": (shares(scenes)["share"] - reference).abs().sum() / 2,
+        }
+        for name, scenes in splits.items()
+    ]
+    return pd.DataFrame(rows).astype({"shared": "Int64"})
+
+
+def split_distances(splits: Mapping[str, Scenes]) -> pd.DataFrame:
+    """Tell how far each image is from the nearest other train image.
+
+    Images are compared as grey thumbnails of 12 × 16 values, each with its mean taken away: the
+    distance is the mean absolute difference in grey levels (0 to 255). For train images themselves
+    it is that to the nearest other one. What lies below `COPY` is all but a copy.
+
+    Parameters
+    ----------
+    splits : name -> scenes; one is "train"
+
+    Returns
+    -------
+    one row per image: split, index, name, distance and nearest (name of the train image); distance
+    is NaN and nearest "" for the only image of a train split
+    """
+    train = _miniatures(splits["train"])
+    rows = []
+    for split, scenes in splits.items():
+        own = train if split == "train" else _miniatures(scenes)
+        for index, (name, miniature) in enumerate(zip(scenes.names, own, strict=True)):
+            distances = np.abs(train - miniature).mean(1)
+            if split == "train":
+                distances[index] = np.inf
+            nearest = int(distances.argmin())
+            exists = np.isfinite(distances[nearest])
+            rows.append(
+                {
+                    "split": split,
+                    "index": index,
+                    "name": name,
+                    "distance": float(distances[nearest]) if exists else np.nan,
+                    "nearest": splits["train"].names[nearest] if exists else "",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _miniatures(scenes: Scenes, rows: int = 12, columns: int = 16) -> np.ndarray:
+    """Shrink images to grey thumbnails of mean zero: float32 (N, rows × columns)."""
+    height, width = scenes.labels.shape[1:]
+    top = np.arange(min(rows, height)) * height // min(rows, height)
+    left = np.arange(min(columns, width)) * width // min(columns, width)
+    pixels = np.outer(np.diff(top, append=height), np.diff(left, append=width))
+    found = np.zeros((len(scenes), pixels.size), np.float32)
+    for index, image in enumerate(scenes.images):
+        grey = image.sum(0, dtype=np.int64) / 3
+        cells = np.add.reduceat(np.add.reduceat(grey, top, axis=0), left, axis=1) / pixels
+        found[index] = (cells - cells.mean()).ravel()
+    return found
+
+
+# What one looks at closely in road scenes, by the names that data sets give such classes.
+LOOKED_AT = {
+    "poles": ("pole", "column_pole", "polegroup", "pole-like"),
+    "people": ("person", "pedestrian", "rider", "bicyclist", "people", "human"),
+}
+ROADS = ("road", "street", "lane")
+
+
+def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+    """Return where to look closely: the windows with most poles, people and road edges.
+
+    Each is in another image, while there are. For data without classes of these names, the windows
+    with most of the rarest classes.
+
+    Parameters
+    ----------
+    scenes : the split to look through
+    size : (height, width) of a window, no larger than the images
+
+    Returns
+    -------
+    name -> (image, top, left)
+    """
+    names = [name.lower() for name in scenes.classes]
+    classes = {
+        title: [names.index(name) for name in known if name in names]
+        for title, known in LOOKED_AT.items()
+    }
+    roads = [names.index(name) for name in ROADS if name in names]
+    pixels = np.zeros(256, np.int64)
+    for labels in scenes.labels:
+        pixels += np.bincount(labels.ravel(), minlength=256)
+    classes = {title: known for title, known in classes.items() if pixels[known].any()}
+    if not classes:
+        rare = [k for k in np.argsort(pixels[: len(names)]) if pixels[k]][:3]
+        classes, roads = {scenes.classes[k]: [k] for k in rare}, []
+    most = {title: [] for title in [*classes, *(["road edges"] if roads else [])]}
+    for labels in scenes.labels:
+        for title, rows in most.items():
+            if title in classes:
+                mask = np.isin(labels, classes[title])
+            else:
+                mask = _edges(np.isin(labels, roads), labels == UNLABELLED)
+            sums = _window_sums(mask, size)
+            top, left = np.unravel_index(sums.argmax(), sums.shape)
+            rows.append((int(sums.max()), int(top), int(left)))
+    found, used = {}, set()
+    for title, rows in most.items():
+        order = sorted(range(len(rows)), key=lambda i: rows[i][0], reverse=True)
+        index = next((i for i in order if i not in used), order[0])
+        found[title] = (index, *rows[index][1:])
+        used.add(index)
+    return found
+
+
+def _edges(mask: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask (H, W) that touch labelled pixels outside of it."""
+    outside = ~(mask | unlabelled)
+    return mask & ndimage.binary_dilation(outside)
+
+
+def _window_sums(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the sum of a mask (H, W) over each window, int (H - h + 1, W - w + 1)."""
+    height, width = size
+    total = np.pad(mask.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+    return (
+        total[height:, width:] - total[:-height, width:]
+        - total[height:, :-width] + total[:-height, :-width]
+    )  # fmt: skip

@@ -1,0 +1,1071 @@
+"""What the tables say, in sentences: every number in them comes from a row."""
+
+import re
+import string
+
+import numpy as np
+import pandas as pd
+
+from roadseg.analysis.tables import LEVEL, Results, alike, late_gain
+from roadseg.config.recipe import DEFAULTS
+from roadseg.config.study import Plan, Study
+from roadseg.data.survey import percent
+from roadseg.errors import InputError
+
+
+def plain(name: str) -> str:
+    r"""Return the name of a class or file so that Markdown shows it as it is, and obeys nothing.
+
+    >>> plain("a_*<b>")
+    'a\\_\\*\\<b\\>'
+    """
+    return re.sub(f"([{re.escape(string.punctuation)}])", r"\\\1", str(name))
+
+
+def points(difference: float) -> str:
+    """Return a difference of mIoU (0..1) in points, signed, with decimals until it is not zero."""
+    if np.isnan(difference):
+        return "unknown"
+    text = next(
+        (t for t in (f"{100 * difference:+.{n}f}" for n in (1, 2, 3)) if float(t)),
+        f"{100 * difference:+.1f}",
+    )
+    return text.replace("-", "−")
+
+
+def basis(row: pd.Series) -> str:
+    """Return what the interval of an arm or comparison rests on, in words."""
+    seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
+    if row["seeds"] == 1 and row["blocks"] == 1:
+        return f"{seeds}, test images of one block: no interval can be computed"
+    if row["seeds"] == 1:
+        return f"over test images alone, {seeds}"
+    return f"over {seeds} alone, test images of one block" if row["blocks"] == 1 else seeds
+
+
+def between(row: pd.Series) -> str:
+    """Return the interval of an arm's mIoU and what it rests on, in %."""
+    if np.isnan(row["low"]):
+        return basis(row)
+    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {basis(row)}"
+
+
+def sentence(row: pd.Series) -> str:
+    """Return a comparison in words, in points of mIoU (%)."""
+    size = 100 * row["difference"]
+    change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
+    if np.isnan(row["low"]):
+        return (
+            f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU here; "
+            f"whether they differ elsewhere cannot be told ({basis(row)})."
+        )
+    interval = f"95 % interval {low} to {high}, {basis(row)}"
+    if not row["p_corrected"] < LEVEL:
+        return (
+            f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
+            f"{change} points of mIoU ({interval}).{_alone(row, 'comparisons')}"
+        )
+    return (
+        f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "
+        f"{'more' if size > 0 else 'less'} than **{row['against']}** ({interval})."
+    )
+
+
+def trick_sentence(row: pd.Series) -> str:
+    """Return the verdict on a trick in words: a row of `comparisons` that names one."""
+    change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
+    if np.isnan(row["low"]):
+        return (
+            f"**{row['trick']}** changes mIoU by {change} points here; whether it does elsewhere "
+            f"cannot be told ({basis(row)})."
+        )
+    interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
+    if row["seeds"] == 1 or row["blocks"] == 1:  # what else a reader would take it to carry
+        interval += f", {basis(row)}"
+    if row["p_corrected"] < LEVEL:
+        return f"**{row['trick']}** {row['verdict']}: {interval}."
+    return f"**{row['trick']}**: no effect seen ({interval}).{_alone(row, 'tricks')}"
+
+
+def _alone(row: pd.Series, things: str) -> str:
+    """Say why an interval that excludes zero decides nothing, if this one does."""
+    if row["tests"] < 2 or row["low"] <= 0 <= row["high"]:
+        return ""
+    return (
+        f" Alone, this interval excludes zero; among {int(row['tests'])} {things} one such is no "
+        f"longer rare by chance (p = {row['p_corrected']:.2f} after correction)."
+    )
+
+
+# Where a trick was tried, by the kind of its study: alone, and where several must be told apart.
+PLACES = {
+    "ladder": ("on the ladder", "on the ladder from {}"),
+    "leave_one_out": ("on top of all others", "on top of all others from {}"),
+    "alone": ("alone", "alone on {}"),
+}
+UNKNOWN = "cannot be told"
+NO_TEST = (
+    "**These data have no test images.** Wherever this page says test, it means val: the images "
+    "that choices were made on, so that the scores of what was chosen flatter."
+)
+ONE_CLASS = (
+    "**These data have one class.** Every labelled pixel is of it, and no network can be wrong: "
+    "give what is beside it a class of its own."
+)
+MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
+
+
+def effects_by_place(plan: Plan, results: Results) -> dict[str, pd.DataFrame]:
+    """Return the comparisons that judge tricks, by where the trick was tried, in words."""
+    studies = [s for s in plan.studies.values() if s.kind in PLACES and s.effects]
+    networks = {recipe.network for study in studies for recipe in study.arms.values()}
+    words = [PLACES[study.kind][0] for study in studies]
+    if len(networks) > 1 or len(set(words)) < len(words):
+        starts = [next(iter(study.arms)).removesuffix("-all") for study in studies]
+        words = [PLACES[s.kind][1].format(start) for s, start in zip(studies, starts, strict=True)]
+    if len(set(words)) < len(words):
+        words = [f"{word} ({s.name})" for word, s in zip(words, studies, strict=True)]
+    return {word: results.effects(s.name) for word, s in zip(words, studies, strict=True)}
+
+
+def held_fixed(study: Study) -> str:
+    """Return what all arms of a study share, and what of it some trick changes, in words."""
+    words = {
+        "architecture": "the network (`{}`)",
+        "steps": "{} steps",
+        "batch_size": "{} images a step",
+        "lr": "a learning rate of {:g}",
+    }
+    if any(recipe.lr_search != DEFAULTS["lr_search"] for recipe in study.arms.values()):
+        words["lr"] = "the learning rates that each arm's search tries (around {:g})"
+    values = {
+        knob: list(dict.fromkeys(getattr(recipe, knob) for recipe in study.arms.values()))
+        for knob in words
+    }
+    fixed = [text.format(values[knob][0]) for knob, text in words.items() if len(values[knob]) == 1]
+    moved = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
+    moved += [f"`{knob}`" for knob, found in values.items() if len(found) > 1]
+    moved += [
+        f"`{knob}` (its training comes on top)"
+        for knob in ("pretrained", "teacher")
+        if any(getattr(recipe, knob) for recipe in study.arms.values())
+    ]
+    told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
+    told += f"Not the same in all arms: {_listed(moved)}." if moved else ""
+    return told.strip()
+
+
+def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons that judge tricks as the report's table."""
+    own = arms.set_index("arm").loc[rows["arm"]]
+    return pd.DataFrame(
+        {
+            "trick": rows["trick"].to_numpy(),
+            "change (points)": [points(x) for x in rows["difference"]],
+            "95 % interval": [
+                "none" if np.isnan(low) else f"{points(low)} to {points(high)}"
+                for low, high in zip(rows["low"], rows["high"], strict=True)
+            ],
+            "p, corrected": [_p(p) for p in rows["p_corrected"]],
+            "verdict": [decided(row) for _, row in rows.iterrows()],
+            "passes per test image": own["test_passes"].astype(int).to_numpy(),
+            "training s": own["train_seconds"].map("{:.0f}".format).to_numpy(),
+        }
+    )
+
+
+def decided(row: pd.Series) -> str:
+    """Return the verdict of a comparison, or that there can be none."""
+    return UNKNOWN if np.isnan(row["p_corrected"]) else row["verdict"]
+
+
+def _p(p: float) -> str:
+    if np.isnan(p):
+        return "unknown"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def detection(rows: pd.DataFrame) -> str:
+    """Return which effects these comparisons of one study would find, in words."""
+    known = rows.dropna(subset="detectable").sort_values("detectable")
+    if not len(known):
+        return f"How large an effect must be to be found {UNKNOWN} ({basis(rows.iloc[0])})."
+    least, most = known.iloc[0], known.iloc[-1]
+    low, high = (f"{100 * row['detectable']:.1f} points" for row in (least, most))
+    size = low
+    if low != high:
+        size = f"{low} (for **{least['trick']}**) to {high} (for **{most['trick']}**)"
+    tests = int(least["tests"])
+    after = f"after the correction for {tests} tests" if tests > 1 else "with its one test"
+    return (
+        f"{basis(least)[0].upper()}{basis(least)[1:]}: {after}, a true effect of {size} of mIoU "
+        "is found four times in five."
+    )
+
+
+def luck(sd: float) -> float:
+    """Return how far two single runs that differ in their seed lie apart, 19 times of 20."""
+    return 1.96 * np.sqrt(2) * sd
+
+
+def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
+    """Return what the spread over seeds means for one run against one, in words.
+
+    `ladder` is a ladder of one run per rung to hold against it (`reference_ladder`).
+    """
+    told = []
+    for row in noise.itertuples():
+        if np.isnan(row.sd):
+            told.append(f"How far seeds of **{row.arm}** spread cannot be told from {row.seeds}.")
+            continue
+        far, low, high = (100 * luck(sd) for sd in (row.sd, row.sd_low, row.sd_high))
+        steps = 100 * ladder["miou"].diff().dropna().abs()
+        told.append(
+            f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
+            f"test{_over_images(row)}, with a standard deviation of {100 * row.sd:.2f} points "
+            f"between seeds (95 % interval "
+            f"{_spread(f'{100 * row.sd_low:.2f}', f'{100 * row.sd_high:.2f}', high)}). So of two "
+            f"single runs of that same recipe, one in twenty pairs lies more than {far:.1f} points "
+            f"apart ({_spread(f'{low:.1f}', f'{high:.1f}', high)}) by the seed alone, and one run "
+            f"against one run shows no "
+            f"effect smaller than that. Of the {len(steps)} steps of the course study's ladder "
+            f"{(steps < far).sum()} are smaller; how far its own runs spread, nobody measured."
+        )
+    return " ".join(told)
+
+
+def _spread(low: str, high: str, most: float) -> str:
+    """Return an interval; where it has more points than there are, as two seeds may give, half."""
+    return f"{low} to {high}" if most < 100 else f"{low} or any more"
+
+
+def _over_images(row) -> str:
+    """Return the interval of a noise study's mean, and what it carries, in words."""
+    if np.isnan(row.low):
+        return ""
+    over = "seeds and images" if row.seeds > 1 else "images alone"
+    over = over if row.blocks > 1 else "seeds alone"
+    return f" (95 % interval over {over} {100 * row.low:.1f} to {100 * row.high:.1f})"
+
+
+def agreement(places: dict[str, pd.DataFrame]) -> str:
+    """Return where the verdicts on a trick agree between `effects_by_place`, in words."""
+    found = _by_trick(places)
+    several = {trick: rows for trick, rows in found.items() if len(rows) > 1}
+    if not several:
+        return ""
+    verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in several.items()}
+    lines = []
+    for verdict in ("helps", "hurts", "no effect seen", UNKNOWN):
+        same = [f"**{trick}**" for trick, seen in verdicts.items() if seen == {verdict}]
+        lines += [f"the same everywhere, {verdict}: {_listed(same)}"] if same else []
+    mixed = {
+        "helps in one place and hurts in another": lambda seen: {"helps", "hurts"} <= seen,
+        "an effect seen in one place and not in another": lambda seen: (
+            len(seen) > 1 and not {"helps", "hurts"} <= seen
+        ),
+    }
+    for words, holds in mixed.items():
+        told = [
+            f"**{trick}** ("
+            + "; ".join(
+                f"{place} {points(row['difference'])}, {decided(row)}"
+                for place, row in several[trick].items()
+            )
+            + ")"
+            for trick, seen in verdicts.items()
+            if holds(seen)
+        ]
+        lines += [f"{words}: {_listed(told)}"] if told else []
+    return (
+        f"Tricks that were tried in more than one place: {len(several)}.\n\n"
+        + "\n".join(f"- {line}." for line in lines)
+        + "\n\nAn effect that is seen in one place and not in another is no proof that it differs "
+        "between them: each verdict is about one comparison, not about the difference of two."
+    )
+
+
+def _by_trick(places: dict[str, pd.DataFrame]) -> dict[str, dict[str, pd.Series]]:
+    found = {}
+    for place, rows in places.items():
+        for _, row in rows.iterrows():
+            found.setdefault(row["trick"], {})[place] = row
+    return found
+
+
+def class_words(table: pd.DataFrame) -> str:
+    """Return which classes each trick of a study helps or hurts (its `class_effects`), in words."""
+    tests = int(table["p_corrected"].notna().sum())
+    if not tests:
+        return "Whether a trick changes a class cannot be told: no interval can be computed."
+    lines, silent = [], []
+    for trick, own in table.groupby("trick", sort=False):
+        parts = []
+        for verdict in ("helps", "hurts"):
+            rows = own[own["verdict"] == verdict].sort_values("difference", key=abs)[::-1]
+            shown = rows.head(MOST_NAMED)
+            names = [
+                f"{plain(name)} ({points(difference)})"
+                for name, difference in zip(shown["class"], shown["difference"], strict=True)
+            ]
+            names += [f"{len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
+            parts += [f"{verdict} {_listed(names)}"] if names else []
+        if parts:
+            lines.append(f"- **{trick}** {' and '.join(parts)}.")
+        else:
+            silent.append(f"**{trick}**")
+    pairs = f"after the correction for {tests} pairs of a trick and a class"
+    if not lines:
+        return f"No trick is seen to change any class, {pairs}."
+    rest = f"\n\nFor {_listed(silent)} no class shows an effect." if silent else ""
+    return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
+
+
+def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
+    """Return which tricks help, which hurt, and which show no effect, in words.
+
+    `brief` leaves out the numbers of those that show none.
+    """
+    lines = []
+    heads = {"helps": "Seen to help", "hurts": "Seen to hurt", "no effect seen": "No effect seen"}
+    heads[UNKNOWN] = UNKNOWN.capitalize()
+    for verdict, head in heads.items():
+        told = []
+        for trick, rows in _by_trick(places).items():
+            own = {place: row for place, row in rows.items() if decided(row) == verdict}
+            values = [
+                (f"{place} " if len(places) > 1 else "")
+                + points(row["difference"])
+                + (f", {_allowed(row)}" if verdict == "no effect seen" else "")
+                for place, row in own.items()
+            ]
+            numbers = f" ({'; '.join(values)})"
+            if brief and verdict == "no effect seen":
+                numbers = f" ({_listed(list(own))})" if 0 < len(own) < len(rows) else ""
+            told += [f"**{trick}**{numbers}"] if own else []
+        if told or verdict != UNKNOWN:
+            lines.append(f"- {head}: {_listed(told) if told else 'none'}.")
+    return "\n".join(lines)
+
+
+def _allowed(row: pd.Series) -> str:
+    return f"interval {points(row['low'])} to {points(row['high'])}"
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1]
+
+
+UNITS = {
+    "gmacs": ("multiply-adds", lambda x: f"{_three(x)}\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}10⁹"),
+    "latency_ms": ("latency", lambda x: f"{_three(x)} ms"),
+    "parameters": ("parameters", lambda x: f"{_three(x / 1e6)} M"),
+}
+
+
+def _three(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
+    """Return which network to take for which budget: one study's `fronts`, as the report's table.
+
+    Parameters
+    ----------
+    fronts : rows of one networks study
+    difference : (arm, against) -> the row of `comparisons` that compares them
+    """
+    rows = []
+    for measure, own in fronts.groupby("measure", sort=False):
+        name, write = UNITS[measure]
+        chosen = own[own["front"]].sort_values("cost").drop_duplicates("val_miou")
+        nexts = [*chosen["cost"].iloc[1:], np.inf]
+        before = None
+        for row, upto in zip(chosen.itertuples(), nexts, strict=True):
+            budget = f"{write(row.cost)} and more"
+            if np.isfinite(upto):
+                budget = f"{write(row.cost)} to {write(upto)}"
+            gain = "the cheapest"
+            sure = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f} % of resamples"
+            if before is not None:
+                change = difference(row.arm, before.arm)
+                gain = f"{points(change['difference'])} ({decided(change)})"
+            rows.append(
+                {
+                    "budget of": name,
+                    "from … to": budget,
+                    "take": row.label,
+                    "mIoU %": f"{100 * row.test_miou:.1f}",
+                    "95 % interval": "none" if np.isnan(row.low)
+                    else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
+                    "over the cheaper one": gain,
+                    "on the test front": sure,
+                }
+            )  # fmt: skip
+            before = row
+    return pd.DataFrame(rows)
+
+
+def volume_words(volumes: pd.DataFrame) -> str:
+    """Return the hypervolumes of one study in words."""
+    told = []
+    for row in volumes.itertuples():
+        name, write = UNITS[row.measure]
+        if np.isnan(row.volume):
+            told.append(f"in {name} all cost the same, so there is none")
+            continue
+        interval = "no interval can be computed"
+        if not np.isnan(row.low):
+            interval = f"95 % interval {100 * row.low:.1f} to {100 * row.high:.1f}"
+        told.append(
+            f"**{100 * row.volume:.1f} %** for {name} between {write(row.cheapest)} and "
+            f"{write(row.dearest)} ({interval})"
+        )
+    return (
+        "As one number, the front is worth what a budget of unknown size buys on average, each "
+        f"order of magnitude being as likely, in mIoU: {'; '.join(told)}. Costs and choices are "
+        "held as they are."
+    )
+
+
+def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
+    """Return where more multiply-adds stop paying, in words: rows of one study's `fronts`.
+
+    `brief` says which network that is, and by how much dearer ones may still be better.
+    """
+    own = fronts[fronts["measure"] == "gmacs"].sort_values("cost", ignore_index=True)
+    if own["low"].isna().all():
+        return f"Where size stops paying {UNKNOWN}: no interval can be computed."
+    _, write = UNITS["gmacs"]
+    if own["cost"].nunique() == 1:
+        return f"All {len(own)} networks cost the same multiply-adds."
+    enough = next(
+        row
+        for place, row in own.iterrows()
+        if not any(
+            difference(dearer, row["arm"])["verdict"] == "better"
+            for dearer in own["arm"].iloc[place + 1 :]
+        )
+    )
+    dearer = own[own["cost"] > enough["cost"]]
+    if not len(dearer):
+        told = (
+            f"More cost has not stopped paying: every cheaper network is seen to be beaten by a "
+            f"dearer one than itself, up to the dearest, **{enough['label']}** "
+            f"({write(enough['cost'])} multiply-adds)."
+        )
+    else:
+        best = dearer.loc[dearer["val_miou"].idxmax()]
+        changes = [difference(arm, enough["arm"]) for arm in dearer["arm"]]
+        change, most = difference(best["arm"], enough["arm"]), max(c["high"] for c in changes)
+        told = (
+            f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
+            f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no dearer one "
+            f"is seen to beat; of {len(dearer)} dearer, none gains more than {points(most)} points "
+            f"by the upper ends of the intervals."
+        )
+        if brief:
+            return told
+        times = best["cost"] / enough["cost"]
+        told += (
+            f" The best of them by val score, **{best['label']}**, costs {times:.1f} times as much "
+            f"and changes mIoU by {points(change['difference'])} points ({_range(change)})."
+        )
+    if len(own) < 4 or brief:
+        return told
+    told += (
+        f" The rank correlation of cost with mIoU {rank_correlation(own['cost'], own['test_miou'])}"
+    )
+    return told + "; the networks differ in more than their size."
+
+
+def _range(row: pd.Series) -> str:
+    if np.isnan(row["low"]):
+        return "no interval can be computed"
+    return f"{points(row['low'])} to {points(row['high'])}, {decided(row)}"
+
+
+def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
+    """Return what the searches for a learning rate chose and cost, in words.
+
+    `labels` maps the arms of one study to the names to show.
+    """
+    own = searches[searches["arm"].isin(labels)]
+    if not len(own):
+        return (
+            "The learning rate is the same for all and was not searched for: a network that wants "
+            "another one is at a disadvantage here."
+        )
+    rates = sorted(own["lr"].unique())
+    chosen = own[own["chosen"].astype(bool)].set_index("arm")["lr"]
+    parts = [f"{labels[arm]} {lr:g}" for arm, lr in chosen.items()]
+    ends = [labels[arm] for arm, lr in chosen.items() if lr in (rates[0], rates[-1])]
+    ends = ends if len(rates) > 2 else []
+    lost = own[own["val_miou"].isna()]
+    told = (
+        f"Each network's learning rate is the best on val of "
+        f"{_listed([f'{r:g}' for r in rates])}, each tried once, with the first seed, for "
+        f"{int(own['steps'].max())} steps: {'; '.join(parts)}. The searches took "
+        f"{own['seconds'].sum():.0f} s of training steps together."
+    )
+    if ends:
+        told += (
+            f" For {_listed(ends)} the choice lies at an end of the range, so a better one may lie "
+            "beyond it."
+        )
+    if len(lost):
+        told += (
+            f" In {len(lost)} of the {len(own)} trials, whose time is not counted, the loss did "
+            "not stay finite."
+        )
+    return told
+
+
+def search_value(plan: Plan, results: Results, labels: dict[str, str]) -> str:
+    """Return what searches brought where the same recipe was trained at its own rate, in words.
+
+    `labels` maps the arms of one study to the names to show.
+    """
+    arms = results.arms.drop_duplicates("trained_as").set_index("trained_as")
+    told = []
+    for arm, label in labels.items():
+        twin = plan.arms[arm].at_lr(plan.arms[arm].lr)
+        if twin == plan.arms[arm] or twin not in plan.arms.values():
+            continue
+        own = plan.arm(twin)
+        with_search, without = arms.loc[arm], arms.loc[own]
+        if with_search["lr"] == without["lr"]:
+            continue
+        change = with_search["val_miou"] - without["val_miou"]
+        told.append(
+            f"For **{label}** the search chose {with_search['lr']:g}: against {without['lr']:g}, "
+            f"the rate of its recipe (arm `{own}`), val mIoU changed by {points(change)} points, "
+            f"to {100 * with_search['val_miou']:.1f} %; no comparison was planned for that."
+        )
+    return " ".join(told)
+
+
+def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
+    """Return how our counts of the course study's networks differ from its own, in words.
+
+    `limit` is the difference above which one is explained.
+    """
+    far = table[table["excess"].abs() > limit]
+    near = table[table["excess"].abs() <= limit]
+    names = [f"{r.network} ({signed_percent(r.excess)})" for r in near.itertuples()]
+    told = (
+        f"Within {percent(limit)} of what it reports, of {len(table)} networks: "
+        f"{_listed(names) if names else 'none'}."
+    )
+    lines = [
+        f"- **{r.network}** ({signed_percent(r.excess)}): the study's build {r.differs}. Built "
+        f"like that, we count {r.gmacs_like:.1f} · 10⁹, {signed_percent(r.excess_like)} of the "
+        f"{r.reported:g} reported."
+        for r in far.itertuples()
+    ]
+    return told + ("\n\nThe others are other builds:\n\n" + "\n".join(lines) if lines else "")
+
+
+def devices(names: pd.Series) -> str:
+    """Return the devices of some runs, each once, with how many threads a run had of it.
+
+    >>> devices(pd.Series(["Chip, 2 threads", "Chip, 1 threads"]))
+    'Chip, 1 or 2 threads'
+    """
+    threads = {}
+    for name in names.unique():
+        device, _, count = re.fullmatch(r"(.*?)(, (\d+) threads?)?", name).groups()
+        threads.setdefault(device, set()).update([int(count)] if count else [])
+    return ", ".join(
+        device + (f", {' or '.join(map(str, sorted(n)))} thread{'s' * (n != {1})}" if n else "")
+        for device, n in threads.items()
+    )
+
+
+def signed_percent(share: float) -> str:
+    """Return a share in percent, signed, with one decimal."""
+    return f"{100 * share:+.1f} %".replace("-", "−")
+
+
+def tricks_of(plan: Plan, arm: str) -> list[str]:
+    """Return the tricks that an arm's recipe has, of those that the settings list.
+
+    One that sets nothing but what others of them set is those others under another name.
+    """
+    recipe = plan.arms[arm]
+
+    def has(knobs: dict) -> bool:
+        values = {knob: getattr(recipe, knob) for knob in knobs}
+        given = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in knobs.items()}
+        return values == given
+
+    held = [trick for trick in plan.tricks.values() if has(trick.knobs)]
+    return [
+        trick.name
+        for trick in held
+        if not all(
+            any(knob in other.knobs for other in held if len(other.knobs) < len(trick.knobs))
+            for knob in trick.knobs
+        )
+    ]
+
+
+def named(plan: Plan, arm: str, *, tricks: bool = True) -> str:
+    """Return an arm's network by its name in the settings, with the number of its tricks."""
+    recipe, count = plan.arms[arm], len(tricks_of(plan, arm)) if tricks else 0
+    names = [entry.name for entry in plan.networks.values() if entry.network == recipe.network]
+    changed = recipe.architecture.removeprefix(recipe.network).replace("+", " +")
+    name = (names[0] if names else recipe.network) + changed
+    return f"{name}, {count} trick{'s' * (count != 1)}" if count else name
+
+
+def full_name(plan: Plan, arm: str) -> str:
+    """Return an arm as `named` does, and the name that all tables have for it."""
+    name = named(plan, arm)
+    return f"**{name}**" + (f" (arm `{arm}`)" if name != arm else "")
+
+
+def best_on_val(results: Results) -> pd.Series:
+    """Return the arm, of all, that scored best on val: a row of `best_of_each_network`."""
+    best = results.best_of_each_network()
+    return best.loc[best["val_miou"].idxmax()]
+
+
+def shown(plan: Plan, results: Results) -> pd.DataFrame:
+    """Return the arms of the networks study, cheapest first, with the networks' names as `label`.
+
+    Where no study compares networks, they are each network's arm that scored best on val.
+    """
+    if (wide := plan.compared) and len(wide.arms) > 1:
+        arms = results.of(wide.name)
+        return arms.assign(label=arms["arm"].map(wide.labels)).sort_values("gmacs")
+    arms = results.best_of_each_network()
+    return arms.assign(label=[named(plan, arm) for arm in arms["trained_as"]])
+
+
+def examined(plan: Plan, results: Results) -> pd.DataFrame:
+    """Return `shown`, and after it the arm that scored best on val if it is not among them."""
+    arms, best = shown(plan, results), best_on_val(results)
+    if best["trained_as"] in set(arms["trained_as"]):
+        return arms
+    label = named(plan, best["trained_as"])
+    label = f"{label} ({best['trained_as']})" if label in set(arms["label"]) else label
+    extra = results.arms[results.arms["trained_as"] == best["trained_as"]].head(1)
+    return pd.concat([arms, extra.assign(label=label)], ignore_index=True)
+
+
+def climbed(asked: Study, left: Study) -> str:
+    """Return the tricks of a ladder in their order, in words; `left` is without failed arms."""
+    rungs = [trick + " (failed)" * (arm not in left.arms) for trick, arm, _ in asked.effects]
+    start = next(iter(asked.arms))
+    failed = "" if start in left.arms else " (failed)"
+    return f"Tricks are added to {start}{failed} one after the other: {' → '.join(rungs)}."
+
+
+def unbroken(rows: pd.DataFrame, start: str) -> pd.DataFrame:
+    """Return a ladder's comparisons from its start up to a rung that failed, or to its end."""
+    reached = [start]
+    for row in rows.itertuples():
+        if row.against != reached[-1]:
+            break
+        reached.append(row.arm)
+    return rows.head(len(reached) - 1)
+
+
+def heads(plan: Plan) -> list[str]:
+    """Return the arms of the FCN study between which only the skips differ, coarse to fine."""
+    if not plan.fcn:
+        return []
+    arms = {a: r.network for a, r in plan.fcn.arms.items() if r.network.startswith("fcn")}
+    encoder = [*arms.values()][-1].partition(":")[2]
+    return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
+
+
+def recommended(plan: Plan, results: Results) -> pd.DataFrame:
+    """Return which network and which tricks to take for which budget, as the report's table.
+
+    Of each network the arm that scored best on val; of these, each that beats all cheaper ones.
+    Of those that cost about the same, the best.
+    """
+    arms = results.best_of_each_network()
+    best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
+    chosen = arms[arms["val_miou"] > best]
+    chosen = chosen.groupby(alike(chosen["gmacs"].to_numpy())).tail(1)
+    tried = results.arms.groupby("network")["trained_as"].nunique()
+    _, write = UNITS["gmacs"]
+    return pd.DataFrame(
+        {
+            "multiply-adds per image, from": [write(cost) for cost in chosen["gmacs"]],
+            "arm": list(chosen["trained_as"]),
+            "network": [named(plan, arm, tricks=False) for arm in chosen["trained_as"]],
+            "tricks": [", ".join(tricks_of(plan, arm)) or "none" for arm in chosen["trained_as"]],
+            "steps": [plan.arms[arm].steps for arm in chosen["trained_as"]],
+            "recipes tried": [tried[network] for network in chosen["network"]],
+            "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
+            "95 % interval": [_interval(row) for row in chosen.itertuples()],
+            "ms per image": (chosen["latency_ms"] * chosen["test_passes"]).map(_three).to_numpy(),
+        }
+    )
+
+
+def _interval(row) -> str:
+    return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
+
+
+def goal(asked: Plan, results: Results, told_of: str = "") -> str:
+    """Return whether the study's goals are met, in words; nothing if it has none.
+
+    `told_of` is an arm whose score and cost the reader knows already.
+    """
+    told, write = [], UNITS["gmacs"][1]
+    for study in asked.studies.values():
+        if not study.goal:
+            continue
+        if study.name not in set(results.noise["study"]):
+            told.append(
+                f"The goal of {100 * study.goal['miou']:.1f} % mIoU is missed: "
+                f"**{asked.arm(next(iter(study.arms.values())))}** did not come to its end."
+            )
+            continue
+        own = results.noise.set_index("study").loc[study.name]
+        cost = results.of(study.name).iloc[0]["gmacs"]
+        wanted, gap = study.goal["miou"], own["mean"] - study.goal["miou"]
+        met = gap >= 0 and cost <= study.goal["gmacs"]
+        how = f"met, by {points(gap)} points" if met else "missed, by its cost"
+        how = how if gap >= 0 else f"missed by {-100 * gap:.1f} points"
+        told.append(
+            f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
+            f"multiply-adds per image is {how}"
+        )
+        if told_of and told_of == asked.arm(next(iter(study.arms.values()))):
+            told[-1] += "."
+            continue
+        told[-1] += (
+            f": **{own['arm']}** has {100 * own['mean']:.1f} %{_over_images(own)}, "
+            f"{own['seeds']} seed{'s' if own['seeds'] > 1 else ''}, at {write(cost)}."
+        )
+    return " ".join(told)
+
+
+def baseline(plan: Plan) -> str | None:
+    """Return the name that the baseline's arm is trained under, if the plan has one."""
+    if plan.fcn:
+        return plan.arm(plan.fcn.arms[plan.baseline])
+    return plan.baseline
+
+
+def missing(asked: Plan, left: Plan) -> dict[str, str]:
+    """Return the report's chapters that a study leaves empty: name -> what it lacks, in words.
+
+    Parameters
+    ----------
+    asked, left : the plan, and the plan without the arms that failed
+    """
+    never, now = _lacking(asked), _lacking(left)
+    failed = _listed([f"**{arm}**" for arm in asked.arms if arm not in left.arms] or [""])
+    lost = f"Too few of the arms that this chapter is about came to their end: {failed} failed."
+    return {chapter: told if chapter in never else lost for chapter, told in now.items()}
+
+
+def _lacking(plan: Plan) -> dict[str, str]:
+    kinds = {study.kind for study in plan.studies.values() if study.effects}
+    lacks = {
+        "2_baseline": (
+            not plan.baseline,
+            "No arm has the course's network; `baseline:0.25` under `networks` would be one.",
+        ),
+        "3_fcn": (
+            not plan.fcn,
+            "No study compares the baseline with FCN; one whose `networks` include a baseline and "
+            "an FCN, such as `baseline:0.25` and `fcn8s:resnet18`, would.",
+        ),
+        "4_tricks": (
+            not kinds & PLACES.keys(),
+            "No study tries a trick; one with `ladder`, `alone` or `leave_one_out` would.",
+        ),
+        "5_networks": (
+            not plan.compared or len(plan.compared.arms) < 2,
+            "No study compares networks at one recipe; one with several `networks` would.",
+        ),
+    }
+    return {chapter: told for chapter, (lacking, told) in lacks.items() if lacking}
+
+
+def demand(asked: Plan, left: Plan, chapter: str) -> None:
+    """Raise InputError, with what the study lacks, if it leaves a chapter of the report empty."""
+    if told := missing(asked, left).get(chapter):
+        raise InputError(f"{chapter}: {told}")
+
+
+def failures(outcomes: pd.DataFrame) -> str:
+    """Return which arms did not come to their end, and why, in words; '' if all did."""
+    failed = outcomes[outcomes["failed"] > 0]
+    told = [f"- **{row.arm}**, {row.failed} seed{'s' * (row.failed > 1)}: {plain(row.why)}"
+            for row in failed.itertuples()]  # fmt: skip
+    if not told:
+        return ""
+    return (
+        f"**{len(failed)} of {len(outcomes)} arms failed**: the loss of one seed or more did not "
+        "stay finite. They have no score, and nothing is compared with them; that they failed is "
+        "their result.\n\n" + "\n".join(told)
+    )
+
+
+def lacks(results: Results, *, tested: bool) -> str:
+    """Return what a reader must know before any score, in words; '' if nothing is amiss.
+
+    `tested` says whether the data have test images.
+    """
+    told = [] if tested else [NO_TEST]
+    told += [ONE_CLASS] if results.classes["class"].nunique() == 1 else []
+    return "\n\n".join([*told, *filter(None, [failures(results.outcomes)])])
+
+
+def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
+    """Return what the study found, one item for each of its questions.
+
+    `guessed` is the share of test pixels that are right for who does not look at the image, but
+    knows which class is most frequent where (`survey.blind_accuracy`).
+    """
+    plan = asked.without(results.failed)
+    arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
+    told = []
+    if base := baseline(plan):
+        row = arms.loc[base]
+        tricks = "".join(f", with {trick}" for trick in tricks_of(plan, base))
+        told.append(
+            f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
+            f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
+        )
+        right = percent(row["accuracy"])
+        if row["accuracy"] < guessed and right != percent(guessed):
+            told[-1] += (
+                f" Only {right} of its pixels are right, fewer than the {percent(guessed)} that "
+                "would be without a look at the image, by the class that is most frequent at each "
+                "place in training."
+            )
+    if own := heads(plan):
+        fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
+        told.append(f"{fcn}; its encoder is another one, too.")
+        if len(own) > 1:
+            skips = results.difference(plan.fcn.name, own[-1], own[0])
+            told[-1] += (
+                f" Its finer scores alone: {points(skips['difference'])} ({decided(skips)})."
+            )
+    if places := effects_by_place(plan, results):
+        told.append(_tricks_in_short(places))
+    if (wide := plan.compared) and len(wide.arms) > 1:
+        fronts = results.fronts[results.fronts["study"] == wide.name]
+        size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
+        recipe = "with the same tricks" if wide.shared else "at one recipe"
+        told.append(f"{len(wide.arms)} networks were compared {recipe}. {size}")
+    top = best_on_val(results)
+    chosen = "There is one arm,"
+    if len(arms) > 1:
+        chosen = f"Chosen on val among all {len(arms)} arms, the best is"
+    told.append(
+        f"{chosen} {full_name(plan, top['trained_as'])} with "
+        f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
+        f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
+        f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
+        f"{percent(top['calibration_error'])} (calibration error)."
+    )
+    told[-1] += f" {goal(asked, results, told_of=top['trained_as'])}".rstrip()
+    found = _by_trick(places)
+    hurtful = [
+        f"**{trick}**"
+        for trick in tricks_of(plan, top["trained_as"])
+        if "hurts" in {decided(row) for row in found.get(trick, {}).values()}
+    ]
+    if hurtful:
+        told[-1] += (
+            f" It has {_listed(hurtful)}, seen to hurt somewhere: an arm is chosen as a whole."
+        )
+    return told
+
+
+def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
+    found = _by_trick(places)
+    verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in found.items()}
+    if all(seen == {UNKNOWN} for seen in verdicts.values()):
+        why = basis(next(iter(next(iter(found.values())).values())))
+        which = f"Which of {len(found)} tricks help" if len(found) > 1 else "Whether a trick helps"
+        return f"{which} {UNKNOWN} ({why})."
+    kinds = {
+        "to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
+        "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
+        "to do either, by place": lambda seen: {"helps", "hurts"} <= seen,
+    }
+    told = []
+    for words, holds in kinds.items():
+        names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
+        seen = "" if told else f"{'are' if len(names) > 1 else 'is'} seen "
+        if names or not told:
+            told.append(f"{_listed(names) if names else 'none'} {seen}{words}")
+    kinds = {
+        "no effect is seen of": lambda seen: (
+            "no effect seen" in seen and not {"helps", "hurts"} & seen
+        ),
+        "nothing can be told of": lambda seen: seen == {UNKNOWN},
+    }
+    for words, holds in kinds.items():
+        names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
+        told += [f"{words} {_listed(names)}"] if names else []
+    return f"Of {len(found)} trick{'s' * (len(found) != 1)}, {'; '.join(told)}."
+
+
+def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
+    """Return what would change the answer, in sentences; `tested`: the data have test images."""
+    trained = results.arms.drop_duplicates("trained_as")
+    told = []
+    late = {arm: late_gain(results.curves, arm)[0] for arm in trained["trained_as"]}
+    rising, base = max(late, key=late.get), baseline(plan)
+    told.append(
+        f"**Longer training.** In the last quarter of each training val mIoU changed by "
+        f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**)"
+        f"{f', for the baseline by {late[base]:+.1f}' if base else ''}: with more steps "
+        f"{'the order of arms' if len(late) > 1 else 'the score'} may change."
+    )
+    widths = 100 * (trained["high"] - trained["low"]) / 2
+    blocks, seeds = int(trained["blocks"].iloc[0]), int(trained["seeds"].iloc[0])
+    these = "images like these" if blocks > 1 else "these very images"
+    known = f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for {these}"
+    if seeds == 1:
+        known += " and for this seed: how much another one changes is not in it"
+    if widths.isna().all():
+        known = "nothing tells how far an arm's mIoU would move"
+    told.append(
+        f"**More seeds and images.** With {seeds} seed{'s' * (seeds != 1)} and {blocks} "
+        f"block{'s' * (blocks != 1)} of test images, {known}; what other streets would change, no "
+        "interval tells."
+    )
+    if len(trained) > 3 and tested:
+        gap = 100 * (trained["val_miou"] - trained["test_miou"]).median()
+        told.append(
+            f"**Another val split.** Choices are made on val, whose scores lie {gap:+.1f} points "
+            f"from those on test (median); the rank correlation of both over {len(trained)} arms "
+            f"{rank_correlation(trained['val_miou'], trained['test_miou'])}."
+        )
+    places = effects_by_place(plan, results)
+    hidden = max(
+        ((row, place) for place, rows in places.items() for _, row in rows.iterrows()
+         if decided(row) == "no effect seen"),
+        key=lambda found: found[0]["high"], default=None,
+    )  # fmt: skip
+    if hidden:
+        row, place = hidden
+        told.append(
+            f"**What was not seen.** Intervals still allow **{row['trick']}**, "
+            f"{place if len(places) > 1 else 'here'}, {points(row['high'])} points, the most of "
+            "all comparisons without a visible effect."
+        )
+    return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in told]
+
+
+def rank_correlation(first: pd.Series, second: pd.Series) -> str:
+    """Return Spearman's rank correlation as the end of a sentence."""
+    found = first.rank().corr(second.rank()) if min(first.nunique(), second.nunique()) > 1 else None
+    return UNKNOWN if found is None else f"is {found:+.2f}".replace("-", "−")
+
+
+def worst_images(scores: np.ndarray, names: list[str], share: float = 0.1) -> str:
+    """Return how far the worst images fall behind, in words; `scores` is mIoU per image, 0..1."""
+    known = np.flatnonzero(np.isfinite(scores))
+    if not len(known):
+        return "no test image has a label."
+    order = known[np.argsort(scores[known])]
+    few = max(1, round(share * len(order)))
+    worst, middle = 100 * scores[order[:few]].mean(), 100 * np.median(scores[order])
+    listed = _listed([plain(names[index]) for index in order[: min(3, few)]])
+    return (
+        f"the median image has {middle:.1f} % mIoU, the worst {few} of {len(order)} "
+        f"{worst:.1f} % on average; the worst of all: {listed}."
+    )
+
+
+def mistakes(counts: np.ndarray, classes: tuple[str, ...], most: int = 5) -> str:
+    """Return which confusions cost most pixels, in words; `counts` (K, K), row truth."""
+    wrong = counts - np.diag(np.diagonal(counts))
+    total = wrong.sum()
+    if not total:
+        return "No pixel is wrong."
+    places = [divmod(int(cell), len(counts)) for cell in np.argsort(wrong, axis=None)[::-1][:most]]
+    told = [
+        f"{plain(classes[truth])} taken for {plain(classes[taken])} "
+        f"({percent(wrong[truth, taken] / total)} of all wrong pixels)"
+        for truth, taken in places
+        if wrong[truth, taken]
+    ]
+    truth = counts.sum(1)
+    found = np.diagonal(counts)[truth > 0] / truth[truth > 0]
+    names = [name for name, pixels in zip(classes, truth, strict=True) if pixels]
+    missed = [
+        f"{plain(names[index])} ({percent(found[index])})"
+        for index in np.argsort(found, kind="stable")[:3]
+    ]
+    return (
+        f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most of all: "
+        f"{'; '.join(told)}. The classes of which least is found: {_listed(missed)}."
+    )
+
+
+def calibration(table: pd.DataFrame, arms: pd.DataFrame) -> str:
+    """Return each network's calibration error and its direction, in words.
+
+    Parameters
+    ----------
+    table : `Results.reliability`
+    arms : columns label, trained_as, calibration_error (mean over seeds, 0..1)
+    """
+    gaps = (table["confidence"] - table["right"]).groupby(table["arm"]).sum()
+    ordered = arms.sort_values("calibration_error")
+    listed = [f"**{r.label}** {percent(r.calibration_error)}" for r in ordered.itertuples()]
+    over, under = (
+        [f"**{row.label}**" for row in arms.itertuples() if sign * gaps[row.trained_as] > 0]
+        for sign in (1, -1)
+    )
+    told = f"Calibration error: {_listed(listed)}."
+    told += f" On average surer than right: {_listed(over)}." if over else ""
+    return told + (f" On average less sure than right: {_listed(under)}." if under else "")
+
+
+def edges(arms: pd.DataFrame) -> str:
+    """Return how far boundary IoU lies below mIoU: columns label, test_miou, boundary_iou."""
+    known = arms[arms["boundary_iou"].notna()]
+    if not len(known):
+        return "No test image shows a contour between two classes."
+    gap = known["test_miou"] - known["boundary_iou"]
+    least, most = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
+    told = (
+        f"Near contours, IoU is {100 * gap.min():.1f} (**{least}**) to {100 * gap.max():.1f} "
+        f"(**{most}**) points lower than everywhere, in the mean over classes."
+    )
+    if len(known) < 4:
+        return told
+    rank = rank_correlation(known["test_miou"], known["boundary_iou"])
+    return f"{told} The rank correlation of both scores over these {len(known)} {rank}."
+
+
+def beside_reference(
+    classes: pd.DataFrame, arms: dict[str, str], reference: dict[str, dict[str, float]]
+) -> str:
+    """Return how far a network is from what others report for the same data, in words."""
+    told = []
+    for other, reported in reference.items():
+        for name, arm in arms.items():
+            own = classes[classes["arm"] == arm].set_index("class")["iou"].dropna()
+            shared = [each for each in reported if each in own]
+            if not shared:
+                continue
+            gaps = pd.Series({k: own[k] - reported[k] for k in shared}).sort_values()
+            mean = 100 * np.mean([reported[k] for k in shared])
+            low = [f"{plain(k)} ({points(gap)})" for k, gap in gaps.head(3).items()]
+            told.append(
+                f"**{name}** lies {points(gaps.mean())} points from the {mean:.1f} % that {other} "
+                f"reports as the mean of these {len(shared)} classes; it falls behind most in "
+                f"{_listed(low)}, and does best against it in {plain(gaps.index[-1])} "
+                f"({points(gaps.iloc[-1])})."
+            )
+    if not told:
+        return "Bars have 95 % intervals; what others report for these data is not listed here."
+    return " ".join(told) + " What it reports is one run, at its own size and length of training."

@@ -1,0 +1,395 @@
+"""The loop, visible once: a recipe and scenes in, a trained network out.
+
+This file wires a recipe's knobs to the machinery; `runs.py` those that say where it starts from.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import itertools
+import math
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from roadseg.config.recipe import Recipe
+from roadseg.data.scenes import Scenes, check_unchanged, read, stamp
+from roadseg.errors import InputError
+from roadseg.models.build import Segmenter, build
+from roadseg.training.augment import augment
+from roadseg.training.batches import batches, order
+from roadseg.training.checkpoints import Checkpoints
+from roadseg.training.losses import balanced_weights, distillation_loss, segmentation_loss
+from roadseg.training.metrics import Confusion, count
+
+
+class Diverged(InputError):
+    """The loss is not finite any more."""
+
+
+CURVE_POINTS = 8  # how often the val score is taken during training, evenly spaced
+
+
+def stream(seed: int, purpose: str) -> int:
+    """Return the seed of a named random stream.
+
+    Each purpose has its own stream, so that one draw more for a new augmentation leaves weights
+    and batch order as they were: two runs of one seed are paired.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:7], "big")
+
+
+def lr_factor(step: int, recipe: Recipe) -> float:
+    """Return the factor on `lr` at a step (0-based): linear warm-up, then the schedule.
+
+    Source
+    ------
+    Chen et al. 2018 (DeepLab), section 4.1: (1 - step / steps) ** power. Loshchilov & Hutter 2017,
+    eq. 5: half a cosine, `cycles` times, each as long as the others (T_mult = 1, minimum 0). With
+    warm-up, either starts where the warm-up ends.
+    """
+    if step < recipe.warmup_steps:
+        return (step + 1) / (recipe.warmup_steps + 1)
+    done = (step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)
+    if recipe.schedule == "poly":
+        return (1 - done) ** recipe.poly_power
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * (done * recipe.cycles % 1))) / 2
+    return 1.0
+
+
+def precision_on(device: torch.device, precision: str = "auto") -> str:
+    """Resolve 'auto': bf16 where the device computes it natively, else fp32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = getattr(torch.cpu, "get_capabilities", dict)()
+        native = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+    return "bf16" if native else "fp32"
+
+
+def default_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_network(recipe: Recipe, classes: int) -> Segmenter:
+    """Build the network that a recipe describes, with random weights."""
+    return build(
+        recipe.network, classes, batch_norm=recipe.batch_norm, residual=recipe.residual,
+        dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0,
+    )  # fmt: skip
+
+
+def labelled_pixels(scenes: Scenes) -> np.ndarray:
+    """Return the number of pixels of each class, int64 (K,), read a few images at a time."""
+    counts = np.zeros(256, np.int64)
+    for first in range(0, len(scenes), 64):
+        labels = read(scenes.labels, slice(first, first + 64))
+        counts += np.bincount(labels.ravel(), minlength=256)
+    return counts[: len(scenes.classes)]
+
+
+def train(
+    recipe: Recipe,
+    scenes: Scenes,
+    val: Scenes,
+    *,
+    device: torch.device,
+    start: Callable[[Segmenter], None] | None = None,
+    teacher: Segmenter | None = None,
+    checkpoints: Checkpoints | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[Segmenter, pd.DataFrame, float]:
+    """Train the network that `recipe` describes.
+
+    With `checkpoints` it goes on from the newest state there and ends, on a CPU bit for bit, where
+    it would have ended without the stop.
+
+    Parameters
+    ----------
+    recipe : the run's settings
+    scenes : what it learns from
+    val : scored for the curve only, never to choose a checkpoint
+    device : where it runs
+    start : changes the network's first weights, if given
+    teacher : network whose logits the recipe's distillation aims at
+    checkpoints : where its state is saved now and then
+    say : receives one line per epoch
+
+    Returns
+    -------
+    network : at the last step, or its moving average, in eval mode
+    curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
+    seconds : time spent in training steps, without scoring and saving
+
+    Raises
+    ------
+    Diverged : the loss is not finite any more
+    InputError : a file of the scenes was changed meanwhile
+    """
+    files = stamp(scenes, val)
+    if device.type == "cpu":
+        hold_memory()
+    bf16 = precision_on(device, recipe.precision) == "bf16"
+    torch.manual_seed(stream(recipe.seed, "init"))
+    network = make_network(recipe, len(scenes.classes))
+    if start:
+        start(network)
+    network = network.to(device, memory_format=torch.channels_last).train()
+    averaged = None
+    if recipe.ema_decay:
+        keep = get_ema_multi_avg_fn(recipe.ema_decay)
+        averaged = AveragedModel(network, multi_avg_fn=keep, use_buffers=True)
+    torch.manual_seed(stream(recipe.seed, "dropout"))
+    chance = Generator().manual_seed(stream(recipe.seed, "augment"))
+
+    class_weights = None
+    if recipe.class_balance:
+        weights = balanced_weights(labelled_pixels(scenes), recipe.class_balance)
+        class_weights = torch.from_numpy(weights).float().to(device)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    optimizer = kind(
+        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: lr_factor(s, recipe))
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    if averaged:
+        parts["averaged"] = averaged
+    epoch_steps = -(-len(scenes) // recipe.batch_size)
+
+    done, curve, losses, seconds = 0, [], [], 0.0
+    if checkpoints and (state := checkpoints.newest()):
+        done, curve, losses, seconds = (state[n] for n in ("step", "curve", "losses", "seconds"))
+        losses = list(losses.to(device))
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        _set_random(state["random"], chance, device)
+        say(f"goes on after step {done}")
+    feed = batches(scenes, recipe.batch_size, _order_stream(recipe), device, first=done)
+    started = time.perf_counter()
+    for step, (images, labels) in zip(range(done + 1, recipe.steps + 1), feed, strict=False):
+        x, y = augment(
+            images, labels, chance,
+            flip=recipe.flip, scale_jitter=recipe.scale_jitter, colour_jitter=recipe.colour_jitter,
+            hue_jitter=recipe.hue_jitter, crop=recipe.crop, size_jitter=recipe.size_jitter,
+        )  # fmt: skip
+        x, y = x.contiguous(memory_format=torch.channels_last), y.long()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            if recipe.aux_weight:
+                logits, auxiliary_logits = network.with_auxiliary(x)
+            else:
+                logits = network(x)
+        loss = segmentation_loss(
+            logits, y, class_weights=class_weights, label_smoothing=recipe.label_smoothing,
+            focal_gamma=recipe.focal_gamma, ohem_threshold=recipe.ohem_threshold,
+            ohem_kept=recipe.ohem_kept, dice_weight=recipe.dice_weight,
+            lovasz_weight=recipe.lovasz_weight,
+        )  # fmt: skip
+        if recipe.aux_weight:
+            loss = loss + recipe.aux_weight * segmentation_loss(auxiliary_logits, y)
+        if recipe.distill_weight:
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                wanted = teacher(x)
+            gap = distillation_loss(logits, wanted, recipe.distill_temperature)
+            loss = loss + recipe.distill_weight * gap
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        lr = scheduler.get_last_lr()[0]
+        optimizer.step()
+        scheduler.step()
+        if averaged:
+            averaged.update_parameters(network)
+        losses.append(loss.detach())  # read once per epoch: reading makes a GPU wait
+
+        if step % epoch_steps == 0 or step == recipe.steps:
+            mean_loss = torch.stack(losses).mean().item()
+            seconds += time.perf_counter() - started
+            _check_finite(losses, step, recipe, scenes)
+            row = {"step": step, "loss": mean_loss, "lr": lr, "val_miou": np.nan}
+            taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
+            if step * CURVE_POINTS >= recipe.steps * (taken + 1) or step == recipe.steps:
+                best = averaged.module if averaged else network
+                counts = evaluate(best, val, device, recipe.training)
+                row["val_miou"] = Confusion(counts.sum(0)).miou
+            curve.append(row)
+            say(_line(row, recipe, epoch_steps, seconds))
+            network.train()
+            losses, started = [], time.perf_counter()
+
+        if checkpoints and checkpoints.due and step < recipe.steps:
+            seconds += time.perf_counter() - started
+            _check_finite(losses, step, recipe, scenes)
+            check_unchanged(files, scenes, val)
+            state = {name: part.state_dict() for name, part in parts.items()}
+            kept = torch.stack(losses) if losses else torch.empty(0)
+            state |= {"curve": curve, "losses": kept, "seconds": seconds}
+            checkpoints.save(step, state | {"random": _random(chance, device)})
+            started = time.perf_counter()
+    check_unchanged(files, scenes, val)
+    best = averaged.module if averaged else network
+    return best.eval(), pd.DataFrame(curve), seconds
+
+
+def hold_memory() -> None:
+    """Let this process keep the memory of freed tensors, for the next step to use again.
+
+    By default glibc gives that of large ones back at once, and each step waits for Linux to clear
+    pages anew. Elsewhere nothing is changed.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, man mallopt
+    with contextlib.suppress(OSError, AttributeError):
+        library, most = ctypes.CDLL("libc.so.6"), (1 << 31) - 1
+        # Older ones allow 32 MiB; and either alone would be worse than none.
+        if library.mallopt(mmap_threshold, most) or library.mallopt(mmap_threshold, 1 << 25):
+            library.mallopt(trim_threshold, most)
+
+
+def _order_stream(recipe: Recipe) -> Generator:
+    """Return the random stream that batches are drawn by."""
+    return Generator().manual_seed(stream(recipe.seed, "order"))
+
+
+def _random(chance: Generator, device: torch.device) -> list[Tensor]:
+    """Return the states of all random streams that a training moves on, apart from the order's.
+
+    The order's is where so many batches take it.
+    """
+    states = [chance.get_state(), torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_random(states: list[Tensor], chance: Generator, device: torch.device) -> None:
+    """Put the random streams where `_random` saw them."""
+    chance.set_state(states[0])
+    torch.set_rng_state(states[1])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[2], device)
+
+
+def _check_finite(losses: list[Tensor], step: int, recipe: Recipe, scenes: Scenes) -> None:
+    """Raise Diverged if one of the losses of the steps up to `step` is not finite."""
+    if not losses or (finite := torch.stack(losses).isfinite()).all():
+        return
+    first = step - len(losses) + 1 + finite.tolist().index(False)
+    chosen = order(len(scenes), recipe.batch_size, _order_stream(recipe))
+    images = next(itertools.islice(chosen, first - 1, None)).tolist()
+    shown = [scenes.names[i] for i in images[:8]] + ["..."] * (len(images) > 8)
+    lr = recipe.lr * lr_factor(first - 1, recipe)
+    raise Diverged(
+        f"the loss is not finite at step {first}: lr {lr:.3g}, images {', '.join(shown)}. Lower "
+        "lr, or lengthen warmup_steps; if it is always these images, look at their labels."
+    )
+
+
+def _line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:
+    """Return one epoch's progress."""
+    epochs = -(-recipe.steps // epoch_steps)
+    val = "" if np.isnan(row["val_miou"]) else f"   val mIoU {row['val_miou']:.3f}"
+    return (
+        f"epoch {-(-row['step'] // epoch_steps):>4}/{epochs}   step {row['step']:>5}/{recipe.steps}"
+        f"   loss {row['loss']:.3f}   lr {row['lr']:.2e}   {seconds:6.1f} s{val}"
+    )
+
+
+@torch.no_grad()
+def evaluate(
+    network: Segmenter,
+    scenes: Scenes,
+    device: torch.device,
+    recipe: Recipe,
+    keep: Callable[[Tensor, Tensor, Tensor], object] | None = None,
+) -> np.ndarray:
+    """Predict every scene at full size, and count.
+
+    Parameters
+    ----------
+    keep : receives predictions int64, their probability float32 and labels uint8, all (n, H, W) on
+        the device, of some scenes after the other
+
+    Returns
+    -------
+    int64 (N, K, K) per image, row truth, column prediction
+    """
+    network.eval()
+    counts = []
+    bf16 = precision_on(device, recipe.precision) == "bf16"
+    for first in range(0, len(scenes), 8):
+        some = slice(first, first + 8)
+        x = torch.from_numpy(read(scenes.images, some)).to(device)
+        y = torch.from_numpy(read(scenes.labels, some)).to(device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            if once := recipe.test_scales == (1.0,) and not recipe.test_flip:
+                scores = network(x)
+            else:
+                scores = averaged_probabilities(
+                    network, x, recipe.test_scales, flip=recipe.test_flip
+                )
+        best = scores.argmax(1)
+        counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
+        if keep:
+            probabilities = scores.float().softmax(1) if once else scores
+            keep(best, probabilities.amax(1), y)
+    return np.concatenate(counts)
+
+
+def averaged_probabilities(
+    network: Callable[[Tensor], Tensor], images: Tensor, scales: tuple[float, ...], *, flip: bool
+) -> Tensor:
+    """Return class probabilities float (N, K, H, W), averaged over sizes and mirror images.
+
+    Parameters
+    ----------
+    network : images (N, 3, h, w) -> logits (N, K, h, w)
+    images : (N, 3, H, W), uint8 or float in 0..255
+    scales : factors on the images' size
+    flip : whether each size is also seen mirrored
+
+    Source
+    ------
+    Chen et al. 2018 (DeepLab), section 4.1, averages as here; there the maximum is taken for
+    multi-scale inputs in training.
+    """
+    size, total = images.shape[-2:], 0.0
+    for scale in scales:
+        x = images.float()
+        if scale != 1:
+            small = [max(round(scale * side), 1) for side in size]
+            x = F.interpolate(x, size=small, mode="bilinear", antialias=scale < 1)
+        for mirrored in (False, True) if flip else (False,):
+            logits = network(x.flip(-1) if mirrored else x).float()
+            logits = logits.flip(-1) if mirrored else logits
+            if logits.shape[-2:] != size:
+                logits = F.interpolate(logits, size=size, mode="bilinear")
+            total = total + logits.softmax(1)
+    return total / (len(scales) * (2 if flip else 1))
+
+
+def device_name(device: torch.device) -> str:
+    """Return the GPU's name, or the processor's and the number of threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name") or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return MiB: what the GPU's allocator held at most, or the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

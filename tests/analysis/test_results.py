@@ -1,0 +1,346 @@
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from roadseg.analysis import intervals, results
+from roadseg.analysis.intervals import Interval
+from roadseg.analysis.tables import TABLES, Results, late_gain, reference
+from roadseg.config import study
+from roadseg.errors import InputError
+from roadseg.report import text as words
+from roadseg.training import metrics
+from roadseg.training.loop import make_network
+from roadseg.training.metrics import Confusion
+from roadseg.training.run import Record
+
+
+def test_verdicts():
+    assert results.verdict(0.02, 0.01, trick=False) == "better"
+    assert results.verdict(-0.02, 0.049, trick=False) == "worse"
+    assert results.verdict(0.02, 0.05, trick=False) == "no difference seen"
+    assert results.verdict(0.02, 0.01, trick=True) == "helps"
+    assert results.verdict(-0.02, 0.01, trick=True) == "hurts"
+    assert results.verdict(0.02, np.nan, trick=True) == "no effect seen"
+
+
+def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
+    p = (0.5 if low <= 0 <= high else 0.01) if p is None else p
+    return {
+        "study": "s", "trick": trick, "arm": "b-2", "against": "a-1", "difference": difference,
+        "low": low, "high": high, "seeds": seeds, "blocks": blocks, "p": p, "p_corrected": p,
+        "tests": tests, "verdict": results.verdict(difference, p, trick=bool(trick)),
+    }  # fmt: skip
+
+
+def test_a_bound_near_zero_keeps_its_sign():
+    assert "interval +0.05 to +6.2" in words.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "interval −0.004 to" in words.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+
+
+def tables(rows):
+    empty = pd.DataFrame()
+    return Results(*[pd.DataFrame(rows) if name == "comparisons" else empty
+                             for name in TABLES])  # fmt: skip
+
+
+def test_sentences_say_what_the_interval_says():
+    assert words.sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
+        "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % interval +1.2 to +5.0, 3 seeds)."
+    )
+    assert "3.1 points of mIoU less than" in words.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
+    assert words.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
+        "Between **b-2** and **a-1** no difference was seen: +1.1 points of mIoU "
+        "(95 % interval −1.0 to +3.2, over test images alone, 1 seed)."
+    )
+
+
+def test_sentences_say_what_the_interval_rests_on():
+    assert words.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1))).endswith(
+        "(95 % interval +1.0 to +3.0, over 3 seeds alone, test images of one block)."
+    )
+    assert words.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1))) == (
+        "**b-2** and **a-1** differ by +44.1 points of mIoU here; whether they differ elsewhere "
+        "cannot be told (1 seed, test images of one block: no interval can be computed)."
+    )
+    known = pd.Series({"low": 0.012, "high": 0.5, "seeds": 3, "blocks": 25})
+    assert words.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
+    unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
+    assert words.between(unknown) == words.basis(unknown)
+    assert words.basis(unknown) == "1 seed, test images of one block: no interval can be computed"
+    assert results._told(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
+
+
+def test_an_interval_that_excludes_zero_decides_nothing_among_many():
+    told = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
+    assert words.trick_sentence(told) == (
+        "**flip**: no effect seen (+3.1 points of mIoU, 95 % interval +0.2 to +6.0). Alone, this "
+        "interval excludes zero; among 8 tricks one such is no longer rare by chance "
+        "(p = 0.21 after correction)."
+    )
+    assert "among 8 comparisons" in words.sentence(told)
+    clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
+    assert words.trick_sentence(clear) == (
+        "**flip** hurts: −3.1 points of mIoU, 95 % interval −6.0 to −0.2."
+    )
+    none = pd.Series(row(0.001, -0.002, 0.006, trick="flip", tests=8))
+    assert words.trick_sentence(none).endswith("95 % interval −0.2 to +0.6).")
+
+
+def test_the_conclusion_names_every_trick_once_per_verdict():
+    rows = pd.DataFrame([
+        row(0.031, 0.01, 0.05, trick="flip"), row(-0.02, -0.03, -0.01, trick="dice"),
+        row(0.001, -0.01, 0.02, trick="focal"),
+    ]).assign(detectable=[0.0301, 0.0302, 0.034])  # fmt: skip
+    assert words.conclusion({"on the ladder": rows}) == (
+        "- Seen to help: **flip** (+3.1).\n- Seen to hurt: **dice** (−2.0).\n"
+        "- No effect seen: **focal** (+0.1, interval −1.0 to +2.0)."
+    )
+    assert words.conclusion({"on the ladder": rows}, brief=True).endswith("seen: **focal**.")
+    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in words.detection(rows)
+    assert "a true effect of 3.0 points of mIoU is found" in words.detection(rows[:2])
+
+
+def test_a_comparison_reads_both_ways():
+    found = tables([row(0.03, 0.01, 0.05)])
+    there, back = found.difference("s", "b-2", "a-1"), found.difference("s", "a-1", "b-2")
+    assert (there["difference"], there["low"], there["high"]) == (0.03, 0.01, 0.05)
+    assert (back["difference"], back["low"], back["high"]) == (-0.03, -0.05, -0.01)
+    assert (there["verdict"], back["verdict"]) == ("better", "worse")
+    with pytest.raises(InputError, match="study s does not compare a-1 with c"):
+        found.difference("s", "a-1", "c")
+
+
+def test_late_gain_is_the_change_since_three_quarters():
+    table = pd.DataFrame(
+        {
+            "arm": "a",
+            "run": ["a-s0", "a-s1"] * 4,
+            "step": [10, 10, 30, 30, 35, 35, 40, 40],
+            "val_miou": [0.1, 0.3, 0.2, 0.4, np.nan, np.nan, 0.3, 0.6],
+        }
+    )
+    gain, steps = late_gain(table, "a")
+    assert gain == pytest.approx(15.0) and steps == 10
+    gain, steps = late_gain(table[table.step == 40], "a")
+    assert gain == 0 and steps == 0
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A plan of three arms and two seeds, with records whose scores are known."""
+    (tmp_path / "params.yaml").write_text(
+        """{study: fake, title: t, root: ., params: params.yaml, plan: plan.yaml, seeds: [3, 4],
+        remarks: [],
+        data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
+               counts: {train: 1, val: 1, test: 4}},
+        base: {network: "fcn8s:tu-resnet10t", steps: 2}, networks: {}, tricks: {f: {knobs: {flip: 0.5}}, t: {knobs: {test_flip: true}}},
+        studies: {heads: {question: q, networks: {baseline: "baseline:0.05",
+                          fcn: "fcn8s:tu-resnet10t"}},
+                  ladder: {question: q, start: fcn, ladder: [f]},
+                  each: {question: q, start: fcn, alone: [f, t]},
+                  spread: {question: q, start: fcn, noise: [3, 4, 5]}}}"""
+    )
+    monkeypatch.setattr(study, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "THROUGHPUT_SECONDS", 0.1)
+    # test_course.py has the real one, which builds large networks
+    monkeypatch.setattr(results.course, "compare", lambda _: pd.DataFrame({"network": ["x"]}))
+    plan = study.load("params.yaml")
+    plan.prepared.mkdir(parents=True)
+    splits = {"test": {"names": list("abcd"), "sequences": list("abcd")}}
+    about = {"size": [64, 64], "classes": ["x", "y"], "splits": splits, "digest": "0",
+             "colours": [[0, 0, 0], [9, 9, 9]]}  # fmt: skip
+    (plan.prepared / "scenes.json").write_text(json.dumps(about))
+    rng = np.random.default_rng(0)
+    np.save(plan.prepared / "test_images.npy", rng.integers(0, 256, (4, 3, 64, 64), np.uint8))
+    np.save(plan.prepared / "test_labels.npy", rng.integers(0, 2, (4, 64, 64), np.uint8))
+    right = {"baseline": 0.5, "fcn": 0.7, "with-f": 0.6, "fcn-t": 0.8}
+    for arm in plan.arms:
+        for seed in plan.seeds_of(arm):
+            counts = {}
+            for split, n in (("val", 1), ("test", 4)):
+                hits = rng.binomial(1000, right[arm], (n, 2))
+                counts[split] = np.stack([[[a, 1000 - a], [1000 - b, b]] for a, b in hits]).astype(
+                    np.int32
+                )
+            folder = plan.folder(arm, seed)
+            folder.mkdir(parents=True)
+            about = {"seconds": 1.0, "start_seconds": 0.0, "device": "d", "lr_used": 0.1,
+                     "weights_of": "fcn-s3" if arm == "fcn-t" else "",
+                     "training": f"{arm.removesuffix('-t')}-{seed}"}  # fmt: skip
+            recipe = dataclasses.asdict(plan.arms[arm].changed({"seed": seed}))
+            (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
+            (folder / "curve.csv").write_text("step,loss,lr,val_miou\n2,0.5,0.1,0.4\n")
+            boundary = metrics.class_sums(counts["test"]) // 2  # half of the pixels are near contours
+            np.savez_compressed(folder / "counts.npz", **counts, boundary=boundary)
+            sure = f"pixels,right,confidence\n8000,{8000 * right[arm]},{8000 * right[arm] - 400}\n"
+            (folder / "reliability.csv").write_text(sure + "0,0,0\n" * 14)
+            torch.save(make_network(plan.arms[arm], 2).state_dict(), folder / "weights.pt")
+    return plan
+
+
+def test_of_equal_trainings_one_owns_the_weights():
+    """Records are as old as their training: the one that they name may have been dropped since."""
+    runs = pd.DataFrame(
+        [("a", "t", "a"), ("b", "t", "a"), ("c", "u", "gone"), ("d", "u", "gone"), ("e", "v", ""), ("f", "w", ""),
+         ("g", "w", "f")],
+        columns=["run", "training", "weights_of"],
+    )  # fmt: skip
+    assert list(results._owned(runs)["weights_of"]) == ["", "a", "", "c", "", "", "f"]
+
+
+def test_the_tables_are_computed_from_the_right_runs(plan):
+    found = results.collect(plan)
+    score = {
+        f"{arm}-s{seed}": Confusion(Record.read(plan.folder(arm, seed)).counts["test"].sum(0)).miou
+        for arm in plan.arms
+        for seed in plan.seeds_of(arm)
+    }
+    for row in found.runs.itertuples():
+        assert row.test_miou == pytest.approx(score[row.run])
+        assert row.run == f"{row.arm}-s{row.seed}"
+    for row in found.arms.itertuples():
+        both = [score[f"{row.trained_as}-s3"], score[f"{row.trained_as}-s4"]]
+        assert row.test_miou == pytest.approx(np.mean(both)) and row.low < np.mean(both) < row.high
+        assert row.seed_sd == pytest.approx(np.std(both, ddof=1))
+        assert row.boundary_iou == pytest.approx(row.test_miou, abs=1e-3)
+        assert row.calibration_error == pytest.approx(400 / 8000)
+    for arm, own in found.classes.groupby("arm"):
+        mean = found.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
+        assert own.iou.mean() == pytest.approx(mean)
+        assert (own.low < own.iou).all() and (own.iou < own.high).all()
+    assert (found.reliability.groupby("arm").pixels.sum() == 16_000).all()
+    up = found.difference("heads", "fcn", "baseline")
+    by_hand = np.mean([score[f"fcn-s{s}"] - score[f"baseline-s{s}"] for s in (3, 4)])
+    assert up["difference"] == pytest.approx(by_hand) and by_hand > 0.1
+    down = found.difference("ladder", "with-f", "fcn")
+    assert down["difference"] < 0 and down["low"] < down["difference"] < down["high"]
+    assert len(found.comparisons) == 1 + 1 + 2 and len(found.networks) == 2
+    best = found.best_of_each_network().set_index("network")
+    assert best.arm["baseline:0.05"] == "baseline"
+    twice = found.networks.set_index("network").gmacs["fcn8s:tu-resnet10t"] * 2
+    # the mirrored one scores best on val, and costs two passes
+    assert best.loc["fcn8s:tu-resnet10t", "gmacs"] == pytest.approx(twice)
+
+
+def test_tricks_are_judged_together_and_their_noise_is_pooled(plan):
+    found = results.collect(plan)
+    own = found.effects("each")
+    assert list(own.trick) == ["f", "t"] and list(own.tests) == [2, 2]
+    assert list(found.effects("ladder").trick) == ["f"] and not len(found.effects("heads"))
+    tests = {
+        arm: np.stack([Record.read(plan.folder(arm, s)).counts["test"] for s in plan.seeds])
+        for arm in ("fcn", "with-f", "fcn-t")
+    }
+    # fcn-t differs in testing alone: its luck is fcn's, and counts once
+    noise = intervals.seed_noise([tests["fcn"], tests["with-f"]], metrics.miou)
+    assert noise.df == 1
+    by_hand = [
+        intervals.interval(tests[arm], np.arange(4), minus=tests["fcn"], noise=noise)
+        for arm in ("with-f", "fcn-t")
+    ]
+    np.testing.assert_allclose(own.p, [each.p for each in by_hand])
+    np.testing.assert_allclose(own.low, [each.low for each in by_hand])
+    np.testing.assert_allclose(own.p_corrected, intervals.holm(own.p.to_numpy()))
+    assert (own.p_corrected >= own.p).all()
+    np.testing.assert_allclose(own.detectable, [intervals.detectable(each, 2) for each in by_hand])
+    signs = np.where(own.difference > 0, "helps", "hurts")
+    expected = np.where(own.p_corrected < 0.05, signs, "no effect seen")
+    assert list(own.verdict) == list(expected) and "hurts" in expected
+
+
+def test_each_network_is_counted_once_at_each_size(plan, monkeypatch):
+    sizes, whole = [], results.cost.multiply_adds
+    monkeypatch.setattr(results.cost, "multiply_adds", lambda network, size: (
+        sizes.append(size) or whole(network, size)
+    ))
+    found = results._test_gmacs(plan, (64, 64), 2)
+    assert sizes == [(64, 64)] * 2
+    assert found["with-f"] == found["fcn"] and found["fcn-t"] == 2 * found["fcn"]
+    assert found["baseline"] == whole(results.outline(plan.arms["baseline"], 2), (64, 64))
+
+
+def test_arms_with_equal_counts_or_trainings_count_once_in_the_pool(plan):
+    asked = plan.studies["each"]  # fcn, fcn-f, and fcn-t, which is fcn's training
+    a, b, c = np.random.default_rng(0).integers(1, 99, (3, 2, 4, 2, 2))
+
+    def df(*counts):
+        pooled = results._pooled(asked, dict(zip(asked.arms, counts, strict=True)), metrics.miou)
+        return pooled and pooled.df
+
+    assert df(a, b, c) == df(a, b, a) == 1
+    assert df(a, a.copy(), b) is None
+
+
+def test_classes_are_corrected_over_tricks_and_classes(plan):
+    table = results.collect(plan).class_effects
+    each = table[table.study == "each"]
+    assert list(zip(each.trick, each["class"], strict=True)) == [
+        ("f", "x"), ("f", "y"), ("t", "x"), ("t", "y")
+    ]  # fmt: skip
+    np.testing.assert_allclose(each.p_corrected, intervals.holm(each.p.to_numpy()))
+    np.testing.assert_allclose(each.share, 0.5)
+
+
+def test_a_noise_study_has_its_own_seeds(plan):
+    found = results.collect(plan)
+    scores = [
+        Confusion(Record.read(plan.folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5)
+    ]
+    (row,) = found.noise.itertuples()
+    assert (row.arm, row.seeds) == ("fcn", 3)
+    assert row.sd == pytest.approx(np.std(scores, ddof=1)) and row.sd_low < row.sd < row.sd_high
+    assert row.low < row.mean < row.high and row.mean == pytest.approx(np.mean(scores))
+    arm = found.arms[found.arms.trained_as == "fcn"].iloc[0]
+    assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
+
+
+def test_tables_read_back(plan):
+    found = results.collect(plan)
+    results.write(found, results.compact_counts(plan), plan.results)
+    again = Results.read(plan)
+    read = again.comparisons.fillna({"trick": ""})  # as every empty text in a CSV file
+    pd.testing.assert_frame_equal(read, found.comparisons, rtol=1e-4)
+    with np.load(plan.results / "counts.npz") as counts:  # which are enough to score again
+        for run in found.runs.itertuples():
+            scores = metrics.iou_of_sums(counts[run.run].sum(0))
+            assert np.nanmean(scores) == pytest.approx(run.test_miou)
+    before = (plan.results / "counts.npz").read_bytes()
+    results.write(found, results.compact_counts(plan), plan.results)
+    assert (plan.results / "counts.npz").read_bytes() == before
+
+
+def test_missing_results_say_how_to_make_them(plan):
+    with pytest.raises(
+        InputError, match="results/fake/runs.csv: no results yet. Run 'make report'"
+    ):
+        Results.read(plan)
+
+
+def test_the_reference_table_holds_the_course_study_s_rows():
+    table = reference()
+    assert table.gmacs.iloc[0] == 67.003
+    assert ((table.miou > 0.2) & (table.miou < 0.9)).all()
+    assert np.isfinite(table.gmacs).all() and len(table) == 14
+
+
+def test_latencies_that_no_clock_tells_apart_are_alike():
+    found = results.alike(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
+    np.testing.assert_allclose(found, [10.0, 5.0, 5.0, 5.3, 10.0])
+
+
+def test_fronts_choose_on_val_and_are_worth_what_test_says(plan):
+    found = results.collect(plan)
+    own = found.fronts[found.fronts.measure == "gmacs"].set_index("label")
+    scores = found.of("heads").set_index("arm")
+    assert list(own.test_miou) == list(scores.test_miou) and list(own.cost) == list(scores.gmacs)
+    cheap, dear = own.cost.idxmin(), own.cost.idxmax()
+    assert own.front[cheap] and own.front[dear] == (own.val_miou[dear] > own.val_miou[cheap])
+    assert own.share.between(0, 1).all() and own.share[cheap] == 1
+    (volume,) = found.volumes[found.volumes.measure == "gmacs"].itertuples()
+    assert volume.volume == pytest.approx(own.test_miou[cheap]) and volume.low < volume.volume
+    assert (found.networks.memory_mib > 0).all() and (found.networks.field >= 100).all()
+    assert len(found.searches) == 0 and len(found.catalogue) == 0

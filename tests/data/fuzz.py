@@ -1,0 +1,271 @@
+"""Feeds the readers what nobody would write; each call reads it, or refuses it with one message.
+
+`test_hostile.py` does so briefly. For long, by hand, with coverage as the guide:
+
+    python -m pip install atheris
+    PYTHONPATH=. python tests/fuzz.py --seconds 200           # all of them, into docs/reliability.md
+    PYTHONPATH=. python tests/fuzz.py labels --seconds 200    # or zip, description, settings
+
+It tells the number of inputs tried; one that crashed is left as `crash-...` in this folder.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+if __name__ == "__main__":  # first, since only what is imported here is watched
+    import atheris
+
+    with atheris.instrument_imports(include=["PIL", "ruamel", "roadseg", "zipfile"]):
+        import zipfile
+
+        import PIL.Image  # noqa: F401
+        import ruamel.yaml  # noqa: F401
+
+        import roadseg.data.check
+        import roadseg.data.datasets  # noqa: F401
+
+import numpy as np
+from PIL import Image
+
+from roadseg.config import study
+from roadseg.data.check import look
+from roadseg.data.datasets import open_folder
+from roadseg.data.download import Archive, fetch
+from roadseg.data.folder import DESCRIPTION
+from roadseg.data.layout import Item, Source, colours_coding, ids_coding
+from roadseg.errors import InputError
+
+CLASSES = {"road": (1, 2, 3), "sky": (4, 5, 6)}
+CODINGS = [
+    ids_coding([[0], [1]], [255], "", {colour: name for name, colour in CLASSES.items()}),
+    colours_coding([[colour] for colour in CLASSES.values()], "rest", ""),
+]
+URL = "http://127.0.0.1:9/set.zip"  # nobody listens; what is whole is not asked for
+SET = Archive(URL, "top", {"a.txt": 1, "b/*.png": 1}, "CC0", "two files", None, None, "{target}")
+MEMBERS = {"top/a.txt": b"text" * 20, "top/b/": b"", "top/b/x.png": bytes(200), "else": b"no"}
+GOOD = """\
+images: images
+labels: labels
+values: ids
+classes: {road: [0, 7], sky: 1}
+unlabelled: [255]
+colours: {road: [128, 64, 128], sky: '#4682b4'}
+sequence: "(.+)_"
+aligned: false
+splits: {train: [a], val: 0.5, test: c}
+"""
+SETTINGS = """\
+study: small
+title: Small
+root: .
+params: params.yaml
+plan: plan.yaml
+data: {source: synthetic, path: roadseg, size: [64, 96], seed: 0, block: 1, counts: {train: 6, val: 2, test: 4}}
+seeds: [0, 1]
+remarks: [none]
+base: {steps: 40, batch_size: 2, lr: 0.001, test_scales: [1.0, 1.25], schedule: fixed}
+tricks:
+  flip: {knobs: {flip: 0.5}, idea: mirror, source: "2015"}
+  dice: {knobs: {dice_weight: 1.0}}
+networks:
+  baseline: {network: "baseline:0.25", idea: plain}
+  fcn-8s: {network: "fcn8s:resnet18"}
+studies:
+  fcn: {question: "Which?", networks: [baseline, fcn-8s]}
+  ladder: {question: "What?", start: fcn-8s, ladder: [flip, dice]}
+  needed: {question: "What?", start: fcn-8s, leave_one_out: [flip, dice]}
+  noise: {question: "How much?", start: fcn-8s, noise: [0, 1, 2]}
+"""
+
+
+def label_images() -> list[bytes]:
+    """Valid files of all formats and modes that are read, small."""
+    ids = np.arange(63, dtype=np.uint8).reshape(9, 7) % 2
+    palette = Image.fromarray(ids)
+    palette.putpalette([1, 2, 3, 4, 5, 6])
+    see_through = palette.copy()
+    see_through.info["transparency"] = bytes([255, 0])
+    images = [Image.fromarray(ids), Image.fromarray(ids > 0), palette, see_through]
+    images += [Image.fromarray(ids.astype(np.uint16)), palette.convert("RGB")]
+    images += [palette.convert(mode) for mode in ("RGBA", "LA")]
+    files = []
+    for image in images:
+        for form in ("PNG", "TIFF", "BMP", "WEBP", "PPM", "JPEG"):
+            out = io.BytesIO()
+            try:
+                image.save(out, form)
+            except OSError:  # not a mode of this format
+                continue
+            files.append(out.getvalue())
+    for form, more in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})):
+        out = io.BytesIO()
+        images[0].save(out, form, save_all=True, append_images=images[:1] * 2, **more)
+        files.append(out.getvalue())
+    for settings in ({"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}):
+        out = io.BytesIO()
+        images[0].save(out, "TIFF", **settings)
+        files.append(out.getvalue())
+    return files
+
+
+def zip_files() -> list[bytes]:
+    files = []
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", packing) as packed:
+            for name, content in MEMBERS.items():
+                packed.writestr(name, content)
+        files.append(out.getvalue())
+    return files
+
+
+def sealed(data: bytes) -> bytes:
+    """Return a PNG with right checksums, so that faults are found behind them."""
+    data, place = bytearray(data), 8
+    while data[:4] == b"\x89PNG" and place + 12 <= len(data):
+        end = place + 8 + struct.unpack_from(">I", data, place)[0]
+        if end + 4 > len(data):
+            break
+        struct.pack_into(">I", data, end, zlib.crc32(data[place + 4 : end]))
+        place = end + 4
+    return bytes(data)
+
+
+# Each takes bytes and an empty folder, and returns what came of them; any exception is a fault.
+
+
+def labels(data: bytes, folder: Path) -> str:
+    """A file of any content as label image, and as image."""
+    (folder / "x.png").write_bytes(sealed(data))
+    item = Item("x", "x", folder / "x.png", folder / "x.png")
+    refused = False
+    for coding in CODINGS:
+        looked = look(Source(folder, CLASSES, {}, coding), item, (8, 8))
+        assert (looked.labels is None) == bool(looked.findings)
+        if looked.labels is not None:
+            assert looked.labels.shape == (8, 8) and looked.image.shape == (3, 8, 8)
+            assert np.isin(looked.labels, [0, 1, 255]).all()
+        refused = looked.labels is None
+    return "refused" if refused else "read"
+
+
+def zip(data: bytes, folder: Path) -> str:
+    """A zip file of any content, downloaded already."""
+    raw, outcome = folder / "raw", "read"
+    raw.mkdir()
+    data = data or b"P"  # of nothing at all the rest is asked for
+    (raw / "set.zip.partial").write_bytes(data)
+    note = {"url": URL, "validator": None, "size": len(data)}
+    (raw / "set.zip.partial.json").write_text(json.dumps(note))
+    try:
+        fetch("set", raw, archive=SET)
+    except InputError:
+        outcome = "refused"
+    assert [file.name for file in folder.iterdir()] == ["raw"]
+    assert [file.name for file in raw.iterdir()] == ["set"] * (outcome == "read")
+    return outcome
+
+
+def description(data: bytes, folder: Path) -> str:
+    """A dataset.yaml of any content, beside three pairs."""
+    for kind in ("images", "labels"):
+        (folder / kind / "c").mkdir(parents=True)
+        for name in ("a_1", "b_1", "c/d_1"):
+            (folder / kind / f"{name}.png").touch()
+    (folder / DESCRIPTION).write_bytes(data)
+    try:
+        open_folder(folder)
+    except InputError:
+        return "refused"
+    return "read"
+
+
+def settings(data: bytes, folder: Path) -> str:
+    """A params.yaml of any content."""
+    (folder / "params.yaml").write_bytes(data)
+    try:
+        study.load(folder / "params.yaml")
+    except InputError:
+        return "refused"
+    return "read"
+
+
+TARGETS = {
+    "labels": (labels, label_images),
+    "zip": (zip, zip_files),
+    "description": (description, lambda: [GOOD.encode()]),
+    "settings": (settings, lambda: [SETTINGS.encode()]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", choices=[*TARGETS, "all"], nargs="?", default="all")
+    parser.add_argument("--seconds", type=int, default=200)
+    asked = parser.parse_args()
+    if asked.target == "all":
+        return write(asked.seconds)
+    target, seeds = TARGETS[asked.target]
+    Image.MAX_IMAGE_PIXELS = 10**6  # large ones only take longer
+    counts: Counter = Counter()
+    place = Path(tempfile.mkdtemp())
+    corpus = place / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(seeds()):
+        (corpus / str(number)).write_bytes(seed)
+
+    def one(data: bytes) -> None:
+        folder = place / "one"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        sys.stdout = io.StringIO()
+        try:
+            counts[target(data, folder)] += 1
+        finally:
+            sys.stdout = sys.__stdout__
+        if time.monotonic() > end:
+            print(f"{counts.total()} inputs: {json.dumps(counts)}", flush=True)
+            shutil.rmtree(place)
+            os._exit(0)
+
+    end = time.monotonic() + asked.seconds
+    atheris.Setup([sys.argv[0], str(corpus), "-timeout=20", "-rss_limit_mb=4000"], one)
+    atheris.Fuzz()
+
+
+def write(seconds: int) -> None:
+    """Do all, one after the other, each in a process of its own, and write the page's section."""
+    sys.path.insert(0, str(study.ROOT / "benchmarks"))
+    import page
+
+    rows = []
+    for name, (target, _) in TARGETS.items():
+        command = [sys.executable, __file__, name, "--seconds", str(seconds)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        told = re.search(r"(\d+) inputs: (.*)", done.stdout)
+        counts = json.loads(told[2]) if told else {}
+        rows.append({
+            "reader": target.__doc__.rstrip("."),
+            "inputs": f"{int(told[1]):,}" if told else "ended early",
+            "read": f"{counts.get('read', 0):,}", "refused": f"{counts.get('refused', 0):,}",
+            "crashes": "0" if told else "1",
+        })  # fmt: skip
+    text = f"{page.conditions()} atheris, {seconds} s each.\n\n{page.table(rows)}"
+    page.section("fuzz", text, study.ROOT / "docs/reliability.md")
+
+
+if __name__ == "__main__":
+    main()

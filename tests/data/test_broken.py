@@ -1,0 +1,614 @@
+"""Data sets with one thing wrong: each is refused with exactly this, and nothing is written."""
+
+import dataclasses
+
+import broken
+import numpy as np
+import pytest
+from broken import COLOURED, NAMES, described, get, put, saved
+from conftest import snapshot
+from PIL import Image
+
+from roadseg.__main__ import main
+from roadseg.data.check import inspect
+from roadseg.data.datasets import open_folder
+from roadseg.data.folder import DESCRIPTION
+from roadseg.data.layout import BadData
+from roadseg.data.prepare import prepare
+from roadseg.errors import InputError
+
+SPLITS = "{train: [north], val: [east], test: [west]}"
+KEYS = (
+    "images, labels, image_ending, label_ending, values, classes, unlabelled, colours, sequence, "
+    "aligned, splits"
+)
+IDS = "0 to 2, and 255 for not labelled"
+PLAIN = "8-bit RGB, grey or palette"
+WHOLE = "a whole image file of at most 89 million pixels"
+ONE = "a PNG with one id or colour per pixel"
+LIST_IT = "correct the file, or list the value under classes: or unlabelled: in dataset.yaml"
+ONCE = "each image in one split"
+BELONG = "check that the two belong together; resize labels with nearest only"
+A_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
+AN_ID = "a whole number from 0 to 65535, or a list of them"
+LISTED = "names of images, with or without ending, or of sequences"
+PART = "a fraction, a folder, a .txt file, or a list"
+QUOTES = "write 20 % as 0.2; a name made of digits needs quotes"
+NUMBER = "put it into quotes, such as '0016E5'"
+UP_TO = "up to 1, and less if train gets the rest"
+GIVE = "give it images: a list, a folder, or a larger fraction"
+SHARE = "list images or videos; or let sequence: be a number n, for stretches of n images"
+
+
+def yaml(key: str, finding: str, allowed: str, remedy: str) -> tuple:
+    return (f"dataset.yaml, {key}", finding, allowed, remedy)
+
+
+CASES = {
+    # label values
+    broken.out_of_range: [
+        ("labels/west_02.png", "values 31, 200 in 5.1 % of the pixels", IDS, LIST_IT)
+    ],
+    broken.sixteen_bit_labels: [
+        ("labels/east_01.png", "values 1000, 2000 in 60 % of the pixels", IDS, LIST_IT)
+    ],
+    broken.unknown_colour: [
+        ("labels/north_00.png", "colour [1, 2, 3] in 0.21 % of the pixels",
+         "the 3 colours of the classes", LIST_IT)
+    ],
+    broken.smoothed: [
+        ("labels/north_00.png",
+         "colours [70, 80, 88], [76, 123, 175], [122, 71, 133] and 20 more in 8.5 % of the pixels",
+         "the 3 colours of the classes",
+         "export again without smoothing; resize with nearest only, never save as JPEG")
+    ],
+    broken.colours_for_ids: [
+        ("labels/east_01.png", "is a colour image", "ids: one number per pixel",
+         "say values: colours and the colour of each class, or export ids")
+    ],
+    broken.palette_in_another_order: [
+        ("labels/east_01.png", "id 0 (road) is drawn in the colour of building",
+         "ids in the order of the classes",
+         "export again with the right order, or say values: colours")
+    ],
+    described("[road, building, sky]", "[road, building, sky, tram]"): [
+        ("class tram", "never occurs in any label image", "classes that occur",
+         "correct its value under classes:, or take it out")
+    ],
+    broken.mask_of_0_and_255: [
+        ("class road", "never occurs in any label image", "classes that occur",
+         "correct its value under classes:, or take it out; 40 % of the pixels count as not "
+         "labelled: is it among these?")
+    ],
+    broken.nothing_labelled_in_val: [
+        ("val", "no pixel of any label image is labelled", "some labelled pixels",
+         "check the label images, or unlabelled:")
+    ],
+    # label files
+    broken.transparent_labels: [
+        ("labels/north_00.png", "has transparent pixels", ONE,
+         "export the labels without transparency")
+    ],
+    broken.jpeg_labels: [
+        ("labels/north_00.png", "is a JPEG, which changes label values", ONE,
+         "export the labels as PNG")
+    ],
+    broken.float_labels: [
+        ("labels/north_00.png", "has mode F", ONE, "export the labels as 8-bit PNG")
+    ],
+    broken.truncated_labels: [
+        ("labels/west_00.png", "cannot be decoded (image file is truncated)", WHOLE,
+         "restore the file")
+    ],
+    broken.other_size: [
+        ("labels/east_03.png", "is 39 x 60, its image 40 x 60",
+         "the same height and width as its image", BELONG)
+    ],
+    broken.turned_labels: [
+        ("labels/east_03.png", "is 60 x 40, its image 40 x 60",
+         "the same height and width as its image", "turn one of the two")
+    ],
+    # image files
+    broken.exif: [
+        ("images/north_01.jpg", "is stored turned (EXIF orientation 6)",
+         "pixels stored upright, as the labels are",
+         "mogrify -auto-orient images/north_01.jpg, and see that its labels fit")
+    ],
+    broken.sixteen_bit_image: [
+        ("images/north_01.png", "has 16 bits or more per channel (mode I;16)", PLAIN,
+         "mogrify -depth 8 images/north_01.png")
+    ],
+    broken.transparent_image: [
+        ("images/north_01.png", "has transparent pixels", PLAIN,
+         "mogrify -alpha off images/north_01.png")
+    ],
+    saved("CMYK", ".jpg"): [
+        ("images/north_01.jpg", "is CMYK", PLAIN, "mogrify -colorspace sRGB images/north_01.jpg")
+    ],
+    broken.sixteen_bit_rgb_image: [
+        ("images/north_01.png", "has 16 bits per channel", PLAIN,
+         "mogrify -depth 8 images/north_01.png")
+    ],
+    broken.sixteen_bit_rgb_labels: [
+        ("labels/north_01.png", "has 16 bits per channel", ONE, "export the labels as 8-bit PNG")
+    ],
+    broken.sixteen_bit_grey_for_colours: [
+        ("labels/north_01.png", "has mode I;16", ONE, "export the labels as 8-bit PNG")
+    ],
+    broken.large_but_not_a_bomb: [
+        ("images/west_00.png", "cannot be decoded (it claims too many pixels)", WHOLE,
+         "restore the file")
+    ],
+    saved("F", ".tif"): [
+        ("images/north_01.tif", "holds floating-point numbers", PLAIN,
+         "mogrify -depth 8 images/north_01.tif")
+    ],
+    broken.several_pictures: [
+        ("images/north_01.tif", "holds several pictures", "one picture per file", "save the one meant")
+    ],
+    broken.truncated: [
+        ("images/west_00.png", "cannot be decoded (image file is truncated)", WHOLE,
+         "restore the file")
+    ],
+    broken.empty_file: [("images/west_00.png", "is empty", WHOLE, "restore the file")],
+    broken.text_file: [
+        ("images/west_00.png", "cannot be decoded (no known image format)", WHOLE,
+         "restore the file")
+    ],
+    broken.bomb: [
+        ("images/west_00.png", "cannot be decoded (it claims too many pixels)", WHOLE,
+         "restore the file")
+    ],
+    # pairs and splits
+    broken.label_missing: [
+        ("labels/north_02.png", "is missing, though images/north_02.png is there",
+         "an image and a label image of one name", "add the file, or take the other away")
+    ],
+    broken.label_with_another_ending: [
+        ("labels/north_02.png", "is missing, though images/north_02.png is there",
+         "an image and a label image of one name",
+         "north_02.bmp is there: rename it or set label_ending, or take the other away")
+    ],
+    broken.image_missing: [
+        ("labels/north_02.png", "is a label image without an image",
+         "one image for each label image", "add the image, or take the file away")
+    ],
+    broken.one_label_and_another_image_missing: [
+        ("labels/north_02.png", "is missing, though images/north_02.png is there",
+         "an image and a label image of one name", "add the file, or take the other away"),
+        ("labels/west_03.png", "is a label image without an image",
+         "one image for each label image", "add the image, or take the file away"),
+    ],
+    broken.all_labels_named_otherwise: [
+        ("labels/", "holds no label image for any of the 12 images; east_00.png was looked for, "
+         "east_00_mask.png is there", "a label image for each image",
+         "correct labels or label_ending, or put the label images there")
+    ],
+    broken.two_of_one_name: [
+        ("images/north_02.png", "has the name of images/north_02.bmp", "one image of each name",
+         "rename or remove one of the two")
+    ],
+    broken.same_image_in_two_splits: [
+        ("images/west_01.png", "is in test, the same image as images/north_02.png in train", ONCE,
+         "take one of the two out")
+    ],
+    broken.same_pixels_in_another_format: [
+        ("images/west_01.bmp", "is in test, the same image as images/north_02.png in train", ONCE,
+         "take one of the two out")
+    ],
+    broken.labels_of_the_next_file: [
+        ("labels/", "edges in the images fit the labels of the previous file better than their own, "
+         "by 28 standard errors over 9 images", "labels of the same picture as the image",
+         "look at some pairs; if all are off by one file, rename the label images, if they are "
+         "right, say aligned: true")
+    ],
+    described("val: [east]", "val: [east, north_01]"): [
+        ("north_01", "is in train and in val", ONCE,
+         "take it out of one under splits: in dataset.yaml")
+    ],
+    described("val: [east]", "val: [east_010.png]"): [
+        yaml("splits: val", "east_010.png is no image and no sequence", LISTED,
+             "Did you mean 'east_01.png'?")
+    ],
+    broken.list_with_an_unknown_name: [
+        ("test.txt", "wset_01 is no image and no sequence", LISTED, "Did you mean 'west_01'?")
+    ],
+    broken.list_with_another_folder: [
+        ("test.txt", "/x/west/77.png is no image and no sequence", LISTED,
+         "Did you mean 'west/103.png'?")
+    ],
+    broken.list_with_a_name_of_two: [
+        ("test.txt", "00.png names 2 images", LISTED, "write the folder before it")
+    ],
+    described("val: [east]", 'val: [""]'): [
+        yaml("splits: val", " is no image and no sequence", LISTED,
+             "correct the name, or take it out")
+    ],
+    described("val: [east]", "val: validation"): [
+        yaml("splits: val", "no image lies in a folder validation",
+             "a folder below images:, a .txt file, a list, or a fraction", "correct the name")
+    ],
+    described("val: [east]", "val: val.txt"): [
+        yaml("splits: val", "no file val.txt", "a text file with one image per line",
+             "correct the name")
+    ],
+    described(SPLITS, "{train: [north, east], val: 0.2, test: 0.2}"): [
+        yaml("splits: val", "has no image: whole sequences are shared out, and there are 1",
+             "one image or more", SHARE)
+    ],
+    described("val: [east], ", ""): [
+        yaml("splits: val", "is missing", PART,
+             "add it: choosing and reporting need images of their own")
+    ],
+    described("val: [east]", "val: 20"): [
+        yaml("splits: val", "is 20", "a fraction between 0 and 1", QUOTES)
+    ],
+    described("val: [east]", "val: 20%"): [
+        yaml("splits: val", "is '20%'", "a fraction between 0 and 1", "write 0.2 for 20 %")
+    ],
+    described("val: [east]", "val: yes"): [
+        yaml("splits: val", "no image lies in a folder yes",
+             "a folder below images:, a .txt file, a list, or a fraction", "correct the name")
+    ],
+    described("val: [east]", "val: true"): [
+        yaml("splits: val", "is True", PART[:-9] + "a list of names, or rest", "correct it")
+    ],
+    described(SPLITS, "{val: 0.5, test: 0.5}"): [
+        yaml("splits", "the fractions add up to 1", UP_TO, "lower them")
+    ],
+    described(SPLITS, "{train: 0.8, val: 0.4, test: 0.4}"): [
+        yaml("splits", "the fractions add up to 1.6", UP_TO, "lower them")
+    ],
+    described("val: [east]", "val: [0016E5, 2011_09_26]"): [
+        yaml("splits: val", "a name was read as the number 1600000.0", "names", NUMBER),
+        yaml("splits: val", "a name was read as the number 20110926", "names", NUMBER),
+    ],
+    described('"(.+)_"', '"(.+)-"'): [
+        yaml("sequence", "does not match 12 of 12 names, such as east_00", "a video for every image",
+             "correct it")
+    ],
+    described("labels: labels", "labels: labels\naligned: 1"): [
+        yaml("aligned", "is 1", "true or false", "correct it")
+    ],
+    described(SPLITS, "{val: rest, test: [west]}"): [
+        yaml("splits", "more than one split gets the rest", "rest once (train, if not named)",
+             "say what the others get")
+    ],
+    described("val: [east]", "val: [east], valid: [east]"): [
+        yaml("splits: valid", "no such split", "train, val, test", "correct the name")
+    ],
+    described(SPLITS, "[north, east, west]"): [
+        yaml("splits", "is ['north', 'east', 'west']", "'train:', 'val:' and 'test:' lines",
+             "correct it")
+    ],
+    # the rest of dataset.yaml
+    described("labels: labels", "lables: labels"): [
+        yaml("lables", "no such key", KEYS, "Did you mean 'labels'?"),
+        yaml("labels", "is missing", "a folder", "add it"),
+    ],
+    described("classes: [road, building, sky]\n", ""): [
+        yaml("classes", "is missing", "a list of names, or 'name: value' lines", "add it")
+    ],
+    described("[road, building, sky]", "[]"): [
+        yaml("classes", "0 given", "1 to 200 classes",
+             "name what is not of interest too, such as other")
+    ],
+    described("[road, building, sky]", "[road, road, sky]"): [
+        yaml("classes: road", "is named twice", "each class once", "rename one")
+    ],
+    described("[road, building, sky]", "[road, 7, sky]"): [
+        yaml("classes", "7 is no name", "text", "put it into quotes")
+    ],
+    described("[road, building, sky]", "{road: 0, building: one, sky: -2}"): [
+        yaml("classes: building", "is 'one'", AN_ID, "correct it"),
+        yaml("classes: sky", "is -2", AN_ID, "correct it"),
+    ],
+    described("[road, building, sky]", "{road: [128, 64, 128], building: [70, 70, 70], sky: [1, 1, 2]}"): [
+        yaml("classes", "lists three numbers for each class", "values: said to be ids or colours",
+             "add values: colours, or values: ids if a class really has three")
+    ],
+    described("labels: labels", "labels: images"): [
+        yaml("labels", "is the folder of the images", "a folder of its own, or other endings",
+             "name the folder of the label images")
+    ],
+    described("[road, building, sky]", "{road: 0, building: 1, sky: [2, 1]}"): [
+        yaml("classes: sky", "id 1 is also building", "each value once",
+             "take it out of one of the two")
+    ],
+    described("labels: labels", "labels: labels\nunlabelled: [2]"): [
+        yaml("unlabelled", "id 2 is also sky", "each value once", "take it out of one of the two")
+    ],
+    described("labels: labels", "labels: labels\nunlabelled: void"): [
+        yaml("unlabelled", "is 'void'", f"{AN_ID}, or rest", "correct it")
+    ],
+    described("labels: labels", "labels: labels\nvalues: palette"): [
+        yaml("values", "is 'palette'", "ids or colours", "say what the label images hold")
+    ],
+    described("labels: labels\nclasses: [road, building, sky]",
+              "labels: labels\nvalues: color\nclasses: {road: 0, building: [1], sky: 2}"): [
+        yaml("values", "is 'color'", "ids or colours", "say what the label images hold")
+    ],
+    described("labels: labels", "labels: labels\nvalues: colours"): [
+        yaml("classes", "gives no colours, though values: colours", "'name: colour' lines",
+             "write 'road: [128, 64, 128]'")
+    ],
+    broken.colour_without_quotes: [
+        yaml("classes: building", "is None", f"{A_COLOUR}, or a list of them",
+             "quote colours that begin with #: '#804080'")
+    ],
+    described("labels: labels", "labels: labels\ncolours: {raod: [1, 2, 3], sky: blue}"): [
+        yaml("colours: raod", "no such class", "road, building, sky", "correct the name"),
+        yaml("colours: sky", "is 'blue'", A_COLOUR, "correct it"),
+    ],
+    described("images: images", "images: pictures"): [
+        yaml("images", "no folder pictures", "a folder", "correct the name, or make the folder")
+    ],
+    described("images: images", "images: ../images"): [
+        yaml("images", "../images leaves the folder", "a folder below dataset.yaml's",
+             "move the files there, or link them")
+    ],
+    described("images: images", "images: images\nimage_ending: jpg"): [
+        yaml("image_ending", "is 'jpg'", "text, such as _leftImg8bit.png", "correct it")
+    ],
+    described('"(.+)_"', '"(.+"'): [
+        yaml("sequence", "is '(.+'", "folder, a whole number, or a regular expression with one group",
+             "for video frames named DRIVE_0001.png: '(.+)_'")
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return broken.good(tmp_path / "mine")
+
+
+def test_the_good_set_is_good(mine):
+    summary = inspect(open_folder(mine))
+    assert {split: len(items) for split, items in summary.source.splits.items()} == {
+        "train": 4, "val": 4, "test": 4
+    }  # fmt: skip
+    broken.coloured(mine)
+    assert str(inspect(open_folder(mine))) == str(summary)
+
+
+def test_there_are_enough_cases():
+    assert len(CASES) >= 40
+
+
+@pytest.mark.parametrize(("spoil", "expected"), CASES.items())
+def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
+    spoil(mine)
+    before = snapshot(tmp_path)
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [40, 60]}, open_folder(mine), tmp_path / "out")
+    assert [dataclasses.astuple(finding) for finding in caught.value.findings] == expected
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / DESCRIPTION).unlink(),
+         "FOLDER: is neither CamVid, KITTI nor Cityscapes, and has no dataset.yaml. For your own "
+         "images, write one; a smallest is:\n"
+         "  images: images             # folder of the images\n"
+         "  labels: labels             # folder of the label images, of the same names\n"
+         "  classes: [road, other]     # label value 0 is road, 1 is other\n"
+         "  splits: {val: 0.2, test: 0.2}\n"
+         "data/README.md explains every key."),
+        (described("[road, building", "[[road, building"),
+         "FOLDER/dataset.yaml:4: not valid YAML (did not find expected ',' or ']', while parsing a "
+         "flow sequence from line 3 on). Look here and one line above: indent with spaces, not tabs, "
+         "put a space after each colon, and close brackets and quotes."),
+        (lambda f: (f / DESCRIPTION).write_bytes("classes: [Straße]".encode("latin-1")),
+         "FOLDER/dataset.yaml: is no UTF-8 text; save it in that encoding."),
+        (described("val: [east]", "val: [east], val: [west]"),
+         "FOLDER/dataset.yaml:5: splits: val: stands 2 times on line 5; keep one of them."),
+        (lambda f: (f / DESCRIPTION).write_text("# nothing yet\n"),
+         "FOLDER/dataset.yaml: must hold 'key: value' lines, is empty."),
+        (lambda f: (f / DESCRIPTION).rename(f / "dataset.yml"),
+         "FOLDER/dataset.yml: rename it to dataset.yaml."),
+        (broken.no_images,
+         "FOLDER/images: holds no image. Put the images there, or correct images: or "
+         "image_ending: in dataset.yaml."),
+        (described("images: images", "images: images\nimage_ending: .jpg"),
+         "FOLDER/images: holds no *.jpg. Put the images there, or correct images: or "
+         "image_ending: in dataset.yaml."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_listed_is_one_message(mine, spoil, message):
+    spoil(mine)
+    with pytest.raises(InputError) as caught:
+        inspect(open_folder(mine))
+    assert str(caught.value) == message.replace("FOLDER", str(mine))
+
+
+def test_all_problems_come_in_one_table_and_status_2(mine, capsys):
+    broken.several(mine)
+    assert main(["check", str(mine)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"""\
+roadseg: {mine}: 3 problems; nothing was written.
+┌────────────────────┬────────────────────────────────┬──────────────────────────┬───────────────────────────────┐
+│ file               │ finding                        │ allowed                  │ remedy                        │
+├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
+│ labels/east_03.png │ is 39 x 60, its image 40 x 60  │ the same height and      │ check that the two belong     │
+│                    │                                │ width as its image       │ together; resize labels with  │
+│                    │                                │                          │ nearest only                  │
+├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
+│ images/west_00.png │ cannot be decoded (image file  │ a whole image file of at │ restore the file              │
+│                    │ is truncated)                  │ most 89 million pixels   │                               │
+├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
+│ labels/west_02.png │ values 31, 200 in 5.1 % of the │ 0 to 2, and 255 for not  │ correct the file, or list the │
+│                    │ pixels                         │ labelled                 │ value under classes: or       │
+│                    │                                │                          │ unlabelled: in dataset.yaml   │
+└────────────────────┴────────────────────────────────┴──────────────────────────┴───────────────────────────────┘
+"""  # noqa: E501
+
+
+def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine):
+    for i in range(24):
+        image, labels = broken.scene(100 + i)
+        labels[0, 0] = 100 + i
+        Image.fromarray(image).save(mine / f"images/north_{i + 10}.png")
+        put(mine, f"north_{i + 10}", labels)
+    broken.turned_labels(mine)
+    with pytest.raises(BadData) as caught:
+        inspect(open_folder(mine))
+    assert len(caught.value.findings) == 25
+    text = str(caught.value)
+    assert text.startswith(f"{mine}: 25 problems; nothing was written.")
+    assert text.endswith("... and 5 rows more.") and "turn one of the two" in text
+    assert text.count("├") == 20
+
+
+def test_equal_problems_of_many_files_are_one_row(mine):
+    for name in NAMES:
+        put(mine, name, np.full((40, 60), 11, np.uint8))
+    with pytest.raises(BadData) as caught:
+        inspect(open_folder(mine))
+    text = str(caught.value)
+    assert text.startswith(f"{mine}: 12 problems; nothing was written.")
+    assert text.count("├") == 1 and "labels/north_00.png" in text and "and 7 more" in text
+
+
+def test_a_kind_of_problem_that_is_rare_is_shown(mine):
+    rng = np.random.default_rng(1)
+    for i in range(30):
+        picture = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
+        picture.convert("CMYK").save(mine / f"images/north_{i + 10}.jpg")
+        put(mine, f"north_{i + 10}", get(mine, "north_00"))
+    broken.turned_labels(mine)
+    with pytest.raises(BadData) as caught:
+        inspect(open_folder(mine))
+    assert len(caught.value.findings) == 31 and "turn one of the two" in str(caught.value)
+
+
+def test_a_sequence_expression_that_takes_too_much_is_noted(mine):
+    described('"(.+)_"', '"(.+)"')(mine)
+    described("{train: [north], val: [east], test: [west]}", "{val: 0.3, test: 0.3}")(mine)
+    for kind in ("images", "labels"):
+        for file in list((mine / kind).iterdir()):
+            file.rename(file.with_stem(file.stem + "_L"))
+    described('"(.+)"', '"(.+)_"')(mine)
+    (note,) = inspect(open_folder(mine)).notes
+    assert note.startswith("No two images of a split are of one sequence. If there are videos")
+    described('"(.+)_"', '"(.+?)_"')(mine)
+    summary = inspect(open_folder(mine))
+    assert len({i.sequence for i in summary.source.splits["train"]}) == 1
+
+
+def test_the_user_has_the_last_word_on_alignment(mine):
+    broken.labels_of_the_next_file(mine)
+    described("labels: labels", "labels: labels\naligned: true")(mine)
+    inspect(open_folder(mine))
+
+
+def test_a_file_that_vanishes_after_the_listing_is_named(mine):
+    source = open_folder(mine)
+    (mine / "labels/north_02.png").unlink()
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [40, 60]}, source, mine.parent / "out")
+    (found,) = caught.value.findings
+    assert (found.file, found.finding) == ("labels/north_02.png", "has vanished")
+
+
+def test_no_space_is_one_message_and_nothing_is_left(mine, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError) as caught:
+        prepare({"size": [400, 600]}, open_folder(mine), tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path}/out: cannot be written (No space left on device). It takes 12 MB; make room, "
+        "or allow writing there."
+    )
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_unusual_files_that_are_fine(mine):
+    """Grey, palette and opaque RGBA images; ids as palette, RGB grey, 16-bit and two-level images."""
+    picture = broken.picture(mine, "north_00")
+    picture.convert("L").save(mine / "images/north_00.png")
+    broken.picture(mine, "north_01").quantize(64).save(mine / "images/north_01.png")
+    broken.picture(mine, "north_02").convert("RGBA").save(mine / "images/north_02.png")
+    ids = {name: get(mine, name) for name in NAMES}
+    palette = Image.fromarray(ids["north_00"], "P")
+    palette.putpalette(broken.COLOURS.tobytes())
+    palette.save(mine / "labels/north_00.png")
+    put(mine, "north_01", np.repeat(ids["north_01"][..., None], 3, 2))
+    put(mine, "north_02", ids["north_02"].astype(np.uint16))
+    two = ids["north_03"] > 0
+    Image.fromarray(two).save(mine / "labels/north_03.png")
+    assert Image.open(mine / "labels/north_03.png").mode == "1"
+    broken.save_png(mine / "labels/east_00.png", ids["east_00"], depth=4)  # as Pillow cannot
+    assert np.asarray(Image.open(mine / "labels/east_00.png")).max() == 34
+    (mine / "labels/._north_00.png").write_text("left by another system")
+    got = {}
+    summary = inspect(
+        open_folder(mine), keep=lambda split, i, looked: got.update({(split, i): looked.labels})
+    )
+    expected = [ids["north_00"], ids["north_01"], ids["north_02"], two.astype(np.uint8)]
+    np.testing.assert_array_equal(got["val", 0], ids["east_00"])
+    for index, labels in enumerate(expected):
+        np.testing.assert_array_equal(got["train", index], labels)
+    assert set(summary.notes[1:]) == {
+        f"Images of mode {mode}, read as RGB: 1." for mode in ("L", "P", "RGBA")
+    }
+
+
+def test_a_clean_check_prints_its_summary(mine, capsys):
+    put(mine, "west_03", np.where(get(mine, "west_03") == 0, 255, 1).astype(np.uint8))
+    for name in NAMES[4:8]:
+        put(mine, name, np.where(get(mine, name) == 1, 2, get(mine, name)).astype(np.uint8))
+    val, test = (np.stack([get(mine, n) for n in part]) for part in (NAMES[:4], NAMES[8:]))
+    shares = [[100 * (val == i).mean(), 100 * (test == i).sum() / (0.9 * test.size)] for i in (1, 2)]
+    before = snapshot(mine)
+    assert main(["check", str(mine / DESCRIPTION)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{mine}/dataset.yaml: no problem found.",
+        "                           train       val      test",
+        "images                         4         4         4",
+        "sequences                      1         1         1",
+        "not labelled, %             0.00      0.00     10.00",
+        "share of labelled pixels, %",
+        "  road                    40.000    40.000    33.333",
+        "  building                     -    {:.3f}    {:.3f}".format(*shares[0]),
+        "  sky                     60.000    {:.3f}    {:.3f}".format(*shares[1]),
+        "height x width (images): 40 x 60 (12)",
+        "train: north",
+        "val: east",
+        "test: west",
+        "note: All test images are of one sequence, west: scores say little about others.",
+        "note: building is not in train, so no network can learn it.",
+    ]
+    assert snapshot(mine) == before
+
+
+def test_check_says_what_it_cannot_find(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err == f"roadseg: {tmp_path}/nothing: no such folder.\n"
+    (tmp_path / "file").touch()
+    assert main(["check", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"roadseg: {tmp_path}/file: is a file, not a folder.\n"
+
+
+def test_three_ids_for_each_class_are_ids_if_that_is_said(mine):
+    described("classes: [road, building, sky]",
+              "values: ids\nclasses: {ground: [0, 3, 4], above: [1, 2, 5]}")(mine)  # fmt: skip
+    pixels = inspect(open_folder(mine)).pixels["train"]
+    assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
+
+
+def test_colours_may_be_merged_and_left_out(mine):
+    broken.coloured(mine)
+    text = COLOURED.replace("building: '#464646'", "other: ['#464646', [70, 130, 180]]")
+    (mine / DESCRIPTION).write_text(text.replace("  sky: [70, 130, 180]\n", ""))
+    pixels = inspect(open_folder(mine)).pixels["train"]
+    assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
+    text = COLOURED.replace("  building: '#464646'\n", "")
+    (mine / DESCRIPTION).write_text("unlabelled: rest\n" + text)
+    summary = inspect(open_folder(mine))
+    assert summary.pixels["train"][255] > 0 and len(summary.source.palette) == 2

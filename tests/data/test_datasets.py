@@ -1,0 +1,485 @@
+import json
+import os
+import shutil
+
+import broken
+import numpy as np
+import pytest
+from conftest import SMALL, make_camvid, snapshot
+from PIL import Image
+
+from roadseg.config.study import ROOT
+from roadseg.data import check, prepare, synthetic
+from roadseg.data import datasets as sources
+from roadseg.data.layout import BadData
+from roadseg.data.scenes import CAMVID, CITYSCAPES, SPLITS, Scenes, blocks
+from roadseg.errors import InputError
+
+SETTINGS = {"source": "camvid", "path": "camvid", "size": [36, 48], "block": 2}
+
+
+def prepared_from(settings, root, target) -> dict:
+    return prepare.prepare(settings, sources.find_source(settings, root), target)
+
+
+def names(source) -> dict[str, list[str]]:
+    return {split: [item.name for item in items] for split, items in source.splits.items()}
+
+
+def test_synthetic_scenes_are_prepared_as_drawn(scenes):
+    image, labels = synthetic.scene(3, 6, (48, 96))  # the first val image follows 6 of train
+    np.testing.assert_array_equal(scenes["val"].images[0], image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(scenes["val"].labels[0], labels)
+    assert [len(s) for s in scenes.values()] == [6, 2, 4]
+    assert scenes["train"].classes == tuple(CITYSCAPES)
+    assert isinstance(scenes["train"].images, np.memmap)
+
+
+def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared, tmp_path):
+    again = prepared_from(SMALL, ROOT, tmp_path / "again")
+    other = prepared_from({**SMALL, "seed": 4}, ROOT, tmp_path / "other")
+    assert again["digest"] == json.loads((prepared / "scenes.json").read_text())["digest"]
+    assert again["digest"] != other["digest"]
+    # the same images in the same order, the first of val in train
+    shifted = {**SMALL, "counts": {"train": 7, "val": 1, "test": 4}}
+    first, second = ({split: names["names"] for split, names in made["splits"].items()}
+                     for made in (again, prepared_from(shifted, ROOT, tmp_path / "shifted")))  # fmt: skip
+    assert sum(first.values(), []) == sum(second.values(), []) and first != second
+    assert json.loads((tmp_path / "shifted/scenes.json").read_text())["digest"] != again["digest"]
+
+
+@pytest.fixture
+def small_camvid(tmp_path):
+    return make_camvid(tmp_path / "camvid")
+
+
+def test_camvid_layout(small_camvid, tmp_path):
+    about = prepared_from(SETTINGS, tmp_path, tmp_path / "out")
+    scenes = Scenes.load(tmp_path / "out", "train")
+    assert scenes.names[0] == "seqB_002"  # the list's order
+    original = np.array(Image.open(small_camvid / "trainannot/seqB_002.png"))
+    assert (scenes.labels[0] == np.where(original == 11, 255, original)).all()
+    image = np.array(Image.open(small_camvid / "train/seqB_002.png"))
+    np.testing.assert_array_equal(scenes.images[0], image.transpose(2, 0, 1))
+    # three frames of each sequence in blocks of two: never across a sequence
+    assert about["splits"]["train"]["sequences"] == ["seqB"] * 3 + ["seqA"] * 3
+    assert blocks(scenes.sequences, 2).tolist() == [0, 0, 1, 2, 2, 3]
+    assert blocks(scenes.sequences, 1).tolist() == [0, 1, 2, 3, 4, 5]
+    assert scenes.classes == tuple(CAMVID)
+    for split in SPLITS:
+        (small_camvid / f"{split}.txt").unlink()
+    assert names(sources.open_folder(small_camvid))["train"][0] == "seqA_000"
+
+
+def test_resizing_keeps_label_values(small_camvid, tmp_path):
+    prepared_from({**SETTINGS, "size": [33, 40]}, tmp_path, tmp_path / "out")
+    assert set(np.unique(Scenes.load(tmp_path / "out", "val").labels)) <= {*range(11), 255}
+
+
+def _out_of_range(folder):
+    Image.fromarray(np.full((36, 48), 31, np.uint8)).save(folder / "testannot/seqA_000.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda f: (f / "valannot/seqA_001.png").unlink(),
+         ("valannot/seqA_001.png", "is missing, though val/seqA_001.png is there",
+          "an image and a label image of one name", "add the file, or take the other away")),
+        (lambda f: [p.unlink() for p in (f / "val").glob("seqA_001.png")],
+         ("val/seqA_001.png", "is missing, though valannot/seqA_001.png is there",
+          "an image and a label image of one name", "add the file, or take the other away")),
+        (_out_of_range,
+         ("testannot/seqA_000.png", "value 31 in 100 % of the pixels",
+          "0 to 10, and 11 for not labelled",
+          "restore the file, or set source: folder and describe your own ids")),
+    ],
+)  # fmt: skip
+def test_a_broken_camvid_is_refused(small_camvid, tmp_path, spoil, expected):
+    spoil(small_camvid)
+    with pytest.raises(BadData) as caught:
+        prepared_from(SETTINGS, tmp_path, tmp_path / "out")
+    (found,) = caught.value.findings
+    assert (found.file, found.finding, found.allowed, found.remedy) == expected
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_listed_pair_that_is_not_there_is_refused(small_camvid):
+    (small_camvid / "val.txt").write_text("/SegNet/val/seqC_007.png /SegNet/valannot/seqC_007.png\n"
+                                          "val/seqA_000.png valannot/seqA_000.png\n")  # fmt: skip
+    with pytest.raises(BadData) as caught:
+        check.inspect(sources.open_folder(small_camvid))
+    (found,) = caught.value.findings
+    assert (found.file, found.finding) == ("val/seqC_007.png", "is listed, but missing")
+
+
+def test_an_old_set_survives_a_failed_preparation(small_camvid, tmp_path):
+    prepared_from(SETTINGS, tmp_path, tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    _out_of_range(small_camvid)
+    with pytest.raises(InputError):
+        prepared_from(SETTINGS, tmp_path, tmp_path / "out")
+    assert len(Scenes.load(tmp_path / "out", "test")) == 6
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_a_second_preparation_does_nothing_unless_something_changed(small_camvid, tmp_path):
+    out = tmp_path / "out"
+    prepared_from(SETTINGS, tmp_path, out)
+    first = snapshot(out)
+    os.utime(small_camvid / "train/seqA_000.png")  # touched, not changed
+    orphan = small_camvid / "trainannot/seqZ_000.png"  # not in the list: nothing to do with it
+    shutil.copy(small_camvid / "trainannot/seqA_000.png", orphan)
+    prepared_from(SETTINGS, tmp_path, out)
+    assert snapshot(out) == first
+    prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, out)
+    assert Scenes.load(out, "train").labels.shape == (6, 18, 24)
+    prepared_from(SETTINGS, tmp_path, out)
+    digest = Scenes.load(out, "train").digest
+    shutil.copy(small_camvid / "trainannot/seqA_001.png", small_camvid / "trainannot/seqA_000.png")
+    prepared_from(SETTINGS, tmp_path, out)
+    assert Scenes.load(out, "train").digest != digest
+    # a prepared folder that somebody wrote into is made again
+    labels = np.load(out / "val_labels.npy", mmap_mode="r+")
+    labels[0, 0, 0] ^= 1
+    labels.flush()
+    del labels
+    about = prepared_from(SETTINGS, tmp_path, out)
+    assert prepared_from(SETTINGS, tmp_path, tmp_path / "fresh")["digest"] == about["digest"]
+    assert prepare.contents_digest(out) == prepare.contents_digest(tmp_path / "fresh")
+
+
+def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, tmp_path):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    source = sources.find_source(SETTINGS, tmp_path)
+    (tmp_path / "out.partial").mkdir()  # of one killed harder, by SIGKILL
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "look", killed)
+        prepare.prepare(SETTINGS, source, tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_environment_variable_names_the_folder(small_camvid, tmp_path, monkeypatch):
+    settings = {**SETTINGS, "path": "raw/camvid"}
+    monkeypatch.setenv("ROADSEG_CAMVID", str(small_camvid))
+    source = sources.find_source(settings, tmp_path)
+    assert len(source.splits["test"]) == 6
+    assert not (tmp_path / "raw").exists()  # looking changes nothing
+    sources.link_source(settings, tmp_path, source)
+    assert (tmp_path / "raw/camvid").resolve() == small_camvid
+    monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        InputError, match="ROADSEG_CAMVID: .*nowhere does not exist or is no folder"
+    ):
+        sources.find_source(settings, tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "empty"))
+    with pytest.raises(InputError, match="empty/train: no such folder"):
+        sources.find_source(settings, tmp_path)
+    monkeypatch.delenv("ROADSEG_CAMVID")  # the link stays as it was
+    assert len(sources.find_source(settings, tmp_path).splits["train"]) == 6
+
+
+def test_the_variable_never_replaces_real_data(small_camvid, tmp_path, monkeypatch):
+    shutil.copytree(small_camvid, tmp_path / "other")
+    monkeypatch.setenv("ROADSEG_CAMVID", str(tmp_path / "other"))
+    with pytest.raises(InputError, match="exists already and is no link"):
+        sources.find_source(SETTINGS, tmp_path)
+    assert (small_camvid / "train").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("camvid", "raw/train: no such folder. The SegNet copy of CamVid has train, trainannot, "
+         "val, valannot, test, testannot; name the folder above them in params.yaml (data: path) or "
+         "in the environment variable ROADSEG_CAMVID."),
+        ("kitti", "raw/training/image_2: no such folder. KITTI's data_semantics.zip has "
+         "training/image_2, training/semantic; name the folder above them in params.yaml (data: "
+         "path) or in the environment variable ROADSEG_KITTI."),
+        ("cityscapes", "raw/leftImg8bit/train: no such folder. Cityscapes has leftImg8bit/train, "
+         "leftImg8bit/val, gtFine/train, gtFine/val; name the folder above them in params.yaml "
+         "(data: path) or in the environment variable ROADSEG_CITYSCAPES."),
+    ],
+)  # fmt: skip
+def test_missing_folders_are_named(tmp_path, kind, message):
+    (tmp_path / "raw").mkdir()
+    settings = {"source": kind, "path": "raw", "size": [36, 48], "block": 1}
+    with pytest.raises(InputError) as caught:
+        sources.find_source(settings, tmp_path)
+    assert str(caught.value).removeprefix(f"{tmp_path}/") == message
+    (tmp_path / "raw").rmdir()
+    with pytest.raises(InputError) as caught:
+        sources.find_source(settings, tmp_path)
+    assert str(caught.value) == (
+        f"raw: no such folder. Put the {kind} data there, change data: path in params.yaml, or let "
+        f"the environment variable ROADSEG_{kind.upper()} name a folder."
+    )
+
+
+def test_the_real_camvid(camvid, tmp_path, monkeypatch):
+    monkeypatch.delenv("ROADSEG_CAMVID", raising=False)
+    source = sources.open_folder(camvid)
+    assert [len(source.splits[s]) for s in SPLITS] == [367, 101, 233]
+    looked = check.look(source, source.splits["test"][0])
+    assert looked.image.shape == (3, 360, 480) and looked.labels.shape == (360, 480)
+    assert set(np.unique(looked.labels)) <= {*range(11), 255} and not looked.findings
+    assert {item.sequence for item in source.splits["val"]} == {"0016E5"}
+    # the split of the original release is derived by a rule: it must be that of the lists
+    for split, items in source.splits.items():
+        assert {sources.segnet_split(item.name) for item in items} == {split}
+
+
+def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
+    names = sorted(path.name for path in (camvid / "train").glob("0006R0_*.png"))
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for before, name in zip(names, names[1:], strict=False):
+        (tmp_path / "images" / before).symlink_to(camvid / "train" / before)
+        (tmp_path / "labels" / before).symlink_to(camvid / "trainannot" / name)
+    (tmp_path / "dataset.yaml").write_text(
+        f"images: images\nlabels: labels\nunlabelled: 11\nclasses: {list(CAMVID)}\n"
+        "sequence: 20\nsplits: {val: 0.2, test: 0.2}\n"
+    )
+    with pytest.raises(BadData) as caught:
+        check.inspect(sources.open_folder(tmp_path))
+    (found,) = caught.value.findings
+    assert found.finding.startswith("edges in the images fit the labels of the previous file")
+
+
+def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
+    images, labels = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
+    images.mkdir()
+    labels.mkdir()
+    colours = [colour for group in sources.CAMVID_GROUPS.values() for colour in group]
+    assert len(set(colours)) == len(colours) == 31 and (0, 0, 0) not in colours
+    rng = np.random.default_rng(0)
+    for name in ("0016E5_07959", "0016E5_08160", "0001TP_008550", "0001TP_008520", "Seq05VD_f00000",
+                 "0006R0_f00930"):  # fmt: skip
+        Image.fromarray(rng.integers(0, 256, (4, 8, 3), np.uint8)).save(images / f"{name}.png")
+        rgb = np.array([*colours, (0, 0, 0)], np.uint8).reshape(4, 8, 3)
+        Image.fromarray(rgb).save(labels / f"{name}_L.png")
+    source = sources.open_folder(tmp_path)
+    assert names(source) == {
+        "train": ["0001TP_008520", "0006R0_f00930", "0016E5_08160"],
+        "val": ["0016E5_07959"],
+        "test": ["0001TP_008550", "Seq05VD_f00000"],
+    }
+    got = check.look(source, source.splits["val"][0]).labels.ravel()
+    sizes = [len(group) for group in sources.CAMVID_GROUPS.values()]
+    assert got.tolist() == [*np.repeat(np.arange(11), sizes), 255]
+    assert list(sources.CAMVID_GROUPS) == list(CAMVID)
+    # the colours that CamVid's authors gave: one of each group, and what it is now
+    at = {tuple(c): CAMVID_NAMES[i] for c, i in zip([*colours], got[:-1].tolist(), strict=True)}
+    assert at[128, 0, 192] == "road" and at[64, 192, 0] == "building"
+    assert at[192, 0, 192] == "bicyclist" and at[0, 64, 64] == "sign symbol"
+    assert at[64, 128, 192] == at[192, 128, 192] == "car" and at[0, 0, 64] == "pole"
+
+
+CAMVID_NAMES = list(CAMVID)
+
+
+def make_kitti(folder, count=200):
+    """Write `count` pairs whose sizes differ by some pixels, with all ids from 0 to 33."""
+    for part in ("image_2", "semantic"):
+        (folder / "training" / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        shape = (37 + i % 3, 120 + i % 5)
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(
+            folder / f"training/image_2/{i:06d}_10.png"
+        )
+        labels = np.arange(shape[0] * shape[1]).reshape(shape) % 34
+        Image.fromarray(labels.astype(np.uint8)).save(folder / f"training/semantic/{i:06d}_10.png")
+    return folder
+
+
+def test_kitti(tmp_path):
+    make_kitti(tmp_path / "kitti")
+    source = sources.open_folder(tmp_path / "kitti")
+    got = names(source)
+    assert {split: len(n) for split, n in got.items()} == {"train": 120, "val": 30, "test": 50}
+    assert got["test"][:11] == [f"{i:06d}_10" for i in [*range(30, 40), 70]]
+    assert got["val"][::10] == ["000010_10", "000090_10", "000170_10"]
+    settings = {"source": "kitti", "path": "kitti", "size": [38, 122], "block": 10}
+    prepared_from(settings, tmp_path, tmp_path / "out")
+    scenes = Scenes.load(tmp_path / "out", "val")
+    assert scenes.images.shape == (30, 3, 38, 122) and scenes.classes == tuple(CITYSCAPES)
+    # name 000011: 39 x 121; its id at (row, column) is (row * 121 + column) % 34
+    looked = check.look(source, source.splits["val"][1])
+    ids = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
+    for row, column in [(0, 7), (0, 8), (0, 0), (1, 20), (38, 120), (0, 29), (0, 33)]:
+        value = (row * 121 + column) % 34
+        expected = ids.tolist().index(value) if value in ids else 255
+        assert looked.labels[row, column] == expected
+    Image.fromarray(np.full((37, 120), 34, np.uint8)).save(
+        tmp_path / "kitti/training/semantic/000000_10.png"
+    )
+    with pytest.raises(BadData) as caught:
+        check.inspect(source)
+    (found,) = caught.value.findings
+    assert found.finding == "value 34 in 100 % of the pixels"
+    assert found.allowed == (
+        "7, 8, 11 to 13, 17, 19 to 28, 31 to 33, and 0 to 6, 9, 10, 14 to 16, 18, 29, 30, 255 for "
+        "not labelled"
+    )
+
+
+def test_cityscapes(tmp_path):
+    rng = np.random.default_rng(0)
+    cities = {"train": ["aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf",
+                        "erfurt"], "val": ["frankfurt"]}  # fmt: skip
+    for split, part in cities.items():
+        for city in part:
+            for kind in ("leftImg8bit", "gtFine"):
+                (tmp_path / kind / split / city).mkdir(parents=True)
+            for i in range(2):
+                stem = f"{city}_000000_{i:06d}"
+                Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8)).save(
+                    tmp_path / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png"
+                )
+                target = tmp_path / f"gtFine/{split}/{city}/{stem}_gtFine"
+                Image.fromarray(np.full((8, 16), 7, np.uint8)).save(f"{target}_labelIds.png")
+                Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(f"{target}_color.png")
+                Image.fromarray(np.zeros((8, 16), np.uint16)).save(f"{target}_instanceIds.png")
+    summary = check.inspect(sources.open_folder(tmp_path))
+    splits = summary.source.splits
+    assert [len(splits[s]) for s in SPLITS] == [12, 2, 2]
+    assert {item.sequence for item in splits["val"]} == {"dusseldorf"}
+    assert {item.sequence for item in splits["test"]} == {"frankfurt"}
+    assert splits["test"][0].name == "frankfurt_000000_000000"
+    assert summary.notes == [
+        "val is the training cities dusseldorf; test is Cityscapes' own val.",
+        "All test images are of one sequence, frankfurt: scores say little about others.",
+    ]
+    assert all(pixels[0] > 0 and pixels[1:].sum() == 0 for pixels in summary.pixels.values())
+
+
+def test_fractions_are_whole_sequences_and_the_same_everywhere(tmp_path):
+    mine = broken.good(tmp_path / "mine")
+    text = broken.GOOD.replace("{train: [north], val: [east], test: [west]}",
+                               "{val: 0.3, test: 0.3}")  # fmt: skip
+    (mine / "dataset.yaml").write_text(text)
+    splits = sources.open_folder(mine).splits
+    assert [len(splits[s]) for s in SPLITS] == [4, 4, 4]
+    for items in splits.values():
+        assert len({item.sequence for item in items}) == 1
+    assert names(sources.open_folder(mine)) == {s: [i.name for i in splits[s]] for s in SPLITS}
+    (mine / "dataset.yaml").write_text(text.replace('sequence: "(.+)_"\n', ""))
+    source = sources.open_folder(mine)
+    assert [len(source.splits[s]) for s in SPLITS] == [4, 4, 4]
+    assert source.notes == (
+        "Single images were split by fraction. If they are frames of a video, neighbours are in "
+        "different splits and scores flatter: set sequence: in dataset.yaml.",
+    )
+    (mine / "dataset.yaml").write_text(text.replace('"(.+)_"', "2"))
+    source = sources.open_folder(mine)
+    assert len({item.sequence for items in source.splits.values() for item in items}) == 6
+    assert source.splits["train"][0].sequence.startswith("stretch ")
+
+
+def test_splits_by_folder_list_and_rest(tmp_path):
+    mine = broken.good(tmp_path / "mine")
+    for kind in ("images", "labels"):
+        for drive in ("east", "north", "west"):
+            (mine / kind / drive).mkdir()
+            for file in sorted((mine / kind).glob(f"{drive}_*.png")):
+                file.rename(mine / kind / drive / file.name)
+    (mine / "test.txt").write_text("/their/disk/west_03.png /their/disk/west_03_L.png\nwest_01\n")
+    text = broken.GOOD.replace('"(.+)_"', "folder")
+    (mine / "dataset.yaml").write_text(
+        text.replace("{train: [north], val: [east], test: [west]}",
+                     "{train: rest, val: east, test: test.txt}")
+    )  # fmt: skip
+    source = sources.open_folder(mine)
+    assert names(source)["val"] == [f"east/east_{i:02d}" for i in range(4)]
+    assert names(source)["test"] == ["west/west_01", "west/west_03"]
+    assert [item.sequence for item in source.splits["train"]] == ["north"] * 4 + ["west"] * 2
+    (mine / "dataset.yaml").write_text(text.replace("train: [north]", "train: [north_00.png]"))
+    source = sources.open_folder(mine)
+    assert names(source)["train"] == ["north/north_00"]
+    assert source.notes == ("3 of 12 images are in no split.",)
+    (mine / "labels/north/north_02.png").unlink()  # not asked for, so not missed
+    check.inspect(sources.open_folder(mine))
+
+
+def video(folder, lengths: dict[str, int], splits: str, sequence='"(.+)_"'):
+    """An own folder without pixels: only its listing is read."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+        for name, length in lengths.items():
+            for frame in range(length):
+                (folder / f"{kind}/{name}_{frame}.png").touch()
+    (folder / "dataset.yaml").write_text(
+        f"images: images\nlabels: labels\nclasses: [a, b]\nsequence: {sequence}\nsplits: {splits}\n"
+    )
+    return sources.open_folder(folder)
+
+
+def test_a_long_video_is_passed_over_by_small_fractions(tmp_path):
+    lengths = {"long": 90, **{f"drive{i}": 1 for i in range(10)}}
+    source = video(tmp_path / "a", lengths, "{val: 0.05, test: 0.05}")
+    assert [len(source.splits[s]) for s in SPLITS] == [90, 5, 5] and not source.findings
+    source = video(tmp_path / "b", {"one": 60, "two": 30, "three": 10}, "{val: 0.3, test: 0.3}")
+    assert not source.findings and min(map(len, source.splits.values())) >= 10
+
+
+def test_names_are_in_natural_order_and_stretches_are_neighbours(tmp_path):
+    source = video(tmp_path / "a", {"drive": 12}, "{val: ['stretch 2'], test: ['stretch 3']}", "4")
+    assert names(source)["val"] == ["drive_4", "drive_5", "drive_6", "drive_7"]
+    assert names(source)["test"] == ["drive_8", "drive_9", "drive_10", "drive_11"]
+
+
+def test_a_list_that_cuts_a_video_is_noted(tmp_path):
+    source = video(tmp_path / "a", {"east": 4, "west": 2}, "{val: [east_0], test: [west]}")
+    assert source.notes == ("Sequences in more than one split: east (train, val).",)
+
+
+def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
+    video(tmp_path / "a", {"the west": 3, "the north": 3}, "{val: [the north_1], test: x.txt}")
+    (tmp_path / "a/x.txt").write_text("\ufeffthe west_0.png\n  the west_2\n\n", "utf-8")
+    source = sources.open_folder(tmp_path / "a")
+    assert names(source)["test"] == ["the west_0", "the west_2"] and not source.findings
+
+
+def test_the_shape_of_things_is_kept_or_noted(small_camvid, tmp_path, capsys):
+    prepared_from({**SETTINGS, "size": [36, 96]}, tmp_path, tmp_path / "out")
+    assert (
+        "note: Files of 36 x 48 become 36 x 96: things get 2.00 times as wide for their height."
+        in capsys.readouterr().out
+    )
+    prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, tmp_path / "out")
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    source = video(tmp_path / "a", {"east": 2, "west": 2}, "{val: [far/one_0], test: [west]}")
+    (tmp_path / "far").mkdir()
+    for kind in ("images", "labels"):
+        (tmp_path / "far" / kind).mkdir()
+        (tmp_path / "far" / kind / "one_0.png").touch()
+        (tmp_path / "a" / kind / "far").symlink_to(tmp_path / "far" / kind)
+        (tmp_path / "a" / kind / "loop").symlink_to(tmp_path / "a" / kind)
+    source = sources.open_folder(tmp_path / "a")
+    assert names(source)["val"] == ["far/one_0"] and not source.findings
+
+
+def test_an_incomplete_public_set_is_refused(small_camvid, tmp_path):
+    make_kitti(tmp_path / "kitti", count=5)
+    with pytest.raises(BadData) as caught:
+        check.inspect(sources.open_folder(tmp_path / "kitti"))
+    assert [(f.file, f.finding) for f in caught.value.findings] == [
+        ("val", "has no image"), ("test", "has no image")
+    ]  # fmt: skip
+    (small_camvid / "val.txt").write_text("val/seqA_000.png\nval/seqA_000.png\n")
+    source = sources.open_folder(small_camvid)
+    assert names(source)["val"] == ["seqA_000"]
+    assert [f.finding for f in source.findings] == ["lists seqA_000 more than once"]
+    assert source.notes == ("5 images in val are not in val.txt: left out.",)
+
+
+def test_unprepared_data_say_how_to_prepare(tmp_path):
+    with pytest.raises(InputError, match="no prepared data here. Run 'make report' first."):
+        Scenes.load(tmp_path, "train")

@@ -1,0 +1,162 @@
+"""Batches are the same from memory and from disk, and memory does not grow with the file."""
+
+import dataclasses
+import itertools
+import json
+import os
+import threading
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from roadseg.config.recipe import Recipe
+from roadseg.data.scenes import Scenes, read
+from roadseg.errors import InputError
+from roadseg.training import batches as feed
+from roadseg.training import loop as train
+
+CPU = torch.device("cpu")
+
+
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+
+
+def first(n, scenes, size):
+    return list(itertools.islice(feed.batches(scenes, size, rng(), CPU), n))
+
+
+def test_every_scene_comes_once_before_any_twice():
+    chosen = feed.order(7, 3, rng())
+    seen = torch.cat([next(chosen) for _ in range(14)]).view(6, 7)
+    assert (seen.sort(dim=1).values == torch.arange(7)).all()
+    assert len({tuple(row.tolist()) for row in seen}) > 1
+
+
+def test_a_batch_holds_the_scenes_of_its_indices(scenes):
+    indices = next(feed.order(6, 4, rng())).numpy()
+    ((images, labels),) = first(1, scenes["train"], 4)
+    np.testing.assert_array_equal(images, scenes["train"].images[indices])
+    np.testing.assert_array_equal(labels, scenes["train"].labels[indices])
+    assert images.dtype == labels.dtype == torch.uint8
+
+
+def test_batches_from_disk_are_those_from_memory(scenes, monkeypatch):
+    resident = first(11, scenes["train"], 4)
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    for one, other in zip(resident, first(11, scenes["train"], 4), strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, record_property):
+    recipe = Recipe(network="baseline:0.05", steps=7, batch_size=4, flip=0.5, class_balance=0.99)
+
+    def weights():
+        network, _, _ = train.train(
+            recipe, scenes["train"], scenes["val"], device=CPU, say=lambda _: None
+        )
+        return network.state_dict()
+
+    resident = weights()
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    for name, value in weights().items():
+        assert torch.equal(value, resident[name]), name
+    record_property("tried", json.dumps(
+        ["Same again", "batches from memory, and from disk", 1, "equal weights"]))  # fmt: skip
+
+
+def test_it_is_the_size_that_decides(scenes, monkeypatch):
+    small = scenes["train"]
+    size = small.images.nbytes + small.labels.nbytes
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", size)
+    assert feed.fits(small, CPU)
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", size - 1)
+    assert not feed.fits(small, CPU)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, streamed):
+    shape = 400, 3, 256, 256  # 79 MB, which no disk has to hold: the file is empty
+    images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, shape)
+    labels = np.zeros((400, 1, 1), np.uint8)
+    names = ("",) * 400
+    scenes = Scenes(images, labels, names, names, ("road",), ((0, 0, 0),), "")
+    before = psutil.Process().memory_info().rss
+    batches = feed.batches(scenes, 8, rng(), CPU)
+    seen = sum(len(images) for images, _ in itertools.islice(batches, 100))
+    grown = psutil.Process().memory_info().rss - before
+    assert seen == 800 and grown < images.nbytes / 3
+
+
+def copied(split, tmp_path):
+    """The split, with its images in a file of their own."""
+    np.save(tmp_path / "images.npy", np.array(split.images))
+    return dataclasses.replace(split, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+
+
+def replaced(file):
+    np.save(file.with_name("new.npy"), np.zeros_like(np.load(file)))
+    file.with_name("new.npy").replace(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: os.truncate(file, 1000), "images.npy: was cut short while it was used."),
+        (lambda file: file.unlink(), "images.npy: cannot be read any more (No such file or directory)."),
+        (replaced, "images.npy: was changed while it was used."),
+        (lambda file: os.utime(file), "images.npy: was changed while it was used."),
+    ],
+)  # fmt: skip
+def test_a_file_that_changes_while_it_is_read_ends_the_training(
+    tmp_path, scenes, streamed, spoil, message
+):
+    split = copied(scenes["train"], tmp_path)
+    recipe = Recipe(network="baseline:0.05", steps=12, batch_size=4)
+    epochs = []
+
+    def say(line):
+        epochs.append(line)
+        if len(epochs) == 2:
+            spoil(tmp_path / "images.npy")
+
+    with pytest.raises(InputError) as caught:
+        train.train(recipe, split, scenes["val"], device=CPU, say=say)
+    assert str(caught.value).startswith(f"{tmp_path}/{message}")
+    assert "Run again" in str(caught.value)
+
+
+def test_an_error_of_the_reader_is_raised_and_its_thread_ends(scenes, streamed, monkeypatch):
+    calls = itertools.count()
+
+    def fail(array, rows):
+        if next(calls) > 12:
+            raise OSError("the disk is gone")
+        return read(array, rows)
+
+    monkeypatch.setattr(feed, "read", fail)
+    before = set(threading.enumerate())  # some of which may end meanwhile
+    with pytest.raises(OSError, match="the disk is gone"):
+        first(20, scenes["train"], 2)
+    assert set(threading.enumerate()) <= before
+
+
+def test_the_reader_ends_with_the_training(scenes, streamed):
+    threads = threading.active_count()
+    batches = feed.batches(scenes["train"], 2, rng(), CPU)
+    next(batches)
+    assert threading.active_count() == threads + 1
+    batches.close()
+    assert threading.active_count() == threads
+
+
+def test_a_part_of_a_mapped_file_reads_as_that_part(scenes):
+    images = scenes["train"].images
+    np.testing.assert_array_equal(read(images[2:5], slice(1, 3)), np.array(images)[3:5])
+    np.testing.assert_array_equal(read(np.array(images), np.array([4, 0])), images[[4, 0]])
