@@ -29,12 +29,9 @@ report: $(READY)  ## train what is not trained yet and render the report (STUDY=
 		{ echo "STUDY=$(STUDY): no studies/$(STUDY)/params.yaml; known: synthetic $(notdir $(wildcard studies/*))"; exit 2; }
 	@# the same for all studies; one that was never run has no copy, so that `dvc repro -P` leaves it alone
 	@test -f $(STUDY_DIR)/dvc.yaml || cp dvc.yaml $(STUDY_DIR)/
-ifneq ($(filter ROADSEG_%,$(.VARIABLES)),)
-	@# a variable names a folder: DVC cannot see that it changed
-	$(BIN)/python -m roadseg check --settings $(if $(filter .,$(STUDY_DIR)),,$(STUDY_DIR)/)params.yaml
-endif
-	@# an arm that fails does not keep the others from training
-	$(BIN)/dvc repro --keep-going $(STUDY_DIR)/dvc.yaml
+	@# settings first, with our own messages; a bare `dvc repro` may show DVC's
+	$(BIN)/python -m roadseg resolve $(STUDY)
+	$(BIN)/dvc repro $(STUDY_DIR)/dvc.yaml
 	@echo "The report: $(CURDIR)/reports/$(STUDY)/report.html"
 
 test: $(READY)  ## run the tests
@@ -47,7 +44,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/explore.ipynb
 
 bench: report  ## time what the machine allows into docs/performance.md (half an hour on two cores)
-	@for name in speed means start scale thousand; do \
+	@for name in speed start scale thousand; do \
 		PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/$$name.py || exit; done
 
 clean:  ## remove everything that can be made again, the environment included

@@ -4,6 +4,8 @@ A change of arithmetic gives other last digits, and training makes other network
 they score differently is what a paired comparison over seeds and test images says.
 
     python benchmarks/accuracy.py HEAD~3 --seeds 20 --steps 160
+
+The other revision must have the run store, as this one does.
 """
 
 import argparse
@@ -18,10 +20,11 @@ import numpy as np
 import page
 
 from roadseg.analysis import intervals
-from roadseg.config.study import ROOT, load
+from roadseg.config.paths import ROOT
+from roadseg.config.study import load
 from roadseg.data.scenes import Scenes, blocks
 from roadseg.training import metrics
-from roadseg.training.run import Record
+from roadseg.training.store import Record
 
 # A plain recipe, and one with most of what the embedded study's ladder changes in a step.
 RECIPES = {
@@ -35,10 +38,11 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from roadseg.config.recipe import Recipe
-from roadseg.training.run import run_all
+from roadseg.training.question import train_question
+from roadseg.training.run import Run
 recipe, seeds, prepared, folder = json.loads(sys.argv[1])
-recipes = [Recipe.of({**recipe, "seed": seed}) for seed in range(seeds)]
-run_all(recipes, Path(prepared), Path(folder), say=lambda line: None)
+runs = [Run(Recipe.of({**recipe, "seed": seed})) for seed in range(seeds)]
+train_question({"arm": runs}, Path(prepared), Path(folder), say=lambda line: None)
 """
 
 
@@ -49,9 +53,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=160)
     options = parser.parse_args()
-    plan = load("params.yaml")
-    start = plan.arms["fcn-8s"]
-    test = Scenes.load(plan.prepared, "test")
+    study = load()
+    start = study.arms["fcn-8s"]
+    test = Scenes.load(study.prepared, "test")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "other"
@@ -62,8 +66,9 @@ def main() -> None:
                 counts = []
                 for tree in (other, ROOT):
                     records = Path(folder) / "runs" / tree.name / name
-                    train(tree, [recipe, options.seeds, str(plan.prepared), str(records)])
-                    found = [Record.read(records / f"s{seed}") for seed in range(options.seeds)]
+                    train(tree, [recipe, options.seeds, str(study.prepared), str(records)])
+                    seeds = range(options.seeds)
+                    found = [Record.read(records / f"arm/s{seed}") for seed in seeds]
                     counts.append(np.stack([record.counts["test"] for record in found]))
                 means = [100 * metrics.miou(c.sum(1)).mean() for c in counts]
                 gap = intervals.interval(counts[1], blocks(test.sequences, 1), counts[0])
@@ -81,7 +86,7 @@ def main() -> None:
         finally:
             git("worktree", "remove", "--force", str(other))
     before = git("rev-parse", "--short", options.revision)
-    height, width = plan.data["size"]
+    height, width = study.data["size"]
     page.section(
         "accuracy",
         f"{page.conditions()} {start.network}, {options.steps} steps, {height} x {width}, "
@@ -97,11 +102,12 @@ def git(*arguments: str) -> str:
 
 
 def train(tree: Path, arguments: list) -> None:
-    """Train with the code of a tree."""
-    subprocess.run(
-        [sys.executable, "-c", TRAIN, json.dumps(arguments)], cwd=tree, check=True,
-        env={**os.environ, "PYTHONPATH": str(tree)},
-    )  # fmt: skip
+    """Train with the code of a tree, and with a run store that is not kept."""
+    with tempfile.TemporaryDirectory() as store:
+        subprocess.run(
+            [sys.executable, "-c", TRAIN, json.dumps(arguments)], cwd=tree, check=True,
+            env={**os.environ, "PYTHONPATH": str(tree), "DVC_ROOT": store},
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

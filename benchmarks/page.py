@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from roadseg.training.loop import default_device, device_name, precision_on
+from roadseg.training.device import default_device, device_name, precision_on
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/performance.md"
 

@@ -17,9 +17,11 @@ from xml.etree import ElementTree
 import page
 import torch
 
-from roadseg.config.study import ROOT, load
+from roadseg.config.paths import ROOT
+from roadseg.config.study import load
 from roadseg.data.scenes import Scenes
-from roadseg.training.loop import evaluate, train
+from roadseg.training.evaluate import evaluate
+from roadseg.training.loop import train
 from roadseg.training.metrics import Confusion
 
 PAGE = ROOT / "docs/reliability.md"
@@ -57,9 +59,9 @@ def spread() -> str:
     """Return how far equal trainings differ on a GPU, and what it costs that they do not."""
     if not torch.cuda.is_available():
         return "Not measured: no GPU was at hand."
-    plan, device = load(), torch.device("cuda")
-    recipe = dataclasses.replace(plan.arms["fcn-8s"], steps=STEPS)
-    scenes, val = (Scenes.load(plan.prepared, split) for split in ("train", "val"))
+    study, device = load(), torch.device("cuda")
+    recipe = dataclasses.replace(study.arms["fcn-8s"], steps=STEPS)
+    scenes, val = (Scenes.load(study.prepared, split) for split in ("train", "val"))
     rows, without = [], set()
     for deterministic in (False, True):
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -92,7 +94,7 @@ def spread() -> str:
 
 def main() -> int:
     """Run the tests and write the page; return pytest's exit status."""
-    files = sorted(f for f in (ROOT / "tests").glob("test_*.py") if TELLS in f.read_text())
+    files = sorted(f for f in (ROOT / "tests").rglob("test_*.py") if TELLS in f.read_text())
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tried.xml"
         options = ["-m", "slow or not slow", f"--junitxml={report}"]

@@ -18,14 +18,14 @@ import numpy as np
 import page
 import torch
 
+from roadseg.config.paths import ROOT
 from roadseg.config.recipe import Recipe
-from roadseg.config.study import ROOT
 from roadseg.data.datasets import find_source
 from roadseg.data.prepare import prepare
 from roadseg.data.scenes import Scenes
 from roadseg.training import batches as feed
 from roadseg.training.loop import train
-from roadseg.training.run import run
+from roadseg.training.run import Run, do
 
 DRAWN = {
     "source": "synthetic", "path": "roadseg/data/synthetic.py", "size": [64, 192], "seed": 5,
@@ -69,8 +69,9 @@ def one_run(prepared: str, limit: str) -> None:
         feed.RESIDENT_BYTES = int(limit)
     torch.set_num_threads(1)
     before = peak()
-    with tempfile.TemporaryDirectory() as folder:
-        run(RECIPE, Path(prepared), Path(folder) / "runs/arm/s0", say=lambda _: None)
+    with tempfile.TemporaryDirectory() as store:
+        os.environ["DVC_ROOT"] = store  # where the run store is
+        do(Run(RECIPE), Path(prepared), torch.device("cpu"), lambda _: None)
     print(peak(), before)
 
 

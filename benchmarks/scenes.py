@@ -1,4 +1,4 @@
-"""Are the drawn scenes worth training on? Time to draw them, class shares, the baseline on them.
+"""Are synthetic scenes worth training on? Time to draw them, class shares, the baseline on them.
 
 Draws the default set (150 + 50 scenes of 128 x 384), then trains the course's baseline as the
 course did (Adam, 3e-4, 180 epochs, batch 4), at a quarter of its width: ten minutes on two cores.
@@ -9,12 +9,12 @@ import argparse
 import time
 
 import numpy as np
-import torch
 
 from roadseg.config.recipe import Recipe
 from roadseg.data import synthetic
 from roadseg.data.scenes import CITYSCAPES, Scenes
-from roadseg.training.loop import device_name, train
+from roadseg.training.device import default_device, device_name
+from roadseg.training.loop import train
 
 SIZE, TRAIN, VAL = (128, 384), 150, 50
 
@@ -45,7 +45,7 @@ def main() -> None:
 
     steps = options.epochs * TRAIN // 4
     recipe = Recipe(network=options.network, steps=steps, batch_size=4)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     _, curve, seconds = train(recipe, part(slice(TRAIN)), part(slice(TRAIN, None)), device=device)
     print(
         f"{options.network}, {options.epochs} epochs of {TRAIN} scenes, {steps} steps, lr "

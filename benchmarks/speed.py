@@ -1,6 +1,6 @@
 """Training and testing: ours, its ceiling, and the loop that one would write first.
 
-- ours: `roadseg.train.train`, with flips, zooms and changes of colour
+- ours: `train` of `roadseg/training/loop.py`, with flips, zooms and changes of colour
 - ceiling: the same network, loss, optimiser and precision on one batch that stays where it is
 - usual: PNG files, torchvision's transforms image by image, a DataLoader with a worker for each
   core, fp32; and the same with autocast, where the device computes bf16 natively
@@ -28,8 +28,10 @@ from turns import spread, timed
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import CITYSCAPES, Scenes
 from roadseg.data.synthetic import scene
-from roadseg.training import loop as train
-from roadseg.training.loop import default_device, make_network, precision_on
+from roadseg.training import loop
+from roadseg.training.device import default_device, precision_on
+from roadseg.training.evaluate import evaluate
+from roadseg.training.loop import make_network
 from roadseg.training.losses import segmentation_loss
 
 DEVICE = default_device()
@@ -103,19 +105,19 @@ def ours(recipe: Recipe, scenes: Scenes) -> float:
     """Train two epochs, and return the seconds of the second one."""
     marks = []
 
-    def evaluate(*_, **__) -> np.ndarray:
+    def mark(*_, **__) -> np.ndarray:
         marks.append(time.perf_counter())  # an epoch's loss has been read: its steps are done
         return np.ones((1, 2, 2), np.int64)
 
     steps = 2 * len(scenes) // recipe.batch_size
-    train.evaluate, original = evaluate, train.evaluate
+    loop.evaluate = mark
     try:
-        train.train(
+        loop.train(
             dataclasses.replace(recipe, steps=steps), scenes, scenes, device=DEVICE,
             say=lambda _: None,
         )  # fmt: skip
     finally:
-        train.evaluate = original
+        loop.evaluate = evaluate
     return marks[1] - marks[0]
 
 
@@ -210,8 +212,8 @@ def case(name: str, size: tuple[int, int], rounds: int) -> tuple[dict, dict]:
         some = repeated(scenes, 8)
         testing = timed(
             {
-                "once": lambda: train.evaluate(fixed.network, some, DEVICE, recipe),
-                "six": lambda: train.evaluate(fixed.network, some, DEVICE, tested),
+                "once": lambda: evaluate(fixed.network, some, DEVICE, recipe),
+                "six": lambda: evaluate(fixed.network, some, DEVICE, tested),
             },
             rounds,
         )

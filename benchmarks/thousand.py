@@ -1,7 +1,7 @@
 """How long planning, tables and report take for 60, 250 and 1000 runs, training left out.
 
 In a temporary copy of the project it makes studies of made-up tricks on one network: ladders, each
-trick alone, all but one, seeds only, and six networks. Every run gets a record with drawn pixel
+trick alone, all but one, seeds only, and six networks. Every run gets a record with made-up pixel
 counts, as large as the embedded study's; only the networks that the report looks through have
 weights, random ones. Each size is timed in a process of its own.
 
@@ -36,7 +36,7 @@ NETWORKS = {
     "fcn-8s": "fcn8s:tu-test_resnet", "pspnet-light": "smp:pspnet:tu-test_resnet",
     "unet-eighth": "unet:0.125", "dabnet-half": "dabnet:0.5",
 }  # fmt: skip
-# Knobs of a family's tricks, each with the family's number in its strength: no two are equal.
+# What a family's tricks set, each with the family's number in its strength: no two are equal.
 FAMILY = {
     "flip": lambda n: {"flip": 0.2 + n / 100},
     "decay": lambda n: {"optimizer": "adamw", "weight_decay": 0.01 + n / 1000},
@@ -48,51 +48,52 @@ FAMILY = {
 RUNS_OF_A_FAMILY = 45  # a ladder of 6 arms, 5 more alone, 4 more of all but one; 3 seeds
 OTHER_RUNS = 20  # of networks and seeds only
 STEPS = 160
-WITHOUT = ("forecast: steps to time", "per network")  # rows that are no bookkeeping
+WITHOUT = ("plan: steps to time", "per network")  # rows that are no bookkeeping
 
 
-def settings(families: int) -> dict:
-    """Return the content of a params.yaml with so many families of tricks."""
+def settings(families: int) -> dict[str, dict]:
+    """Return the content of params.yaml and of the catalogue, with so many families of tricks."""
     names = [[f"{kind}-{n}" for kind in FAMILY] for n in range(families)]
-    studies = {
-        "networks": {"question": "Which network?", "networks": list(NETWORKS)},
-        "luck": {"question": "How much luck?", "start": "fcn-8s", "noise": [0, 1, 2, 3, 4]},
+    questions = {
+        "networks": {"asks": "Which network?", "networks": list(NETWORKS)},
+        "luck": {"asks": "How much luck?", "start": "fcn-8s", "noise": [0, 1, 2, 3, 4]},
     }
-    for n, own in enumerate(names):
-        studies[f"ladder-{n}"] = {"question": "In steps?", "start": "fcn-8s", "ladder": own}
-    every = [trick for own in names for trick in own]
-    studies["each"] = {"question": "Alone?", "start": "fcn-8s", "alone": every}
+    for n, family in enumerate(names):
+        questions[f"ladder-{n}"] = {"asks": "In steps?", "start": "fcn-8s", "ladder": family}
+    every = [trick for family in names for trick in family]
+    questions["each"] = {"asks": "Alone?", "start": "fcn-8s", "alone": every}
     for n, (first, *others) in enumerate(names):
-        studies[f"needed-{n}"] = {
-            "question": "On top of all?", "start": f"fcn-8s-{first}", "leave_one_out": others,
+        questions[f"needed-{n}"] = {
+            "asks": "On top of all?", "start": f"fcn-8s-{first}", "leave_one_out": others,
         }  # fmt: skip
-    return {
-        "study": "simulated", "title": "Simulated", "root": ".", "params": "params.yaml",
-        "plan": "plan.yaml", "seeds": [0, 1, 2], "remarks": [],
+    params = {
+        "study": "synthetic", "title": "Simulated", "root": ".", "folder": ".",
         "data": {
             "source": "synthetic", "path": "roadseg/data/synthetic.py", "size": [64, 192],
             "seed": 13,
             "block": 1, "counts": {"train": 120, "val": 30, "test": 100},
         },
+        "seeds": [0, 1, 2],
         "base": {"network": NETWORKS["fcn-8s"], "steps": STEPS, "lr": 0.004},
-        "tricks": {
-            f"{kind}-{n}": {"knobs": knobs(n), "idea": "Made up.", "source": "Nobody 2000"}
-            for n in range(families) for kind, knobs in FAMILY.items()
-        },
-        "networks": {name: {"network": network} for name, network in NETWORKS.items()},
-        "studies": studies,
+        "questions": questions,
     }  # fmt: skip
+    tricks = {
+        f"{kind}-{n}": {"set": changes(n), "idea": "Made up.", "source": "Nobody 2000"}
+        for n in range(families) for kind, changes in FAMILY.items()
+    }  # fmt: skip
+    networks = {name: {"network": network} for name, network in NETWORKS.items()}
+    return {"params": params, "tricks": tricks, "networks": networks}
 
 
-def write_records(plan) -> None:
-    """Write a record for each run of a plan, with counts drawn around a score for each arm."""
+def write_records(study) -> None:
+    """Write a record for each run of a study, with counts drawn around a score for each arm."""
     import torch
 
     from roadseg.data.scenes import UNLABELLED, Scenes
     from roadseg.training import metrics
     from roadseg.training.loop import make_network
 
-    scenes = {split: Scenes.load(plan.prepared, split) for split in ("val", "test")}
+    scenes = {split: Scenes.load(study.prepared, split) for split in ("val", "test")}
     k = len(scenes["test"].classes)
     truth = {
         split: np.stack(
@@ -103,12 +104,11 @@ def write_records(plan) -> None:
     predictions = io.BytesIO()
     labels = np.array(scenes["test"].labels)
     np.savez_compressed(predictions, test=np.where(labels == UNLABELLED, 0, labels))
-    arms = plan.arms
-    looked_through = plan.compared.arms
-    for number, (arm, recipe) in enumerate(arms.items()):
+    looked_through = study.compared.arms
+    for number, (arm, recipe) in enumerate(study.arms.items()):
         rng = np.random.default_rng(number)
         base = np.clip(rng.normal(0.6, 0.03) + rng.normal(0, 0.15, k), 0.05, 0.95)
-        for seed in plan.seeds_of(arm):
+        for seed in study.seeds_of(arm):
             right = np.clip(base + rng.normal(0, 0.02, k), 0.02, 0.98)
             taken_for = (1 - right[:, None]) * rng.dirichlet(np.full(k, 0.3), k)
             taken_for[np.arange(k), np.arange(k)] += right
@@ -116,7 +116,7 @@ def write_records(plan) -> None:
                 split: rng.multinomial(pixels, taken_for).astype(np.int32)
                 for split, pixels in truth.items()
             }
-            folder = plan.folder(arm, seed)
+            folder = study.run_folder(arm, seed)
             folder.mkdir(parents=True)
             boundary = metrics.class_sums(counts["test"]) // 4
             np.savez_compressed(folder / "counts.npz", **counts, boundary=boundary.astype(np.int32))
@@ -126,14 +126,20 @@ def write_records(plan) -> None:
             header = "pixels,right,confidence"
             np.savetxt(folder / "reliability.csv", table, "%.9g", ",", header=header, comments="")
             (folder / "predictions.npz").write_bytes(predictions.getvalue())
-            own = recipe.changed({"seed": seed})
-            about = _about(own, scenes["test"], rng)
-            content = {"recipe": dataclasses.asdict(own), "about": about}
+            run = recipe.changed({"seed": seed})
+            about = _about(run, scenes["test"], rng)
+            content = {"recipe": dataclasses.asdict(run), "about": about}
             (folder / "record.json").write_text(json.dumps(content, indent=1) + "\n")
             (folder / "curve.csv").write_text(_curve(rng))
-        if arm in looked_through:
-            network = make_network(recipe, k)
-            torch.save(network.state_dict(), plan.folder(arm, plan.seeds[0]) / "weights.pt")
+            if arm in looked_through and seed == study.seeds[0]:
+                network = make_network(recipe, k)
+                torch.save(network.state_dict(), folder / "weights.pt")
+            for question in study.questions.values():  # each has a copy of all its runs
+                for name, asked in question.arms.items():
+                    copy = study.build / "runs" / question.name / name / f"s{seed}"
+                    wanted = asked == recipe and seed in study.seeds_asked(question)
+                    if wanted and copy != folder:
+                        shutil.copytree(folder, copy)
 
 
 def _about(recipe, scenes, rng: np.random.Generator) -> dict:
@@ -141,12 +147,12 @@ def _about(recipe, scenes, rng: np.random.Generator) -> dict:
     height, width = scenes.labels.shape[1:]
     versions = {name: version(name) for name in ("torch", "segmentation-models-pytorch", "timm")}
     return {
-        "digest": recipe.digest, "data_digest": scenes.digest, "train_images": 120,
-        "height": height, "width": width, "device": "none", "threads": 1, "precision": "fp32",
-        "code": "0" * 12, "start": "", **versions, "training": "0" * 12, "weights_of": "",
-        "seconds": round(float(rng.uniform(20, 30)), 2), "start_seconds": 0.0,
-        "images_per_second": 24.0, "peak_memory_mib": 600, "python": "3", "lr_used": recipe.lr,
-        "finished": "2000-01-01T00:00:00+00:00",
+        "digest": recipe.digest, "data_digest": scenes.digest, "training": recipe.training.digest,
+        "train_images": 120, "height": height, "width": width, "device": "none", "threads": 1,
+        "precision": "fp32", "code": "0" * 12, "start": "", **versions, "python": "3",
+        "seconds": round(float(rng.uniform(20, 30)), 2), "start_seconds": 0.0, "joules": None,
+        "images_per_second": 24.0, "peak_memory_mib": 600, "lr_used": recipe.lr,
+        "finished": "2000-01-01T00:00:00+00:00", "weights": "0" * 64,
     }  # fmt: skip
 
 
@@ -167,9 +173,11 @@ def measure(profiled: str, file: str) -> dict:
     """
     from roadseg import __main__ as commands
     from roadseg.analysis import results
-    from roadseg.config import study
-    from roadseg.report import notebooks as notebook
-    from roadseg.training import plan as forecast
+    from roadseg.config.study import load
+    from roadseg.report.page import render
+    from roadseg.training import plan as planning
+    from roadseg.training.device import default_device
+    from roadseg.training.resolve import resolve
 
     seconds, busy = {}, {}  # of the clock, and of all cores
 
@@ -196,37 +204,34 @@ def measure(profiled: str, file: str) -> dict:
 
         setattr(module, name, timed)
 
-    with clock("settings and plan"):
-        plan = study.load("params.yaml")
-        Path(plan.plan).write_text(plan.text())
-        counted = {"arms": len(plan.arms), "runs": len(plan.runs)}
-        counted["trainings"] = len(plan.trainings)
-    with clock("check"):
-        commands._check_settings(plan)
-        assert study.read_yaml(Path(plan.plan))["arms"] == plan.written
+    with clock("settings"):
+        study = load()
+        counted = {"arms": len(study.arms), "runs": len(study.runs)}
+    with clock("resolve"):
+        resolve(study)
     steps = []
-    real, forecast.step_seconds = forecast.step_seconds, lambda *step: steps.append(step) or 0.1
-    with clock("forecast: adding up"):
-        forecast.forecast(plan)
-    with clock("forecast: steps to time"):
+    real, planning.step_seconds = planning.step_seconds, lambda *step: steps.append(step) or 0.1
+    with clock("plan: run store, adding up"):
+        planning.plan(study)
+    with clock("plan: steps to time"):
         real(*steps[-1])
-    seconds["forecast: steps to time"] *= len(steps)
-    write_records(plan)
+    seconds["plan: steps to time"] *= len(steps)
+    counted["trainings"] = len(planning.Asked(study, default_device()).trainings)
+    write_records(study)
     for module, name in (
         (results, "_costs"), (results, "_catalogue"), (results.course, "compare"),
     ):  # fmt: skip
         apart(module, name, "per network")
     with clock("tables"):
-        found = results.collect(plan)
-        results.write(found, results.compact_counts(plan), plan.results)
+        found = results.collect(study)
+        results.write(found, results.compact_counts(study), study.results)
     for taken in (seconds, busy):
         taken["tables"] -= taken["per network"]
-    commands.strip(plan)
     with clock("chapters"):
-        commands.execute(plan)
+        commands.chapters(study)
     with clock("report"):
-        notebook.render(plan, plan.build / "executed", plan.report / "report.html")
-    size = (plan.report / "report.html").stat().st_size
+        render(study, study.build / "executed", study.report / "report.html")
+    size = (study.report / "report.html").stat().st_size
     return {
         **counted, "steps": len(steps), "megabytes": size / 1e6, "seconds": seconds,
         "core seconds": sum(busy[part] for part in busy if part not in WITHOUT),
@@ -256,9 +261,11 @@ def main() -> None:
         for runs in options.runs:
             shutil.rmtree(project / "build", ignore_errors=True)
             families = max(1, round((runs - OTHER_RUNS) / RUNS_OF_A_FAMILY))
-            (project / "params.yaml").write_text(json.dumps(settings(families)))  # YAML too
+            for name, content in settings(families).items():
+                (project / f"{name}.yaml").write_text(json.dumps(content))  # YAML too
+            (project / "remarks.md").write_text("- All of it is made up.\n")
             for command in (
-                ["-m", "roadseg", "prepare", "params.yaml"],
+                ["-m", "roadseg", "prepare", "synthetic"],
                 [str(HERE), "--inside", "--profile", *options.profile],
             ):
                 said = subprocess.run(

@@ -12,30 +12,34 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from roadseg.config.study import ROOT, Plan
+from roadseg.config import paths
+from roadseg.config.study import Study
 from roadseg.data.scenes import UNLABELLED, Scenes
 from roadseg.errors import InputError
 from roadseg.report.figures import PALETTE, legend, paint
 from roadseg.training import metrics
-from roadseg.training.loop import averaged_probabilities, make_network
+from roadseg.training.evaluate import averaged_probabilities
+from roadseg.training.loop import make_network
 
 ALL = "all classes"
 LARGEST = 50e6  # pixels of an image that is predicted
 
 
-def finished(plan: Plan) -> dict[str, Path]:
-    """Return the folder of each run of the plan that has come to its end.
+def finished(study: Study) -> dict[str, Path]:
+    """Return the folder of each run of the study that has come to its end.
 
     Raises
     ------
     InputError : none has
     """
     found = {
-        f"{arm}-s{seed}": plan.folder(arm, seed) for arm in plan.arms for seed in plan.seeds_of(arm)
+        f"{arm}-s{seed}": study.run_folder(arm, seed)
+        for arm in study.arms
+        for seed in study.seeds_of(arm)
     }
     found = {run: f for run, f in found.items() if (f / "predictions.npz").is_file()}
     if not found:
-        raise InputError(f"{plan.name}: no finished run. Run 'make report' first.")
+        raise InputError(f"{study.name}: no finished run. Run 'make report' first.")
     return found
 
 
@@ -74,12 +78,12 @@ def compared(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.nda
     return np.where((truth == UNLABELLED)[..., None], 0, table[kind]).astype(np.uint8)
 
 
-def look(plan: Plan) -> widgets.Box:
+def look(study: Study) -> widgets.Box:
     """Return widgets that show a test image, its truth and what two runs make of it."""
-    runs, scenes = finished(plan), Scenes.load(plan.prepared, "test")
+    runs, scenes = finished(study), Scenes.load(study.prepared, "test")
     names, last = list(runs), len(scenes) - 1
     first = widgets.Dropdown(options=names, value=names[0], description="run")
-    fcn = plan.fcn and f"{plan.arm(list(plan.fcn.arms.values())[-1])}-s{plan.seeds[0]}"
+    fcn = study.fcn and f"{study.arm(list(study.fcn.arms.values())[-1])}-s{study.seeds[0]}"
     other = fcn if fcn in runs else names[-1]
     second = widgets.Dropdown(options=names, value=other, description="beside")
     index = widgets.IntSlider(min=0, max=last, value=last // 2, description="image")
@@ -116,9 +120,9 @@ def look(plan: Plan) -> widgets.Box:
     return widgets.VBox([controls, told, widgets.Box(columns, layout=layout), key])
 
 
-def predict(plan: Plan) -> widgets.Box:
+def predict(study: Study) -> widgets.Box:
     """Return widgets that let a run predict an image of one's own, at the study's size."""
-    runs, scenes = finished(plan), Scenes.load(plan.prepared, "test")
+    runs, scenes = finished(study), Scenes.load(study.prepared, "test")
     run = widgets.Dropdown(options=list(runs), description="run")
     field = DropField()
     path = widgets.Text(placeholder="or its path, such as data/mine.jpg", description="file",
@@ -136,7 +140,7 @@ def predict(plan: Plan) -> widgets.Box:
         except InputError as problem:
             told.value = html.escape(f"{given['name']}: {problem}")
             return
-        labels = predicted(plan, runs, run.value, image, len(scenes.classes))
+        labels = predicted(study, runs, run.value, image, len(scenes.classes))
         for picture, shown in zip(
             pictures.children,
             (image.transpose(1, 2, 0), overlaid(image, labels, scenes, opacity.value)),
@@ -155,7 +159,7 @@ def predict(plan: Plan) -> widgets.Box:
 
     def read(change) -> None:
         try:
-            file = ROOT / Path(change["new"]).expanduser()
+            file = paths.ROOT / Path(change["new"]).expanduser()
             given.update(name=change["new"], content=file.read_bytes())
         except OSError as problem:
             told.value = html.escape(
@@ -213,10 +217,10 @@ def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:
 
 @torch.inference_mode()
 def predicted(
-    plan: Plan, runs: dict[str, Path], run: str, image: np.ndarray, classes: int
+    study: Study, runs: dict[str, Path], run: str, image: np.ndarray, classes: int
 ) -> np.ndarray:
     """Return what a run predicts of an image uint8 (3, H, W), tested as it was: uint8 (H, W)."""
-    recipe = plan.runs[run]
+    recipe = study.runs[run]
     network = make_network(recipe, classes)
     weights = torch.load(runs[run] / "weights.pt", weights_only=True, map_location="cpu")
     network.load_state_dict(weights)

@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from roadseg.config.study import ROOT
+from roadseg.config.paths import ROOT
 from roadseg.data.datasets import find_source
 from roadseg.data.prepare import prepare
 from roadseg.data.scenes import Scenes
@@ -71,31 +71,33 @@ def camvid() -> Path:
     pytest.skip("no CamVid files at hand")
 
 
-EMBEDDED_SMOKE = {
-    "size: [64, 192]": "size: [48, 96]",
-    "train: 120, val: 30, test: 100": "train: 6, val: 2, test: 4",
-    "seeds: [0, 1, 2]": "seeds: [0]",
-    "  steps: 160": "  steps: 4",
-    "batch_size: 4": "batch_size: 2",
-    "warmup_steps: 8": "warmup_steps: 1",
-    "baseline:0.25": "baseline:0.05",
-    "scenes:200": "scenes:4",
-    "pretrain_steps: 120": "pretrain_steps: 2",
-    "lr_search: [0.25, 1.0, 4.0], lr_search_steps: 50": "lr_search: [1.0, 4.0], lr_search_steps: 2",
-    "networks: [baseline, fcn-8s, pspnet-light, deeplabv3plus-light, unet-eighth, dabnet-half]":
-        "networks: [baseline, dabnet-half]",
-    "multi-scale-training,\n             multi-scale-testing, auxiliary-head, weight-average]":
-        "multi-scale-testing]",
-    "[augmentation, transfer, adamw-poly, class-balanced, ohem, ":
-        "[augmentation, transfer, adamw-poly, ",
-    "alone: [batch-norm, residual]": "alone: [batch-norm]",
-    "noise: [0, 1, 2, 3, 4]": "noise: [0, 1]",
-}  # fmt: skip
+# The embedded study at smoke size: (file, what stands there, what shall stand there).
+EMBEDDED_SMOKE = [
+    ("params.yaml", "    - 64\n    - 192\n", "    - 48\n    - 96\n"),
+    ("params.yaml", "train: 120\n    val: 30\n    test: 100", "train: 6\n    val: 2\n    test: 4"),
+    ("params.yaml", "seeds:\n  - 0\n  - 1\n  - 2\n", "seeds:\n  - 0\n"),
+    ("params.yaml", "  steps: 160", "  steps: 4"),
+    ("params.yaml", "batch_size: 4", "batch_size: 2"),
+    ("params.yaml", "      - pspnet-light\n      - deeplabv3plus-light\n      - unet-eighth\n", ""),
+    ("params.yaml", "    tricks:\n      - lr-search\n    networks:\n      - baseline\n      - fcn-8s\n",
+     "    tricks:\n      - lr-search\n    networks:\n      - baseline\n"),
+    ("params.yaml", "      - class-balanced\n      - ohem\n      - multi-scale-training\n", ""),
+    ("params.yaml", "      - auxiliary-head\n      - weight-average\n", ""),
+    ("params.yaml", "      - batch-norm\n      - residual\n", "      - batch-norm\n"),
+    ("params.yaml", "      - 1\n      - 2\n      - 3\n      - 4\n", "      - 1\n"),
+    ("tricks.yaml", "warmup_steps: 8", "warmup_steps: 1"),
+    ("tricks.yaml", "scenes:200", "scenes:4"),
+    ("tricks.yaml", "pretrain_steps: 120", "pretrain_steps: 2"),
+    ("tricks.yaml", "      - 0.25\n      - 1.0\n      - 4.0\n    lr_search_steps: 50",
+     "      - 1.0\n      - 4.0\n    lr_search_steps: 2"),
+    ("networks.yaml", "baseline:0.25", "baseline:0.05"),
+]  # fmt: skip
 
 
 def surroundings(**variables: str) -> dict[str, str]:
     """Return environment variables under which a clone's own code runs, and not this checkout's."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("ROADSEG_CAMVID", "PYTHONPATH")}
+    left = ("ROADSEG_CAMVID", "PYTHONPATH", "DVC_ROOT")
+    kept = {k: v for k, v in os.environ.items() if k not in left}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**kept, "PATH": path, **variables}
 
@@ -122,23 +124,32 @@ def ran(result: subprocess.CompletedProcess) -> set[str]:
     return set(re.findall(r"Running stage '(?:[^':]*:)?([^':]+)'", result.stdout))
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
-    """A clone of the working tree, with a smoke-size embedded study."""
-    folder = tmp_path_factory.mktemp("clone") / "roadseg"
+def copy_tree(folder: Path, *, made: bool) -> Path:
+    """Copy the working tree as git would, with what the pipeline made for git or without."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("results/", "reports/")):
+        if (ROOT / name).is_file() and (made or not name.startswith(("results/", "reports/"))):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    text = (folder / "params.yaml").read_text()
-    for old, new in EMBEDDED_SMOKE.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    (folder / "params.yaml").write_text(re.sub(r" +#.*", "", text))
     return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A clone of the working tree, with a smoke-size embedded study."""
+    folder = copy_tree(tmp_path_factory.mktemp("clone") / "roadseg", made=False)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    for name, old, new in EMBEDDED_SMOKE:
+        replace(folder / name, old, new)
+    return folder
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    """Replace text that must stand in a file once."""
+    text = file.read_text()
+    assert text.count(old) == 1, (file, old, text.count(old))
+    file.write_text(text.replace(old, new))

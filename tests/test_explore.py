@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from roadseg import explore
-from roadseg.config import study
+from roadseg.config.study import load
 from roadseg.errors import InputError
 
 
@@ -51,7 +51,6 @@ def test_a_huge_image_is_refused_before_it_is_unpacked(monkeypatch):
 
 
 def test_without_a_finished_run_it_says_what_to_do():
-    plan = study.load()
-    nowhere = dataclasses.replace(plan, name="nowhere")
+    nowhere = dataclasses.replace(load(), name="nowhere")
     with pytest.raises(InputError, match="no finished run. Run 'make report' first."):
         explore.finished(nowhere)

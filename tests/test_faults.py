@@ -1,4 +1,4 @@
-"""Faults of the whole pipeline, as they happen: signals, dead kernels, disks, data that change.
+"""Faults of the whole pipeline, as they happen: signals, dead processes, disks, data that change.
 
 All slow: `make test-slow` runs them and writes docs/reliability.md.
 """
@@ -13,270 +13,606 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import call, surroundings
+from conftest import call, ran, replace, surroundings
 
 from roadseg.report.notebooks import CHAPTERS
 
 pytestmark = pytest.mark.slow
-STUDIES = """\
-studies:
-  heads: {question: "Which?", networks: [baseline, fcn-8s]}
-  ladder: {question: "What for?", start: fcn-8s, ladder: [augmentation]}
+STEPS = 600
+QUESTIONS = """\
+questions:
+  heads:
+    asks: Which?
+    networks:
+      - baseline
+      - fcn-8s
+
+  ladder:
+    asks: What for?
+    start: fcn-8s
+    ladder:
+      - augmentation
 """
-ARMS = ("baseline", "fcn-8s", "with-augmentation")
+ARMS = {"heads": ("baseline", "fcn-8s"), "ladder": ("fcn-8s", "with-augmentation")}
+SEEDS = (0, 1)
+TRAININGS = 6  # fcn-8s is asked for twice
+BUILD = "build/synthetic"
 
 
 @pytest.fixture(scope="module")
 def study(clone) -> Path:
-    """The clone with three arms of two seeds that take some seconds, its data prepared."""
-    text = (clone / "params.yaml").read_text()
-    text = text[: text.index("\nstudies:") + 1] + STUDIES
-    text = text.replace("  steps: 4", "  steps: 150").replace("seeds: [0]", "seeds: [0, 1]")
-    (clone / "params.yaml").write_text(text)
-    planned = call(clone, "roadseg", "plan")
-    assert planned.returncode == 0, planned.stderr
-    prepared = call(clone, "dvc", "repro", "notebooks", "prepare")
-    assert prepared.returncode == 0, prepared.stderr
-    # seconds between states: short enough for trainings that take ten
-    file = clone / "roadseg/training/checkpoints.py"
-    text = file.read_text()
-    assert "PAUSE = 15.0" in text
-    file.write_text(text.replace("PAUSE = 15.0", "PAUSE = 0.5"))
+    """The clone with two questions, whose trainings take some seconds; its data prepared."""
+    params = clone / "params.yaml"
+    params.write_text(params.read_text().partition("questions:\n")[0] + QUESTIONS)
+    for file, old, new in (
+        ("params.yaml", "  steps: 4\n", f"  steps: {STEPS}\n"),
+        ("params.yaml", "seeds:\n  - 0\n", "seeds:\n  - 0\n  - 1\n"),
+        ("params.yaml", "train: 6\n", "train: 24\n"),
+        # seconds between states: short enough for such trainings
+        ("roadseg/training/checkpoints.py", "PAUSE = 15.0", "PAUSE = 0.5"),
+        ("roadseg/training/checkpoints.py", "SHARE = 0.02", "SHARE = 0.2"),
+    ):
+        replace(clone / file, old, new)
+    prepared = call(clone, "dvc", "repro", "prepare")
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     return clone
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bystanders(study, tmp_path_factory):
+    """Processes that have nothing to do with the pipeline: none of its faults may end them."""
+    other = tmp_path_factory.mktemp("other")
+    (other / "dvc.yaml").write_text("stages:\n  wait:\n    cmd: sleep 100000\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=other, check=True)
+    commands = {
+        "a terminal in the project": (["sleep", "100000"], study),
+        "another project": (["sleep", "100000"], other),
+        "another project's pipeline": ([sys.executable, "-m", "dvc", "repro"], other),
+    }
+    running = {
+        name: subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL)
+        for name, (command, folder) in commands.items()
+    }  # fmt: skip
+    pipeline = psutil.Process(running["another project's pipeline"].pid)
+    wait_for(lambda: [c for c in pipeline.children(recursive=True) if c.name() == "sleep"])
+    BYSTANDERS.update({name: psutil.Process(p.pid) for name, p in running.items()})
+    BYSTANDERS["its stage"] = next(c for c in pipeline.children(recursive=True) if c.name() == "sleep")
+    yield
+    for process in running.values():
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    BYSTANDERS.clear()
+
+
+BYSTANDERS: dict[str, psutil.Process] = {}
+
+
 @pytest.fixture(scope="module")
-def whole(study, tmp_path_factory) -> Path:
-    """The runs that were never stopped."""
-    kept = tmp_path_factory.mktemp("whole") / "runs"
-    result = call(study, "dvc", "repro", *(f"train@{arm}" for arm in ARMS))
+def whole(study, tmp_path_factory) -> SimpleNamespace:
+    """What the pipeline comes to if nothing stops it: weights, counts and scores of all runs."""
+    clear(study)
+    result = call(study, "dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
-    shutil.copytree(study / "build/synthetic/runs", kept)
-    return kept
+    assert ran(result) == {"train@heads", "train@ladder", "results", "chapters", "report"}
+    kept = tmp_path_factory.mktemp("whole")
+    for folder in ("work", f"{BUILD}/runs"):
+        shutil.copytree(study / folder, kept / folder)
+    found = SimpleNamespace(**outcome(study), kept=kept)
+    clear(study)
+    return found
 
 
 @pytest.fixture
 def fresh(study):
-    """Nothing trained, nothing running."""
+    """Nothing trained, nothing running; at the end nothing is left, and no bystander was ended."""
     clear(study)
     yield study
-    for process in ours(study):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    kill(ours(study))
     clear(study)
+    for name, process in BYSTANDERS.items():
+        assert process.is_running() and process.status() != psutil.STATUS_ZOMBIE, name
 
 
-def clear(study):
-    for folder in ("build/synthetic/runs", "build/synthetic/executed", "work", ".dvc/tmp/rwlock"):
+def clear(study) -> None:
+    for folder in ("runs", "trained", "executed"):
+        shutil.rmtree(study / BUILD / folder, ignore_errors=True)
+    for folder in ("work", "results", "reports", ".dvc/cache/runs"):
         shutil.rmtree(study / folder, ignore_errors=True)
-    shutil.rmtree(study / ".dvc/cache/runs", ignore_errors=True)
-    (study / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     lock = (study / "dvc.lock").read_text()
-    (study / "dvc.lock").write_text(re.sub(r"(?m)^  train@.*\n(    .*\n)*", "", lock))
+    (study / "dvc.lock").write_text(
+        re.sub(r"(?m)^  (train@\w+|results|chapters|report):\n(    .*\n)*", "", lock)
+    )
 
 
-def ours(study):
+def outcome(study) -> dict:
+    """The weights and counts of all runs, and their scores in the tables."""
+    weights, counts = {}, {}
+    for question, arms in ARMS.items():
+        for name in (f"{question}/{arm}/s{seed}" for arm in arms for seed in SEEDS):
+            folder = study / BUILD / "runs" / name
+            weights[name] = torch.load(folder / "weights.pt", weights_only=True)
+            with np.load(folder / "counts.npz") as found:
+                counts[name] = found["test"]
+    file = study / "results/synthetic/tables/runs.csv"
+    scores = pd.read_csv(file)[["run", "val_miou", "test_miou"]] if file.is_file() else None
+    return {"weights": weights, "counts": counts, "scores": scores}
+
+
+def assert_whole(study, whole, *, report: bool = False) -> None:
+    """All is as if nothing had been stopped, to the last bit, and nothing half-done is left."""
+    found = SimpleNamespace(**outcome(study))
+    for name, wanted in whole.weights.items():
+        assert list(found.weights[name]) == list(wanted)
+        assert all(torch.equal(found.weights[name][key], wanted[key]) for key in wanted), name
+        np.testing.assert_array_equal(found.counts[name], whole.counts[name])
+    if report:
+        pd.testing.assert_frame_equal(found.scores, whole.scores)
+        assert (study / "reports/synthetic/report.html").is_file()
+        assert "are up to date" in call(study, "dvc", "repro").stdout
+    assert len(finished(study)) == TRAININGS
+    assert not states(study) and not halves(study)
+
+
+def finished(study) -> list[Path]:
+    """The trainings that the run store has."""
+    return [f.parent for f in study.glob("work/runs/*/training.json") if "." not in f.parent.name]
+
+
+def states(study) -> set[Path]:
+    """The trainings that have saved states."""
+    return {file.parent for file in study.glob("work/runs/*/step-*.pt")}
+
+
+def halves(study) -> list[Path]:
+    """What was begun to be written, and is not whole."""
+    folders = ("work", "build", "results", "reports")
+    return [file for folder in folders for file in (study / folder).rglob("*.partial")]
+
+
+def ours(study) -> list[psutil.Process]:
     """All processes that work in the clone."""
-    found = []
+    known, found = {process.pid for process in BYSTANDERS.values()} | {os.getpid()}, []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if Path(process.cwd()) == study and process.pid != os.getpid():
+            if process.pid not in known and Path(process.cwd()).is_relative_to(study):
                 found.append(process)
     return found
 
 
-def started(study, *command):
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", *command], cwd=study, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True, env=surroundings(),
-    )  # fmt: skip
+def kill(processes) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=20)
 
 
-def until(process, pattern):
-    log = ""
-    for line in process.stdout:
-        log += line
-        if re.search(pattern, line):
-            return log
-    raise AssertionError(log)
+def wait_for(reached, seconds: float = 60):
+    """Return what becomes true within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
 
 
-def ended(process, timeout=240):
-    out, _ = process.communicate(timeout=timeout)
-    return process.returncode, out
+class Begun:
+    """A command that was begun in the clone, as a terminal does it, and all that is printed below it."""
+
+    def __init__(self, study, *command):
+        self.study = study
+        self.file = study.parent / f"{len(list(study.parent.glob('*.log')))}.log"
+        with open(self.file, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", *command], cwd=study, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True, env=surroundings(PYTHONUNBUFFERED="1"),
+            )  # fmt: skip
+        self.pid = self.process.pid
+
+    @property
+    def text(self) -> str:
+        return self.file.read_text()
+
+    def until(self, pattern, seconds: float = 240) -> re.Match:
+        def reached():
+            if self.process.poll() is None:
+                return re.search(pattern, self.text, re.M)
+            found = re.search(pattern, self.text, re.M)
+            assert found, self.text
+            return found
+
+        return wait_for(reached, seconds)
+
+    def press(self) -> str:
+        """Press Ctrl-C: the kernel is in a group of its own. Return what had been printed."""
+        before = self.text
+        os.killpg(self.pid, signal.SIGINT)
+        return before
+
+    def kernel(self) -> psutil.Process:
+        below = psutil.Process(self.pid).children(recursive=True)
+        (kernel,) = [p for p in below if "ipykernel" in " ".join(p.cmdline()) and p.parent() not in
+                     [k for k in below if "ipykernel" in " ".join(k.cmdline())]]  # fmt: skip
+        return kernel
+
+    def end(self, seconds: float = 240) -> tuple[int, str]:
+        self.process.wait(seconds)
+        return self.process.returncode, self.text
 
 
-def assert_whole(study, whole):
-    for arm in ARMS:
-        for seed in (0, 1):
-            found, wanted = (
-                torch.load(folder / arm / f"s{seed}/weights.pt", weights_only=True)
-                for folder in (study / "build/synthetic/runs", whole)
-            )
-            assert all(torch.equal(found[key], wanted[key]) for key in wanted), (arm, seed)
+def nothing_left(study, seconds: float = 20) -> None:
+    wait_for(lambda: not ours(study), seconds)
+
+
+def owners(study) -> dict[int, Path]:
+    """The processes that train now, each with its training."""
+    found = {}
+    for file in study.glob("work/runs/*.owner"):
+        with contextlib.suppress(OSError, ValueError):  # it is written now, or gone
+            found[json.loads(file.read_text())["pid"]] = file.with_suffix("")
+    return found
+
+
+def begun_trainings(*logs: str) -> Counter:
+    """How often the training of each run was begun, or gone on with."""
+    return Counter(run for log in logs for run in re.findall(rf"(?m)^(\S+)  .*, {STEPS} steps, on ", log))
+
+
+def summary(log: str) -> list[str]:
+    return re.findall(r"(?m)^\d+ runs: .*", log)
 
 
 def tell(record_property, area, tried, times, outcome):
     record_property("tried", json.dumps([area, tried, times, outcome]))
 
 
-TRAIN = ("dvc", "repro", "--keep-going", *(f"train@{arm}" for arm in ARMS))
+TRAIN = ("dvc", "repro", "train")
+HEADS = ("roadseg", "train", "synthetic", "heads")
+TRAINS = r"^baseline-s0  epoch +3/"
+
+
+# Killed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_killed_at_random_dvc_repro_comes_to_the_same_weights(fresh, whole, seed, record_property):
+    chance, landed, logs = random.Random(seed), 0, ""
+    while landed < 10:
+        begun = Begun(fresh, "dvc", "repro")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            begun.process.wait(chance.uniform(0.5, 18))
+        logs += begun.text
+        if begun.process.poll() is not None:  # it had come to its end
+            assert begun.process.returncode == 0, begun.text
+            clear(fresh)
+            continue
+        landed += 1
+        while found := ours(fresh):  # in any order, and what is begun meanwhile too
+            chance.shuffle(found)
+            kill(found)
+    begun = Begun(fresh, "dvc", "repro")
+    status, out = begun.end(600)
+    assert status == 0, out
+    assert "goes on after step" in logs + out and "Traceback" not in out
+    assert_whole(fresh, whole, report=True)
+    tell(record_property, "Resume", "SIGKILL to dvc repro and all below it at a random moment", landed,
+         "the next dvc repro comes to equal weights, bit for bit, and to equal tables")  # fmt: skip
+
+
+def test_dvc_killed_alone_leaves_a_training_that_nobody_doubles(fresh, whole, record_property):
+    first = Begun(fresh, *TRAIN)
+    first.until(TRAINS)
+    first.process.kill()
+    first.process.wait()
+    orphans = ours(fresh)
+    for orphan in orphans:  # so that it is not done before the next one comes
+        orphan.suspend()
+    second = Begun(fresh, *TRAIN)
+    waits = r"^\S+  waits for process (\d+), started \S+ \S+, which trains this already"
+    told = second.until(waits)
+    assert int(told[1]) in [orphan.pid for orphan in orphans]
+    for orphan in orphans:
+        orphan.resume()
+    status, out = second.end()
+    assert status == 0, out
+    nothing_left(fresh, 60)
+    assert "Traceback" not in first.text + out
+    assert set(begun_trainings(first.text, out).values()) == {1}
+    assert_whole(fresh, whole)
+    tell(record_property, "Resume", "dvc killed alone, and called again beside its orphan", 1,
+         "waits for it, with its process and start; no run is trained twice; equal weights")  # fmt: skip
+
+
+def test_the_driver_killed_takes_its_kernel_and_processes_along(fresh, whole, record_property):
+    begun = Begun(fresh, *TRAIN)
+    begun.until(TRAINS)
+    (driver,) = [p for p in psutil.Process(begun.pid).children(recursive=True)
+                 if p.cmdline()[-3:] == ["train", "synthetic", "heads"] and "-m" in p.cmdline()]  # fmt: skip
+    training = set(owners(fresh).values())
+    assert len(training) == 2
+    driver.kill()
+    status, out = begun.end(60)
+    assert status != 0 and "Running stage 'train@ladder'" not in out
+    nothing_left(fresh)
+    assert states(fresh) == training  # both have saved theirs
+    status, out = Begun(fresh, *TRAIN).end()
+    assert status == 0 and len(re.findall(r"goes on after step \d+", out)) == 2, out
+    assert_whole(fresh, whole)
+    tell(record_property, "Resume", "roadseg train killed alone", 1,
+         "kernel and runs end by themselves; the runs save first")  # fmt: skip
+
+
+def test_a_dead_kernel(fresh, whole, record_property):
+    begun = Begun(fresh, *TRAIN)
+    begun.until(TRAINS)
+    begun.kernel().kill()
+    status, out = begun.end(60)
+    assert status != 0 and "Traceback" not in out, out
+    assert out.count("roadseg: ") == 1
+    assert "roadseg: question heads: train.ipynb: its kernel died, most often for want of memory" in out
+    assert "heads.failed.ipynb" in out and "Running stage 'train@ladder'" not in out
+    nothing_left(fresh)
+    status, out = Begun(fresh, *TRAIN).end()
+    assert status == 0 and "goes on after step" in out, out
+    assert_whole(fresh, whole)
+    tell(record_property, "Faults", "a kernel killed during training", 1,
+         "one message, status 2; the next call goes on; equal weights")  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_one_run_killed_lets_the_others_come_to_their_end(fresh, whole, number, record_property):
+    begun = Begun(fresh, *HEADS)
+    begun.until(TRAINS)
+    pid, training = next(iter(owners(fresh).items()))
+    wait_for(lambda: training in states(fresh))
+    os.kill(pid, number)
+    status, out = begun.end()
+    assert status == 2 and "Traceback" not in out, out
+    (told,) = re.findall(r"(?s)^roadseg: .*", out, re.M)
+    assert re.match(r"roadseg: question heads: train.ipynb, cell \d+: baseline-s[01]: its process was killed", told)
+    assert "1 of 4 runs failed. The others came to their end and need no training again." in told
+    assert len(told.splitlines()) <= 3
+    assert len(finished(fresh)) == 3 and training not in finished(fresh)
+    assert training in states(fresh)
+    nothing_left(fresh)
+    status, out = Begun(fresh, *HEADS).end()
+    assert status == 0 and len(re.findall(r"goes on after step \d+", out)) == 1, out
+    assert summary(out) == ["4 runs: 1 trained, 3 from the store"]
+    assert Begun(fresh, *TRAIN).end()[0] == 0
+    assert_whole(fresh, whole)
+    tell(record_property, "Faults", f"one of a question's run processes ended by {number.name}", 1,
+         "one message, status 2; the others are trained; the next call goes on; equal weights")  # fmt: skip
+
+
+# Stopped -----------------------------------------------------------------------------------------
 
 
 def test_control_c_ends_the_pipeline_and_it_goes_on(fresh, whole, record_property):
-    process = started(fresh, *TRAIN)
-    until(process, r"seed 0  epoch +20/")
+    begun = Begun(fresh, "dvc", "repro")
+    begun.until(r"^fcn-8s-s\d  epoch +9/")
+    training = set(owners(fresh).values())
     pressed = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the kernel is in another group
-    status, out = ended(process)
-    assert time.monotonic() - pressed < 20, out
-    assert status != 0 and len(re.findall(r"seed \d  stopped at step \d+", out)) == 2, out
-    assert "roadseg: stopped; called again, it goes on from there" in out
-    assert "Traceback" not in out and "Running stage" not in out  # the next arm is not begun
-    assert not ours(fresh)
-    status, out = ended(started(fresh, *TRAIN))
-    assert status == 0 and len(re.findall(r"seed \d  goes on after step \d+", out)) == 2, out
-    assert_whole(fresh, whole)
-    tell(record_property, "Resume", "Ctrl-C during dvc repro", 1,
+    before = begun.press()
+    status, out = begun.end(30)
+    assert time.monotonic() - pressed < 15, out
+    more = out[len(before) :]
+    assert status != 0 and len(re.findall(r"stopped at step \d+", more)) == len(training), out
+    assert "roadseg: stopped; called again, it goes on from there" in more
+    assert "Traceback" not in out and "Running stage" not in more  # the next question is not begun
+    nothing_left(fresh, 5)
+    assert states(fresh) == training
+    status, out = Begun(fresh, "dvc", "repro").end(600)
+    assert status == 0 and len(re.findall(r"goes on after step \d+", out)) == len(training), out
+    assert_whole(fresh, whole, report=True)
+    tell(record_property, "Resume", "Ctrl-C during a training of dvc repro", 1,
          "states saved, no further stage, no process left; goes on; equal weights")  # fmt: skip
 
 
-def test_killed_at_random_dvc_repro_comes_to_the_same_weights(fresh, whole, record_property):
-    chance, landed = random.Random(5), 0
-    for _ in range(6):
-        process = started(fresh, *TRAIN)
-        with contextlib.suppress(AssertionError):  # it may come to its end
-            until(process, r"seed \d  epoch ")
-        time.sleep(chance.uniform(0, 8))
-        landed += process.poll() is None
-        for each in ours(fresh):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-        ended(process)
-    status, out = ended(started(fresh, *TRAIN), 600)
+MOMENTS = [  # stage, seconds after it was begun: the kernel starts, imports, trains
+    *(("train@heads", after) for after in (0.1, 0.6, 1.2, 1.8, 2.5, 3.5, 5.0, 7.0)),
+    ("train@ladder", 1.5), ("results", 1.0), ("results", 5.0), ("chapters", 0.8), ("chapters", 2.0),
+    ("chapters", 6.0), ("report", 0.3),
+]  # fmt: skip
+
+
+def test_control_c_at_any_moment(fresh, whole, record_property):
+    for stage, after in MOMENTS:
+        begun = Begun(fresh, "dvc", "repro")
+        begun.until(f"^Running stage '{stage}'")
+        time.sleep(after)
+        assert begun.process.poll() is None, (stage, after)
+        pressed = time.monotonic()
+        before = begun.press()
+        try:
+            status, out = begun.end(30)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{stage}, {after} s: goes on for 30 s\n{begun.text}") from None
+        assert status != 0 and time.monotonic() - pressed < 15, (stage, after, out)
+        assert "Running stage" not in out[len(before) :], (stage, after, out)
+        nothing_left(fresh, 10)
+    status, out = Begun(fresh, "dvc", "repro").end(600)
     assert status == 0, out
-    assert_whole(fresh, whole)
-    tell(record_property, "Resume", "SIGKILL to dvc repro and all below it at a random moment", landed,
-         "the next dvc repro comes to equal weights, bit for bit")  # fmt: skip
+    assert_whole(fresh, whole, report=True)
+    tell(record_property, "Resume", "Ctrl-C during dvc repro: kernels, tables, chapters, report", len(MOMENTS),
+         "ends within seconds, no further stage, no process left; equal weights and tables")  # fmt: skip
 
 
-def test_dvc_killed_alone_leaves_a_training_that_nobody_doubles(fresh, record_property):
-    process = started(fresh, "dvc", "repro", "train@baseline")
-    until(process, r"seed 0  epoch +3/")
-    process.kill()
-    process.wait()
-    orphans = ours(fresh)
-    for orphan in orphans:  # so that it is not done before the next one begins
-        orphan.suspend()
-    status, out = ended(started(fresh, "dvc", "repro", "train@baseline"))
-    for orphan in orphans:
-        orphan.resume()
-    assert status != 0
-    pid = re.search(r"is being trained by process (\d+), started \S+ \S+\.", out)[1]
-    assert int(pid) in [orphan.pid for orphan in orphans]
-    deadline = time.monotonic() + 120
-    while ours(fresh) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    status, out = ended(started(fresh, "dvc", "repro", "train@baseline"))
-    assert status == 0 and len(re.findall(r"weights of \w+: done before", out)) == 2, out
-    tell(record_property, "Resume", "dvc killed alone, and called again beside its orphan", 1,
-         "refused with process and start; later it takes what the orphan trained")  # fmt: skip
+# Several at once ---------------------------------------------------------------------------------
 
 
-def test_the_driver_killed_takes_its_kernel_and_processes_along(fresh, record_property):
-    process = started(fresh, "roadseg", "train", "params.yaml", "baseline")
-    until(process, r"seed 0  epoch +3/")
-    assert len(ours(fresh)) >= 4  # itself, kernel, two seeds
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 30
-    while ours(fresh) and time.monotonic() < deadline:
+@pytest.mark.parametrize("others", ["ladder", "heads"])
+def test_two_at_once_train_each_run_once(fresh, whole, others, record_property):
+    """Two questions that share an arm, and one question twice."""
+    calls = [Begun(fresh, "roadseg", "train", "synthetic", name) for name in ("heads", others)]
+    most = 0
+    while any(each.process.poll() is None for each in calls):
+        held = Counter(owners(fresh).values())
+        most = max([most, *held.values()])
         time.sleep(0.2)
-    assert not ours(fresh)
-    assert len({file.parent for file in fresh.glob("work/synthetic/*/step-*.pt")}) == 2
-    tell(record_property, "Resume", "roadseg train killed alone", 1,
-         "kernel and seeds end by themselves; both seeds save first")  # fmt: skip
+    logs = [each.end()[1] for each in calls]
+    assert [each.process.returncode for each in calls] == [0, 0], "\n".join(logs)
+    assert "Traceback" not in "".join(logs) and re.search(r"waits for process \d+", "".join(logs))
+    counts = begun_trainings(*logs)
+    assert set(counts.values()) == {1} and len(counts) == (4 if others == "heads" else 6), counts
+    assert most == 1
+    assert Begun(fresh, *TRAIN).end()[0] == 0
+    assert_whole(fresh, whole)
+    tell(record_property, "Resume", "two processes on the same runs", 1,
+         "each run is trained once; the other process waits for it")  # fmt: skip
 
 
-def test_a_dead_kernel(fresh, record_property):
-    process = started(fresh, "roadseg", "train", "params.yaml", "baseline")
-    until(process, r"seed 0  epoch +3/")
-    (kernel,) = [p for p in psutil.Process(process.pid).children() if "ipykernel" in " ".join(p.cmdline())]
-    kernel.kill()
-    status, out = ended(process)
-    assert status == 2, out
-    assert "roadseg: arm baseline: train.ipynb: its kernel died, most often for want of memory" in out
-    assert "baseline.failed.ipynb" in out and "Traceback" not in out
-    status, out = ended(started(fresh, "roadseg", "train", "params.yaml", "baseline"))
-    assert status == 0 and "goes on after step" in out
-    tell(record_property, "Faults", "a kernel killed during training", 1,
-         "one message, status 2; the next call goes on")  # fmt: skip
+def test_who_waits_is_told_whom_to_stop_and_goes_on_there(fresh, whole, record_property):
+    first = Begun(fresh, *HEADS)
+    first.until(TRAINS)
+    second, third = Begun(fresh, *HEADS), Begun(fresh, *HEADS)
+    third.until(r"waits for process")
+    third.press()
+    status, out = third.end(15)
+    assert status == 130 and "roadseg: stopped" in out and "Traceback" not in out, out
+    told = second.until(r"^(\S+)  waits for process (\d+),.*\(kill (\d+) stops it; it saves its state\)")
+    assert told[2] == told[3] and int(told[2]) in owners(fresh)
+    os.kill(int(told[2]), signal.SIGTERM)
+    assert first.end()[0] == 2
+    assert f"{told[1]}: its process was killed" in first.text
+    status, out = second.end()
+    assert status == 0 and re.search(rf"(?m)^{told[1]}  goes on after step \d+", out), out
+    assert Begun(fresh, *TRAIN).end()[0] == 0
+    assert_whole(fresh, whole)
+    tell(record_property, "Resume", "a training stopped while another process waits for it", 1,
+         "the other one goes on from its state; equal weights")  # fmt: skip
 
 
-def test_an_arm_that_fails_lets_the_others_go_on(fresh, whole, record_property):
-    text = (fresh / "params.yaml").read_text()
-    before = {name: (fresh / name).read_text() for name in ("params.yaml", "plan.yaml", "dvc.lock")}
-    (fresh / "data/mine.pt").write_text("no weights")
+# An arm that fails -------------------------------------------------------------------------------
+
+WILD = """
+  wild:
+    asks: Too much?
+    start: fcn-8s
+    alone:
+      - spoilt
+      - gone
+      - augmentation
+      - wild
+      - huge
+"""
+TRICKS = """
+spoilt:
+  set:
+    pretrained: file:data/spoilt.pt
+  source: none
+gone:
+  set:
+    pretrained: file:data/gone.pt
+  source: none
+wild:
+  set:
+    lr: 1.0e+30
+  source: none
+huge:
+  set:
+    batch_size: 8000
+  source: none
+"""
+
+
+def test_an_arm_that_fails_lets_the_others_be_trained(fresh, whole, record_property):
+    kept = {name: (fresh / name).read_bytes() for name in ("params.yaml", "tricks.yaml", "dvc.lock")}
+    files = [fresh / "data/spoilt.pt", fresh / "data/gone.pt"]
     try:
-        (fresh / "params.yaml").write_text(text.replace(
-            "ladder: [augmentation]}", "ladder: [augmentation]}\n"
-            "  wild: {question: Too much, start: baseline, alone: [wild, spoilt]}\n").replace(
-            "\ntricks:\n", "\ntricks:\n  wild: {knobs: {lr: 1.0e+30}, idea: much, source: none}\n"
-            "  spoilt: {knobs: {pretrained: 'file:data/mine.pt'}, idea: wrong, source: none}\n"))  # fmt: skip
-        assert call(fresh, "roadseg", "plan").returncode == 0
-        arms = [f"train@{arm}" for arm in ("baseline-spoilt", "baseline-wild", *ARMS)]
-        status, out = ended(started(fresh, "dvc", "repro", "--keep-going", *arms))
-        assert status != 0
-        assert re.search(
-            r"roadseg: arm baseline-spoilt: train.ipynb, cell \d+: seed 0: pretrained: file:data/mine.pt: cannot "
-            r"be read as weights", out), out  # fmt: skip
-        assert "executed/train/baseline-spoilt.failed.ipynb" in out
-        # that a loss does not stay finite is a result, and the stage one that has come to its end
-        assert re.search(
-            r"roadseg: arm baseline-wild, seed 0: the loss is not finite at step \d+: lr \S+, images scene_\d+.* "
-            r"The report goes on without this arm", out), out  # fmt: skip
-        assert "baseline-wild.failed.ipynb" not in out
-        assert_whole(fresh, whole)
+        (fresh / "params.yaml").write_bytes(kept["params.yaml"] + WILD.encode())
+        (fresh / "tricks.yaml").write_bytes(kept["tricks.yaml"] + TRICKS.encode())
+        for file in files:
+            file.write_text("no weights")
+        assert call(fresh, "dvc", "repro", "prepare").returncode == 0
+        files[1].unlink()
+        begun = Begun(fresh, "dvc", "repro", "train@wild")
+        begun.until(r"^fcn-8s-\S+s\d  epoch +3/")
+        # the processes that are begun from now on may take so much and no more
+        kernel = begun.kernel()
+        most = kernel.memory_info().vms + 3 * 2**29
+        kernel.rlimit(psutil.RLIMIT_AS, (most, most))
+        status, out = begun.end()
+        assert status != 0 and "Traceback" not in out, out
+        (told,) = re.findall(r"(?s)^roadseg: .*?again\.", out, re.M)
+        for seed in SEEDS:
+            assert f"fcn-8s-spoilt-s{seed}: pretrained: file:data/spoilt.pt: cannot be read as weights" in told
+            assert f"fcn-8s-gone-s{seed}: file:data/gone.pt: no such file" in told
+            assert f"fcn-8s-huge-s{seed}: out of memory with batch_size 8000 and images of 48 x 96: lower" in told
+        assert "6 of 12 runs failed. The others came to their end and need no training again." in told
+        assert "wild.failed.ipynb" in out
+        assert len(finished(fresh)) == 4 and len(list(fresh.glob("work/runs/*/failed.json"))) == 2
+        # without those arms it is a stage that has come to its end: a loss that does not stay
+        # finite is a result
+        for arm in ("spoilt", "gone", "huge"):
+            replace(fresh / "params.yaml", f"      - {arm}\n", "")
+        status, out = Begun(fresh, "dvc", "repro", "train@wild").end()
+        assert status == 0 and summary(out) == ["6 runs: 6 from the store"] or summary(out) == [
+            "6 runs: 4 from the store, 2 whose loss did not stay finite"
+        ], out
+        for seed in SEEDS:
+            assert re.search(
+                rf"roadseg: arm fcn-8s-wild, seed {seed}: the loss is not finite at step \d+: lr \S+, images "
+                r"scene_\d+.* The report goes on without this arm", out), out  # fmt: skip
     finally:
-        (fresh / "data/mine.pt").unlink()
-        for name, content in before.items():
-            (fresh / name).write_text(content)
-    tell(record_property, "Faults", "an arm whose cell fails, among others", 1,
-         "arm, cell, seed, cause and notebook named; the others are trained")  # fmt: skip
+        for name, content in kept.items():
+            (fresh / name).write_bytes(content)
+        for file in files:
+            file.unlink(missing_ok=True)
+        assert call(fresh, "dvc", "repro", "prepare").returncode == 0
+    tell(record_property, "Faults", "arms whose weights are spoilt or gone, among others", 2,
+         "arm, seed and cause named, the notebook too; the others are trained")  # fmt: skip
+    tell(record_property, "Faults", "an arm that wants more memory than there is, among others", 1,
+         "batch, size and what to lower are named; the others are trained")  # fmt: skip
     tell(record_property, "Faults", "an arm whose loss does not stay finite, among others", 1,
          "arm, seed, step, learning rate and images named; the report goes on without it")  # fmt: skip
 
 
+# Data that change --------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("spoil", ["vanishes", "changes", "is cut short"])
-def test_data_that_change_during_training(fresh, spoil, record_property):
-    prepared = fresh / "data/prepared/synthetic"
-    file, kept = prepared / "val_images.npy", fresh.parent / "kept.npy"
+def test_data_that_change_during_training(fresh, whole, spoil, record_property):
+    file, kept = fresh / "data/prepared/synthetic/val_images.npy", fresh.parent / "kept.npy"
     shutil.copy(file, kept)
-    process = started(fresh, "roadseg", "train", "params.yaml", "baseline")
-    until(process, r"seed 0  epoch +3/")
+    begun = Begun(fresh, *HEADS)
+    begun.until(TRAINS)
     try:
         if spoil == "changes":
-            shutil.copy(file, fresh.parent / "new.npy")
+            other = np.load(file)
+            other[:] = 255 - other
+            np.save(fresh.parent / "new.npy", other)
             os.replace(fresh.parent / "new.npy", file)
         else:
             content = file.read_bytes()
             file.unlink()  # DVC may have linked it to its cache
             if spoil == "is cut short":
                 file.write_bytes(content[:1000])
-        status, out = ended(process)
+        status, out = begun.end()
     finally:
         file.unlink(missing_ok=True)
         shutil.copy(kept, file)
     assert status == 2, out
     assert re.search(r"val_images.npy: (was changed|has vanished|was cut short|cannot be read)", out), out
-    assert "Traceback" not in out and not list(fresh.glob("build/synthetic/runs/baseline/*/record.json"))
+    assert "Traceback" not in out
+    assert not (fresh / BUILD / "runs/heads").exists()
+    assert not finished(fresh)  # what later runs saw was not what they are kept under
+    nothing_left(fresh)
+    status, out = Begun(fresh, *TRAIN).end()
+    assert status == 0, out
+    assert_whole(fresh, whole)
     tell(record_property, "Faults", f"a data file that {spoil} during training", 1,
-         "the file is named; no run is written")  # fmt: skip
+         "the file is named; no run is kept; mended, it comes to equal weights")  # fmt: skip
+
+
+# Disks -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -293,53 +629,89 @@ def mounted(study):
         places.append(place)
         return place
 
+    def unmount():
+        while places:
+            subprocess.run(["umount", "-l", places.pop()], check=True)
+
+    mount.end = unmount
     yield mount
-    for place in reversed(places):
-        subprocess.run(["umount", "-l", place], check=True)
+    unmount()
 
 
-def trained(study):
-    if not all((study / f"build/synthetic/runs/{arm}/s1/record.json").is_file() for arm in ARMS):
-        status, out = ended(started(study, *TRAIN), 600)
-        assert status == 0, out
+@pytest.fixture
+def trained(fresh, whole):
+    """The clone with all runs, as `whole` has them, without training them again."""
+    shutil.copytree(whole.kept, fresh, dirs_exist_ok=True)
+    return fresh
 
 
-def test_results_that_may_not_be_written(fresh, mounted, record_property):
-    trained(fresh)
-    done = call(fresh, "roadseg", "results", "params.yaml")
+def assert_one_message(result, words: str) -> None:
+    assert result.returncode == 2, result.stdout + result.stderr
+    told = [line for line in result.stderr.splitlines() if not line.startswith("The notebook as far")]
+    assert len(told) == 1 and told[0].startswith("roadseg: ") and words in told[0], result.stderr
+
+
+def test_results_that_may_not_be_written(trained, mounted, record_property):
+    done = call(trained, "roadseg", "results", "synthetic")
     assert done.returncode == 0, done.stderr
-    folder = fresh / "results/synthetic"
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    copy = fresh.parent / "copy"
-    shutil.copytree(folder, copy, dirs_exist_ok=True)
-    mounted("results/synthetic", "--bind", str(copy))
+
+    def content() -> dict:
+        return {f: f.read_bytes() for f in (trained / "results/synthetic").rglob("*") if f.is_file()}
+
+    before, copy = content(), trained.parent / "copy"
+    shutil.copytree(trained / "results/synthetic", copy, dirs_exist_ok=True)
+    folder = mounted("results/synthetic", "--bind", str(copy))
     subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-    result = call(fresh, "roadseg", "results", "params.yaml")
-    assert result.returncode == 2, result.stderr
-    assert "Read-only file system" in result.stderr and "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert_one_message(call(trained, "roadseg", "results", "synthetic"), "Read-only file system")
+    assert content() == before and len(before) > 10
     tell(record_property, "Faults", "a results folder that is read-only", 1,
          "one message, status 2; earlier results intact")  # fmt: skip
 
 
-@pytest.mark.parametrize("folder", ["results/synthetic", "build/synthetic/executed", "reports/synthetic"])
-def test_a_disk_that_is_full(fresh, mounted, folder, record_property):
-    trained(fresh)
-    place = mounted(folder, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
-    (place / "filler").write_bytes(b"x" * 60_000)
-    if folder.startswith("results"):
-        result = call(fresh, "roadseg", "results", "params.yaml")
-    elif folder.startswith("reports"):
-        executed = fresh / "build/synthetic/executed"
+@pytest.mark.parametrize("folder", ["results/synthetic", f"{BUILD}/executed", "reports/synthetic"])
+def test_a_full_disk_for_tables_chapters_and_report(trained, mounted, folder, record_property):
+    if "results" not in folder:
+        assert call(trained, "roadseg", "results", "synthetic").returncode == 0
+    if "reports" in folder:
+        executed = trained / BUILD / "executed"
         executed.mkdir(parents=True, exist_ok=True)
         for name in (*CHAPTERS, "report"):
-            shutil.copy(fresh / f"build/synthetic/notebooks/{name}.ipynb", executed)
-        result = call(fresh, "roadseg", "report", "params.yaml")
-    else:
-        result = call(fresh, "roadseg", "train", "params.yaml", "baseline")
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "No space left on device" in result.stderr and "Traceback" not in result.stderr
-    assert {file.name for file in place.iterdir() if file.is_file()} <= {"filler"}
+            shutil.copy(trained / f"notebooks/{name}.ipynb", executed)
+    place = mounted(folder, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
+    (place / "filler").write_bytes(b"x" * 60_000)
+    command = {"results": "results", "build": "chapters", "reports": "report"}[folder.split("/")[0]]
+    result = call(trained, "roadseg", command, "synthetic")
+    assert_one_message(result, "No space left on device")
+    left = {file.name for file in place.rglob("*") if file.is_file()}
+    assert {name for name in left if not name.endswith(".failed.ipynb")} == {"filler"}
+    nothing_left(trained, 5)
     tell(record_property, "Faults", f"a full disk at {folder.split('/')[0]}", 1,
          "one message, status 2; nothing half-written")  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["work", f"{BUILD}/runs", f"{BUILD}/trained"])
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_disk_that_takes_no_runs(fresh, whole, mounted, folder, how, record_property):
+    if how == "full":
+        place = mounted(folder, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
+        (place / "filler").write_bytes(b"x" * 60_000)
+    else:
+        place = mounted(folder, "-t", "tmpfs", "-o", "ro", "tmpfs")
+    result = call(fresh, "roadseg", "train", "synthetic", "heads")
+    assert result.returncode == 2 and "Traceback" not in result.stdout + result.stderr, result.stderr
+    words = "No space left on device" if how == "full" else "Read-only file system"
+    lines = [line for line in result.stderr.splitlines() if words in line]
+    assert 1 <= len(lines) <= 4 and lines[0].startswith("roadseg: "), result.stderr
+    assert len(result.stderr.splitlines()) <= 6, result.stderr
+    assert not halves(fresh)
+    if folder == "work":
+        assert not finished(fresh)
+    elif folder == f"{BUILD}/runs":
+        assert len(finished(fresh)) == 4  # nothing of it is lost
+    nothing_left(fresh)
+    mounted.end()
+    begun = Begun(fresh, *TRAIN)
+    assert begun.end()[0] == 0, begun.text
+    assert_whole(fresh, whole)
+    tell(record_property, "Faults", f"a disk at {folder.split('/')[-1]} that is {how}", 1,
+         "one message, status 2; nothing half-written; with room it goes on")  # fmt: skip

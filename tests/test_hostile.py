@@ -10,6 +10,7 @@ import signal
 import socket
 import string
 import struct
+import sys
 import unicodedata
 import zipfile
 import zlib
@@ -20,8 +21,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
-import broken
-import fuzz
 import nbformat
 import numpy as np
 import pandas as pd
@@ -32,10 +31,9 @@ from hypothesis import strategies as st
 from IPython.display import HTML, Markdown
 from nbformat import v4
 from PIL import Image
-from test_fetch import FILES, edited, member, zipped
 
 from roadseg.__main__ import main
-from roadseg.config.study import ROOT
+from roadseg.config.paths import ROOT
 from roadseg.data import download as fetching
 from roadseg.data import folder, survey
 from roadseg.data.check import inspect
@@ -49,7 +47,14 @@ from roadseg.data.start import start
 from roadseg.errors import InputError
 from roadseg.report import figures
 from roadseg.report import text as words
-from roadseg.report.notebooks import CHAPTERS, _markdown, render
+from roadseg.report.notebooks import CHAPTERS
+from roadseg.report.page import _markdown, render
+
+sys.path.insert(0, str(ROOT / "tests/data"))
+
+import broken  # noqa: E402
+import fuzz  # noqa: E402
+from test_download import FILES, edited, member, zipped  # noqa: E402
 
 # Names that people may give, and that something might obey.
 CARRIED = [
@@ -317,11 +322,11 @@ EVIL = """# A <script>alert(1)</script> "q" & `<b>`
 
 def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch, record_property):
     """The first chapter on the names above, with evil Markdown around it, as one page."""
-    plan = SimpleNamespace(prepared=carried.prepared, data={"source": "folder", "block": 1})
-    monkeypatch.setattr("roadseg.config.study.load", lambda params: plan)
+    asked = SimpleNamespace(prepared=carried.prepared, data={"source": "folder", "block": 1})
+    monkeypatch.setattr("roadseg.config.study.load", lambda name: asked)
     # every name is looked at: all images stand out, all classes are absent from somewhere
     monkeypatch.setattr(survey, "UNUSUAL", -9.0)
-    shown = run_cells("1_data", {"params": "params.yaml"})
+    shown = run_cells("1_data", {"name": "carried"})
     assert sum(isinstance(each, Markdown) for each in shown) >= 5
     scenes = carried.splits["test"]
     rng = np.random.default_rng(0)

@@ -1,13 +1,20 @@
 """A folder of the user's own becomes a study: check, start, prepare, in a clone."""
 
-import broken
+import json
+import sys
+
 import numpy as np
 import pytest
 from conftest import call, ran, snapshot
 from PIL import Image
 
-from roadseg.config.study import read_yaml
+from roadseg.config.paths import ROOT
+from roadseg.config.yaml import read_yaml
 from roadseg.data.scenes import Scenes
+
+sys.path.insert(0, str(ROOT / "tests/data"))
+
+import broken  # noqa: E402
 
 
 @pytest.fixture
@@ -28,17 +35,32 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     started = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
     assert started.returncode == 0, started.stderr
     assert started.stdout.endswith(
-        "studies/own-set: made, with 10 trainings of 4 steps. Change its params.yaml as you like, then: "
+        "studies/own-set: made, with 11 runs of 4 steps. Change its params.yaml as you like, then: "
         "make report STUDY=own-set\n"
     )
-    settings = read_yaml(clone / "studies/own-set/params.yaml")
+    made = clone / "studies/own-set"
+    assert {file.name for file in made.iterdir()} == {
+        "params.yaml", "tricks.yaml", "remarks.md", "dvc.yaml"
+    }  # fmt: skip
+    assert (made / "dvc.yaml").read_bytes() == (clone / "dvc.yaml").read_bytes()
+    settings = read_yaml(made / "params.yaml")
+    assert [settings[key] for key in ("study", "root", "folder")] == [
+        "own-set", "../..", "studies/own-set"
+    ]  # fmt: skip
     assert settings["data"] == {
         "source": "folder", "path": "data/raw/mine", "size": [64, 64], "block": 10
     }  # fmt: skip
     embedded = read_yaml(clone / "params.yaml")
-    assert [settings[key] for key in ("seeds", "base", "tricks", "studies")] == [
-        embedded[key] for key in ("seeds", "base", "tricks", "studies")
+    assert settings.keys() == embedded.keys()
+    assert [settings[key] for key in ("seeds", "base", "questions")] == [
+        embedded[key] for key in ("seeds", "base", "questions")
     ]
+    planned = call(clone, "roadseg", "plan", "own-set")
+    assert planned.returncode == 0 and "5 questions ask for 11 runs" in planned.stdout
+    embedded = call(clone, "roadseg", "start", "Synthetic", "data/raw/mine")
+    assert embedded.returncode == 2 and embedded.stderr == (
+        "roadseg: Synthetic: is the embedded study's name; choose another one.\n"
+    )
     again = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
     assert again.returncode == 2 and again.stderr == (
         "roadseg: studies/own-set: exists already; choose another name, or remove it.\n"
@@ -48,7 +70,13 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
 
     result = call(clone, "dvc", "repro", "studies/own-set/dvc.yaml:prepare")
     assert result.returncode == 0, result.stdout + result.stderr
-    scenes = Scenes.load(clone / "data/prepared/own-set", "test")
+    prepared = clone / "data/prepared/own-set"
+    scenes = Scenes.load(prepared, "test")
+    about = json.loads((prepared / "scenes.json").read_text())
+    assert about["settings"] == {
+        "source": "folder", "path": "data/raw/mine", "size": [64, 64]
+    }  # fmt: skip
+    assert about["splits"]["test"]["digest"] == scenes.digest
     assert scenes.names == tuple(broken.NAMES[8:]) and scenes.classes == ("road", "building", "sky")
     assert ran(call(clone, "dvc", "repro", "studies/own-set/dvc.yaml:prepare")) == set()
 

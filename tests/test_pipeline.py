@@ -17,58 +17,74 @@ import pandas as pd
 import psutil
 import pytest
 from browser import browsing
-from conftest import call, ran, snapshot
+from conftest import call, ran, replace, snapshot
 from PIL import Image
 
 from roadseg.errors import InputError
-from roadseg.report import notebooks as notebook
+from roadseg.report import notebooks
 
 ARMS = {"baseline", "fcn-32s", "fcn-8s", "with-augmentation", "with-transfer", "with-adamw-poly",
         "with-multi-scale-testing", "baseline-batch-norm", "baseline-networks",
         "dabnet-half-networks"}  # fmt: skip
 RUNS = {f"{arm}-s0" for arm in ARMS} | {"fcn-8s-s1"}
+QUESTIONS = ("fcn", "ladder", "networks", "baseline-variants", "noise")
+
+
+def trained(result: subprocess.CompletedProcess) -> dict[str, str]:
+    """What each train stage that ran says of its runs: question -> '3 runs: 1 trained, ...'."""
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = re.findall(
+        r"Running stage '(?:[^':]*:)?train@([^']+)'.*?^(\d+ runs: [^\n]*)", result.stdout, re.M | re.S
+    )
+    assert {f"train@{question}" for question, _ in found} == {
+        stage for stage in ran(result) if stage.startswith("train@")
+    }
+    return dict(found)
+
+
+@contextmanager
+def edited(file: Path, *changes: tuple[str, str]):
+    """Change a file, and put it back at the end."""
+    before = file.read_text()
+    for old, new in changes:
+        replace(file, old, new)
+    yield
+    file.write_text(before)
 
 
 @pytest.fixture(scope="module")
 def reproduced(clone) -> Path:
-    """The clone after plan and `dvc repro`."""
-    stale = call(clone, "dvc", "repro")
-    assert stale.returncode != 0
-    assert "plan.yaml is not what params.yaml asks for. Run: python -m roadseg plan" in stale.stderr
-    assert not (clone / "data/prepared").exists()
+    """The clone after `dvc repro`."""
     planned = call(clone, "roadseg", "plan")
     assert planned.returncode == 0, planned.stderr
-    assert planned.stdout.startswith(
-        "plan.yaml: 10 arms (13 asked for by 5 studies, 3 shared), 11 runs, 10 trainings"
-    )
-    assert re.search(r"Training takes about \d+ (s|minutes) on ", planned.stdout)
+    assert "5 questions ask for 11 runs; 0 are in the run store." in planned.stdout
+    assert not (clone / "work").exists()
     result = call(clone, "dvc", "repro")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert {f"train@{arm}" for arm in ARMS} <= ran(result)
+    assert set(trained(result)) == set(QUESTIONS)
     assert re.search(
-        r"seed 0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout
+        r"fcn-8s-s0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout
     )
+    assert "11 are in the run store" in call(clone, "roadseg", "plan").stdout
     return clone
 
 
 def test_the_tables_hold_every_run(reproduced):
-    runs = pd.read_csv(reproduced / "results/synthetic/runs.csv")
+    runs = pd.read_csv(reproduced / "results/synthetic/tables/runs.csv")
     assert set(runs.run) == RUNS
     assert runs.test_miou.between(0, 1).all() and (runs.seconds > 0).all()
-    comparisons = pd.read_csv(reproduced / "results/synthetic/comparisons.csv")
+    comparisons = pd.read_csv(reproduced / "results/synthetic/tables/comparisons.csv")
     # all pairs of three networks, and of two; four rungs, and the ladder's ends; one trick alone
     assert len(comparisons) == 3 + 1 + 5 + 1
-    networks = pd.read_csv(reproduced / "results/synthetic/networks.csv")
+    networks = pd.read_csv(reproduced / "results/synthetic/tables/networks.csv")
     assert set(networks.network) == {*runs.network, "baseline:0.05+batch_norm"}
     alike = runs.set_index("arm").weights_of[["with-adamw-poly", "with-multi-scale-testing"]]
-    taken = alike.dropna()  # from the one that DVC happens to train first
-    assert len(taken) == 1 and set(taken) == {f"{arm}-s0" for arm in alike.index.difference(taken.index)}
-    searches = pd.read_csv(reproduced / "results/synthetic/searches.csv")
+    assert list(alike.fillna("")) == ["", "with-adamw-poly-s0"]
+    searches = pd.read_csv(reproduced / "results/synthetic/tables/searches.csv")
     assert list(searches.arm) == ["baseline-networks"] * 2 + ["dabnet-half-networks"] * 2
     used = runs.set_index("arm").lr_used
     for arm, own in searches.groupby("arm"):
         assert own.chosen.sum() == 1 and used[arm] == own.lr[own.chosen].iloc[0]
-    noise = pd.read_csv(reproduced / "results/synthetic/noise.csv")
+    noise = pd.read_csv(reproduced / "results/synthetic/tables/noise.csv")
     assert list(noise.seeds) == [2]
     headline = json.loads((reproduced / "results/synthetic/metrics.json").read_text())
     assert headline["baseline"]["test_miou"] == pytest.approx(
@@ -89,7 +105,7 @@ def test_the_report_is_whole_and_loads_nothing(reproduced):
     text = re.sub(r"<(style|script).*?</\1>|<[^>]+>|base64,[^\"]+", " ", html, flags=re.S)
     assert not re.search(r"\b(nan|inf|None)\b", text)
     assert html.count("data:image/png") > 15
-    runs = pd.read_csv(reproduced / "results/synthetic/runs.csv")
+    runs = pd.read_csv(reproduced / "results/synthetic/tables/runs.csv")
     for fact in (runs.data_digest[0], runs.device[0], runs.torch[0], runs.digest[0]):
         assert str(fact) in html
     anchors = re.findall(r'<a class="level\d" href="#([^"]+)"', html)
@@ -220,64 +236,114 @@ def test_what_git_must_not_see_is_ignored(reproduced):
     ).stdout
     for name in ("build/", "data/prepared/", ".venv"):
         assert name not in status
-    assert "results/synthetic/runs.csv" in status and "reports/synthetic/report.html" in status
+    assert "results/synthetic/tables/runs.csv" in status and "reports/synthetic/report.html" in status
 
 
-def test_a_saved_notebook_and_a_changed_figure_train_nothing(reproduced):
-    file = reproduced / "notebooks/train.ipynb"
-    before = file.read_bytes()
-    saved = nbformat.read(file, as_version=4)
+def test_what_changes_no_result_trains_nothing(reproduced):
+    """Edits of outputs, comments, layout, docstrings, messages and texts; and what is computed."""
+    notebook = reproduced / "notebooks/train.ipynb"
+    loop = reproduced / "roadseg/training/loop.py"
+    saved = nbformat.read(notebook, as_version=4)
     saved.cells[1].outputs = [nbformat.v4.new_output("stream", text="left behind")]
     saved.cells[1].execution_count = 7
-    nbformat.write(saved, file)
+    before = notebook.read_bytes()
+    with edited(
+        loop,
+        ("        losses.append(loss.detach())  # read once", "        # Kept.\n        losses.append(\n            loss.detach()\n        )  # read once"),
+        ('"""The loss is not finite any more."""', '"""The loss is gone."""'),
+        ("the loss is not finite at step {first}", "at step {first} the loss is not finite"),
+    ):
+        nbformat.write(saved, notebook)
+        assert ran(call(reproduced, "dvc", "repro")) == {"code"}
+        notebook.write_bytes(before)
+    assert call(reproduced, "dvc", "repro", "code").returncode == 0
+    with edited(
+        reproduced / "tricks.yaml", ("the cheapest way to more of them", "a cheap way to more of them")
+    ):
+        assert ran(call(reproduced, "dvc", "repro", "train")) == {"resolve"}
+        assert call(reproduced, "dvc", "repro", "chapters", "--dry").stdout.count("Running stage") == 1
+    shutil.rmtree(reproduced / "work")
     result = call(reproduced, "dvc", "repro")
-    assert ran(result) == {"notebooks"}, result.stderr
-    file.write_bytes(before)
-
-    figures = reproduced / "roadseg/report/figures.py"
-    text = figures.read_text()
-    figures.write_text(text.replace('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'))
-    assert figures.read_text() != text
-    result = call(reproduced, "dvc", "repro", "--dry")
-    assert "chapters" in ran(result)
-    assert not any(name.startswith(("train@", "prepare", "results")) for name in ran(result))
-    figures.write_text(text)
+    assert not {s for s in ran(result) if s.startswith("train@")} and result.returncode == 0
 
 
-def test_a_changed_trick_trains_only_the_runs_that_contain_it(reproduced):
-    params = reproduced / "params.yaml"
-    text = params.read_text()
-    params.write_text(text.replace("weight_decay: 0.01", "weight_decay: 0.02"))
-    assert call(reproduced, "roadseg", "plan").returncode == 0
-    result = call(reproduced, "dvc", "repro", "train")
-    assert {s for s in ran(result) if s.startswith("train@")} == {
-        "train@with-adamw-poly", "train@with-multi-scale-testing"
-    }  # fmt: skip
-    params.write_text(text)
-    assert call(reproduced, "roadseg", "plan").returncode == 0
-    result = call(reproduced, "dvc", "repro", "train")  # back: restored, not trained again
-    assert result.returncode == 0
-    assert "Stage 'train@with-adamw-poly' is cached - skipping run" in result.stdout
-    assert not any(name.startswith("train@") for name in ran(result))
+def test_each_change_trains_exactly_what_it_must(reproduced):
+    """In the store of this clone are the runs that these changes ask for, and no others."""
+    shutil.rmtree(reproduced / "work", ignore_errors=True)
+    params, tricks = reproduced / "params.yaml", reproduced / "tricks.yaml"
+    with edited(params, ("title: ", "title: New, ")):
+        again = call(reproduced, "dvc", "repro", "-f", "train")
+    # each question alone; what several ask for is trained once
+    assert trained(again)["ladder"].startswith("5 runs: ")
+    assert sum(int(n) for n in re.findall(r"(\d+) trained", again.stdout)) == 10
+
+    with edited(tricks, ("weight_decay: 0.01", "weight_decay: 0.02")):
+        assert trained(call(reproduced, "dvc", "repro", "train")) == {
+            "ladder": "5 runs: 1 trained, 1 scored anew, 3 from the store"
+        }
+    back = call(reproduced, "dvc", "repro", "train")
+    assert trained(back) == {} and "Stage 'train@ladder' is cached - skipping run" in back.stdout
+
+    folder = reproduced / "build/synthetic/runs/noise/fcn-8s"
+    records = {seed: (folder / f"s{seed}/record.json").read_bytes() for seed in (0, 1)}
+    with edited(params, ("    noise:\n      - 0\n      - 1\n", "    noise:\n      - 0\n      - 1\n      - 2\n")):
+        assert trained(call(reproduced, "dvc", "repro", "train")) == {
+            "noise": "3 runs: 1 trained, 2 from the store"
+        }
+        for seed, record in records.items():
+            assert (folder / f"s{seed}/record.json").read_bytes() == record
+
+    # moved to a question of its own, and taken from the first one
+    moved = ("      - baseline\n      - fcn-32s\n", "      - baseline\n"), (
+        "\n  ladder:\n", "\n  coarse:\n    asks: How good is the coarsest?\n    networks:\n      - fcn-32s\n\n  ladder:\n"
+    )  # fmt: skip
+    with edited(params, *moved):
+        assert trained(call(reproduced, "dvc", "repro", "train")) == {
+            "fcn": "2 runs: 2 from the store", "coarse": "1 runs: 1 from the store",
+            "noise": "2 runs: 2 from the store",
+        }  # fmt: skip
+    assert trained(call(reproduced, "dvc", "repro", "train")) == {}  # removed ...
+    assert not (reproduced / "build/synthetic/runs/coarse").exists()
+    with edited(params, moved[1]):  # ... and asked again
+        assert set(trained(call(reproduced, "dvc", "repro", "train")).values()) <= {
+            "1 runs: 1 from the store"
+        }
+
+    with edited(params, ("    test: 4\n", "    test: 5\n")):
+        told = trained(call(reproduced, "dvc", "repro", "train"))
+        assert set(told) == set(QUESTIONS) and not any("trained" in line for line in told.values())
+        assert told["ladder"] == "5 runs: 4 scored anew, 1 from the store"
+        with np.load(reproduced / "build/synthetic/runs/fcn/fcn-8s/s0/counts.npz") as counts:
+            assert len(counts["test"]) == 5 and len(counts["val"]) == 2
+    assert trained(call(reproduced, "dvc", "repro", "train")) == {}
 
 
-def test_an_added_seed_is_trained_alone(reproduced):
-    params, folder = reproduced / "params.yaml", reproduced / "build/synthetic/runs/fcn-8s"
-    text = params.read_text()
-    before = {seed: json.loads((folder / seed / "record.json").read_text()) for seed in ("s0", "s1")}
-    params.write_text(text.replace("noise: [0, 1]", "noise: [0, 1, 2]"))
-    planned = call(reproduced, "roadseg", "plan")
-    assert "11 runs are done already and take none of it." in planned.stdout
-    result = call(reproduced, "dvc", "repro", "train@fcn-8s")
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"seed 2 .* val mIoU", result.stdout)
-    for seed in (0, 1):
-        assert re.search(rf"seed {seed}  weights of \w+: done before", result.stdout)
-        assert not re.search(rf"seed {seed} .* val mIoU", result.stdout)
-        assert json.loads((folder / f"s{seed}/record.json").read_text()) == before[f"s{seed}"]
-    params.write_text(text)
-    assert "All of these runs are done already." in call(reproduced, "roadseg", "plan").stdout
-    assert call(reproduced, "dvc", "repro", "train@fcn-8s").returncode == 0
+def test_code_that_changes_results_is_seen(reproduced):
+    """As CI does: digests first, then a dry run that must find nothing to do."""
+
+    def stale() -> set[str]:
+        for command in ("code", "resolve"):
+            assert call(reproduced, "roadseg", command, "synthetic").returncode == 0
+        return ran(call(reproduced, "dvc", "repro", "--allow-missing", "--dry"))
+
+    call(reproduced, "dvc", "repro", "train")
+    assert not {stage for stage in stale() if stage.startswith(("train@", "prepare"))}
+    with edited(
+        reproduced / "roadseg/training/loop.py",
+        ("return (1 - done) ** recipe.poly_power", "return (1 - done) ** (2 * recipe.poly_power)"),
+    ):
+        assert {f"train@{question}" for question in QUESTIONS} <= stale()
+    assert not {stage for stage in stale() if stage.startswith(("train@", "prepare"))}
+
+
+def test_a_changed_figure_draws_the_chapters_alone(reproduced):
+    assert call(reproduced, "dvc", "repro").returncode == 0
+    with edited(
+        reproduced / "roadseg/report/figures.py",
+        ('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'),
+    ):
+        assert ran(call(reproduced, "dvc", "repro")) == {"code", "chapters", "report"}
+    assert call(reproduced, "dvc", "repro").returncode == 0
 
 
 def test_chapters_run_on_their_defaults(reproduced):
@@ -293,7 +359,7 @@ def test_chapters_run_on_their_defaults(reproduced):
             [sys.executable, "-W", "ignore", "-c", code, f"notebooks/{name}.ipynb"],
             cwd=reproduced, stderr=subprocess.PIPE, text=True, env=environment,
         )
-        for name in [*notebook.CHAPTERS, "report"]
+        for name in [*notebooks.CHAPTERS, "report"]
     }  # fmt: skip
     for name, process in running.items():
         _, errors = process.communicate()
@@ -301,7 +367,7 @@ def test_chapters_run_on_their_defaults(reproduced):
 
 
 def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path):
-    before = (reproduced / "build/synthetic/runs/baseline/s0/record.json").read_bytes()
+    before = (reproduced / "build/synthetic/runs/fcn/baseline/s0/record.json").read_bytes()
     code = (
         "from pathlib import Path; from roadseg.report.notebooks import execute;"
         "execute(Path('notebooks/train.ipynb'), Path('build/by-hand.ipynb'), {})"
@@ -310,67 +376,54 @@ def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path)
         [sys.executable, "-c", code], cwd=reproduced, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert (reproduced / "build/by-hand/runs/baseline/s0/record.json").is_file()
-    assert (reproduced / "build/synthetic/runs/baseline/s0/record.json").read_bytes() == before
+    assert (reproduced / "build/by-hand/runs/fcn/baseline/s0/record.json").is_file()
+    assert (reproduced / "build/synthetic/runs/fcn/baseline/s0/record.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("file", "old", "new", "message"),
     [
-        ("seeds: [0]", "sedes: [0]", "sedes: no such setting. Did you mean 'seeds'?"),
-        ("fcn8s:tu-test_resnet", "fcn8:tu-test_resnet", "networks: fcn-8s: network "
-         "'fcn8:tu-test_resnet': unknown. Did you mean 'fcn8s:ENCODER'?"),
-        ("source: synthetic", "source: sintetic", "data: source: 'sintetic' is "
-         "unknown. Did you mean 'synthetic'?"),
-        ("fcn8s:tu-test_resnet", "fcn8s:tu-test_resnt", "networks: fcn-8s: network "
-         "'fcn8s:tu-test_resnt': unknown encoder 'tu-test_resnt'. Did you mean 'tu-test_resnet'?"),
-        ('pretrained: "scenes:4", pretrain_steps: 2', 'pretrained: "file:gone.pt"', "arm "
-         "with-transfer: pretrained: file:gone.pt: no such file. Paths start at"),
-        ('pretrained: "scenes:4", pretrain_steps: 2', 'teacher: "fcn8s:resnet19", distill_weight: 1.0',
+        ("params.yaml", "seeds:", "sedes:", "sedes: no such setting. Did you mean 'seeds'?"),
+        ("networks.yaml", "network: fcn8s:tu-test_resnet", "network: fcn8:tu-test_resnet",
+         "fcn-8s: network 'fcn8:tu-test_resnet': unknown. Did you mean 'fcn8s:ENCODER'?"),
+        ("params.yaml", "source: synthetic", "source: sintetic",
+         "data: source: 'sintetic' is unknown. Did you mean 'synthetic'?"),
+        ("networks.yaml", "network: fcn8s:tu-test_resnet", "network: fcn8s:tu-test_resnt",
+         "fcn-8s: network 'fcn8s:tu-test_resnt': unknown encoder 'tu-test_resnt'. Did you mean 'tu-test_resnet'?"),
+        ("tricks.yaml", "    pretrained: scenes:4\n    pretrain_steps: 2\n", "    pretrained: file:gone.pt\n",
+         "arm with-transfer: pretrained: file:gone.pt: no such file. Paths start at"),
+        ("tricks.yaml", "    pretrained: scenes:4\n    pretrain_steps: 2\n",
+         "    teacher: fcn8s:resnet19\n    distill_weight: 1.0\n",
          "arm with-transfer: teacher: network 'fcn8s:resnet19': unknown encoder 'resnet19'."),
-        ("fcn8s:tu-test_resnet", "smp:linknet:mit_b0", "arm fcn-8s: network "
-         "'smp:linknet:mit_b0' cannot be built ("),
-        ("flip: 0.5", "filp: 0.5", "tricks: augmentation: filp: no such knob. Did you "
-         "mean 'flip'?"),
+        ("networks.yaml", "network: fcn8s:tu-test_resnet", "network: smp:linknet:mit_b0",
+         "arm fcn-8s: network 'smp:linknet:mit_b0' cannot be built ("),
+        ("tricks.yaml", "    flip: 0.5", "    filp: 0.5",
+         "augmentation: filp: no such hyperparameter. Did you mean 'flip'?"),
     ],
 )  # fmt: skip
-def test_bad_settings_end_with_one_sentence_and_status_2(clone, old, new, message):
-    params = clone / "params.yaml"
-    text = params.read_text()
-    params.write_text(text.replace(old, new))
-    before = snapshot(clone)
-    for command in ("plan", "check"):
-        result = call(clone, "roadseg", command, "params.yaml")
-        assert result.returncode == 2
-        assert re.sub(r"params.yaml:\d+: ", "", result.stderr).startswith(f"roadseg: {message}")
-        assert result.stderr.count("\n") == 1
-    params.write_text(text)
-    after = snapshot(clone)
-    assert {p: t for p, t in after.items() if p != params} == {
-        p: t for p, t in before.items() if p != params
-    }
+def test_bad_settings_end_with_one_sentence_and_status_2(clone, file, old, new, message):
+    with edited(clone / file, (old, new)):
+        before = snapshot(clone)
+        for command, study in (("plan", "synthetic"), ("resolve", "synthetic"), ("check", "params.yaml")):
+            result = call(clone, "roadseg", command, study)
+            assert result.returncode == 2
+            assert re.sub(r"[a-z]+\.yaml:\d+: ", "", result.stderr).startswith(f"roadseg: {message}")
+            assert result.stderr.count("\n") == 1
+        assert snapshot(clone) == before
 
 
 def test_a_wrong_folder_ends_with_one_sentence_and_status_2(clone):
-    params = clone / "params.yaml"
-    text = params.read_text()
-    params.write_text(
-        text.replace("source: synthetic", "source: camvid").replace(
-            "path: roadseg/data/synthetic.py", "path: data/raw/nowhere"
-        )
-    )
-    plan = (clone / "plan.yaml").read_bytes()
-    assert call(clone, "roadseg", "plan").returncode == 0
-    result = call(clone, "roadseg", "check", "params.yaml")
-    assert result.returncode == 2 and result.stderr.startswith(
-        "roadseg: data/raw/nowhere: no such folder. Put the camvid data there"
-    )
-    (clone / "data/raw/nowhere").mkdir(parents=True)
-    result = call(clone, "roadseg", "prepare", "params.yaml")
-    assert result.returncode == 2 and "data/raw/nowhere/train: no such folder." in result.stderr
-    shutil.rmtree(clone / "data/raw")
-    params.write_text(text)
-    (clone / "plan.yaml").write_bytes(plan)
+    changes = ("source: synthetic", "source: camvid"), ("roadseg/data/synthetic.py", "data/raw/nowhere")
+    with edited(clone / "params.yaml", *changes):
+        for command, study in (("resolve", "synthetic"), ("check", "params.yaml")):
+            result = call(clone, "roadseg", command, study)
+            assert result.returncode == 2 and result.stderr.startswith(
+                "roadseg: data/raw/nowhere: no such folder. Put the camvid data there"
+            )
+        (clone / "data/raw/nowhere").mkdir(parents=True)
+        result = call(clone, "roadseg", "prepare", "synthetic")
+        assert result.returncode == 2 and "data/raw/nowhere/train: no such folder." in result.stderr
+        shutil.rmtree(clone / "data/raw")
 
 
 def write_notebook(file: Path, *cells: str) -> None:
@@ -386,27 +439,27 @@ def test_the_runner_refuses_what_papermill_lets_pass(tmp_path):
     source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
     write_notebook(source, "steps = 1", "print(steps)")
     with pytest.raises(InputError, match="takes no parameter 'stesp'. Did you mean 'steps'?"):
-        notebook.execute(source, target, {"stesp": 2})
+        notebooks.execute(source, target, {"stesp": 2})
     untagged = nbformat.read(source, as_version=4)
     untagged.cells[0].metadata["tags"] = []
     nbformat.write(untagged, source)
     with pytest.raises(InputError, match="has 0 cells tagged 'parameters'; it needs exactly one."):
-        notebook.execute(source, target, {"steps": 2})
+        notebooks.execute(source, target, {"steps": 2})
     with pytest.raises(InputError, match="no such notebook"):
-        notebook.execute(tmp_path / "b.ipynb", target, {})
+        notebooks.execute(tmp_path / "b.ipynb", target, {})
     assert not target.parent.exists()
 
 
 def test_the_runner_names_the_failing_cell_and_gives_equal_bytes(tmp_path):
     source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
     write_notebook(source, "steps = 1", "print(10 // steps)")
-    notebook.execute(source, target, {"steps": 2})
+    notebooks.execute(source, target, {"steps": 2})
     first = target.read_bytes()
     assert b'"5\\n"' in first
-    notebook.execute(source, target, {"steps": 2})
+    notebooks.execute(source, target, {"steps": 2})
     assert target.read_bytes() == first
     with pytest.raises(InputError) as caught:
-        notebook.execute(source, target, {"steps": 0})
+        notebooks.execute(source, target, {"steps": 0})
     assert "a.ipynb, cell 3: ZeroDivisionError" in str(caught.value)
     assert str(tmp_path / "out/a.failed.ipynb") in str(caught.value)
     assert target.read_bytes() == first  # the last good one is kept
@@ -416,9 +469,9 @@ def test_a_kernel_that_dies_is_noticed_and_none_is_left(tmp_path):
     source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
     write_notebook(source, "steps = 1", "import os", "os.kill(os.getpid(), 9 if steps > 1 else 0)")
     with pytest.raises(InputError, match=r"a.ipynb: its kernel died, .*\n.*a.failed.ipynb"):
-        notebook.execute(source, target, {"steps": 2})
+        notebooks.execute(source, target, {"steps": 2})
     assert not target.exists() and (tmp_path / "out/a.failed.ipynb").exists()
-    notebook.execute(source, target, {"steps": 1})
+    notebooks.execute(source, target, {"steps": 1})
     assert target.exists()
     kernels = [c for c in psutil.Process().children() if "ipykernel" in " ".join(c.cmdline())]
     assert not kernels
@@ -427,11 +480,13 @@ def test_a_kernel_that_dies_is_noticed_and_none_is_left(tmp_path):
 def test_a_notebook_is_not_written_into_the_user_s_history(tmp_path):
     source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
     write_notebook(source, "steps = 1", "print(get_ipython().history_manager.hist_file)")
-    notebook.execute(source, target, {})
+    notebooks.execute(source, target, {})
     assert ":memory:" in target.read_text()
 
 
 def test_unknown_commands_and_runs(clone):
     assert call(clone, "roadseg", "trian").returncode == 2
-    result = call(clone, "roadseg", "train", "params.yaml", "baselin")
-    assert result.returncode == 2 and "'baselin' is no arm of plan.yaml" in result.stderr
+    result = call(clone, "roadseg", "train", "synthetic", "lader")
+    assert result.returncode == 2 and "'lader' is no question of params.yaml" in result.stderr
+    result = call(clone, "roadseg", "plan", "sinthetic")
+    assert result.returncode == 2 and "Did you mean 'synthetic'?" in result.stderr

@@ -11,77 +11,79 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import call, copy_tree, ran, replace
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
-from roadseg.config import study
+from roadseg import code
+from roadseg.config.paths import ROOT
 from roadseg.config.recipe import Recipe
-from roadseg.config.study import ROOT
+from roadseg.config.study import load
 from roadseg.errors import InputError
-from roadseg.report.notebooks import CHAPTERS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
-LAYERS = [
-    {"recipe", "synthetic", "energy"},
-    {"checkpoint", "data", "fetch", "settings", "weights"},
-    {"augment", "feed", "losses", "metrics", "realtime", "cost", "study", "survey", "layout"},
-    {"models", "figures", "folder", "intervals", "tables"},
-    {"train", "course", "notebook", "pareto", "sources"},
-    {"runs"},
-    {"results", "forecast", "check"},
-    {"words", "prepare", "start", "explore"},
-    {"__main__"},
-]
+# Imports point one way: a package imports from those before it, and within itself in no circle.
+ORDER = ("errors", "code", "config", "data", "models", "training", "analysis", "report", "explore",
+         "__main__")  # fmt: skip
 
 
-def imports(module: str) -> set[str]:
-    tree = ast.parse((ROOT / f"roadseg/{module}.py").read_text())
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "roadseg":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("roadseg."):
-            found.add(node.module.split(".")[1])
-    return found
+def modules() -> dict[str, set[str]]:
+    """Each module of the project, and the modules that it imports."""
+    found = code.closure("roadseg.__main__", "roadseg.explore")
+    return {
+        name: {m for m in code.imports(file) if code.module_file(m)} - {name}
+        for name, file in found.items()
+    }
 
 
 def test_imports_point_one_way():
-    files = {p.stem for p in (ROOT / "roadseg").glob("*.py")} - {"__init__"}
-    assert files == set.union(*LAYERS)
-    # no module imports a neighbour of its own layer
-    for depth, layer in enumerate(LAYERS):
-        below = set().union(*LAYERS[:depth])
-        for module in layer:
-            assert imports(module) <= below, module
+    known = modules()
+    files = {code.module_file(name) for name in known}
+    assert files == set((ROOT / "roadseg").rglob("*.py"))  # none that nobody reaches
+    part = {name: name.split(".")[1] if "." in name else "" for name in known}
+    for name, imported in known.items():
+        for other in imported:
+            if part[other] and part[name]:
+                assert ORDER.index(part[other]) <= ORDER.index(part[name]), (name, other)
+    done = set()
+    while rest := known.keys() - done:
+        ready = {n for n in rest if not {m for m in known[n] if part[m] == part[n] != "" and m not in done and m.count(".") > 1}}
+        assert ready, f"imports in a circle: {sorted(rest)}"
+        done |= ready
 
 
-def test_every_knob_is_wired():
-    """Each knob is read where networks are trained; one that is not would silently do nothing."""
+def test_every_hyperparameter_is_wired():
+    """Each is read where networks are trained; one that is not would silently do nothing."""
     read = {
         node.attr
-        for module in ("train", "runs")
-        for node in ast.walk(ast.parse((ROOT / f"roadseg/{module}.py").read_text()))
+        for file in (ROOT / "roadseg/training").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "recipe"
     }
-    assert {knob.name for knob in dataclasses.fields(Recipe)} <= read
+    assert {field.name for field in dataclasses.fields(Recipe)} <= read
 
 
 def pipeline(folder: Path) -> dict:
     return YAML(typ="safe").load((folder / "dvc.yaml").read_text())["stages"]
 
 
-def test_training_depends_on_what_it_imports():
-    closure, queue = set(), ["runs"]
-    while queue:
-        module = queue.pop()
-        if module not in closure:
-            closure.add(module)
-            queue += imports(module)
-    deps = pipeline(ROOT)["train"]["do"]["deps"]
-    assert {d for d in deps if d.startswith("roadseg/")} == {f"roadseg/{m}.py" for m in closure}
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_committed_results_are_of_this_code_and_these_settings(tmp_path):
+    """Digests and settings first, then a dry run that must find nothing to do but restore."""
+    folder = copy_tree(tmp_path / "roadseg", made=True)
+
+    def stale() -> set[str]:
+        for command in ("code", "resolve"):
+            assert call(folder, "roadseg", command, "synthetic").returncode == 0
+        return ran(call(folder, "dvc", "repro", "--allow-missing", "--dry"))
+
+    assert stale() == set()
+    loop = folder / "roadseg/training/loop.py"
+    replace(loop, "if step < recipe.warmup_steps:", "if step <= recipe.warmup_steps:")
+    assert {f"train@{question}" for question in load().questions} <= stale()
 
 
 def test_training_stages_cache_all_they_make():
@@ -91,25 +93,27 @@ def test_training_stages_cache_all_they_make():
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda p: p.name)
-def test_each_study_has_the_same_pipeline_and_a_current_plan(folder):
+def test_each_study_has_the_same_pipeline(folder):
     if (folder / "dvc.yaml").exists():  # `make report` copies it into a study that was never run
         assert (folder / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
-    plan = study.load((folder / "params.yaml").relative_to(ROOT))
-    assert (folder / "plan.yaml").read_text() == plan.text()
-    assert ROOT / plan.params == folder / "params.yaml"
-    assert ROOT / plan.plan == folder / "plan.yaml"
+    assert load((folder / "params.yaml").relative_to(ROOT)).questions
+
+
+def test_the_pipeline_fits_a_page():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 150
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) <= 600
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda p: p.name)
 def test_every_trick_can_be_tried_and_says_where_it_comes_from(folder):
     """Those that no study uses yet, too: on the FCN that ladders start from, or on the baseline."""
-    plan = study.load((folder / "params.yaml").relative_to(ROOT))
+    study = load((folder / "params.yaml").relative_to(ROOT))
     plain = ("network", "steps", "batch_size", "lr")
     starts = {
-        Recipe(**{knob: getattr(plan.arms[arm], knob) for knob in plain})
-        for arm in (plan.baseline, list(plan.fcn.arms)[-1])
+        Recipe(**{name: getattr(study.arms[arm], name) for name in plain})
+        for arm in (study.baseline, list(study.fcn.arms)[-1])
     }
-    for trick in plan.tricks.values():
+    for trick in study.tricks.values():
         assert trick.idea and re.search(r"(19|20)\d\d|arXiv", trick.source), trick.name
         tried = 0
         for recipe in starts:
@@ -118,22 +122,6 @@ def test_every_trick_can_be_tried_and_says_where_it_comes_from(folder):
             except InputError as problem:
                 assert "baseline" in str(problem), trick.name
         assert tried, trick.name
-
-
-def test_weights_are_shared_by_the_same_code_only():
-    """What a training's key hashes is what its stage depends on."""
-    text = (ROOT / "roadseg/training/run.py").read_text()
-    hashed = set(ast.literal_eval(re.search(r"modules = (\([^)]*\))", text)[1]))
-    deps = pipeline(ROOT)["train"]["do"]["deps"]
-    assert {f"roadseg/{module}.py" for module in hashed} == {d for d in deps if d.startswith("roadseg/")}
-
-
-def test_the_pipeline_runs_every_notebook_but_the_one_to_play_with():
-    names = {p.stem for p in NOTEBOOKS} - {"explore"}
-    stages = pipeline(ROOT)
-    outs = {stage: {Path(out).stem for out in stages[stage]["outs"]} for stage in ("notebooks", "chapters")}
-    assert outs["notebooks"] == names and outs["chapters"] == names - {"train"}
-    assert {*CHAPTERS, "report", "train"} == names
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)

@@ -13,24 +13,18 @@ LONE = """\
 study: lone
 title: One network, one seed, one class and no test images
 root: ../..
-params: studies/lone/params.yaml
-plan: studies/lone/plan.yaml
+folder: studies/lone
 data: {source: folder, path: data/raw/lone, size: [40, 60], block: 1}
 seeds: [0]
-remarks: []
-networks: {}
 base: {network: "smp:unet:tu-test_resnet", steps: 3, batch_size: 2}
-tricks: {}
-studies:
-  one: {question: "What does it score?", networks: {unet: "smp:unet:tu-test_resnet"}}
+questions:
+  one: {asks: "What does it score?", networks: {unet: "smp:unet:tu-test_resnet"}}
 """
 
-PAIR = LONE[: LONE.index("tricks:")].replace("lone\n", "pair\n").replace("studies/lone", "studies/pair") + """\
-tricks:
-  flip: {knobs: {flip: 0.5}}
-studies:
+PAIR = LONE[: LONE.index("questions:")].replace("lone\n", "pair\n") + """\
+questions:
   both:
-    question: "Which?"
+    asks: "Which?"
     tricks: [flip]
     networks: {baseline: "baseline:0.05", fcn: "fcn8s:tu-test_resnet"}
 """
@@ -39,35 +33,34 @@ FAILING = """\
 study: failing
 title: Arms that do not come to their end
 root: ../..
-params: studies/failing/params.yaml
-plan: studies/failing/plan.yaml
+folder: studies/failing
 data: {source: synthetic, path: roadseg/data/synthetic.py, size: [48, 96], seed: 3, block: 1,
        counts: {train: 4, val: 2, test: 4}}
 seeds: [0, 1]
-remarks: []
-networks: {}
 base: {network: "baseline:0.05", steps: 3, batch_size: 2}
-tricks:
-  flip: {knobs: {flip: 0.5}}
-  wild: {knobs: {lr: 1.0e+30}}
-  smooth: {knobs: {label_smoothing: 0.1}}
-studies:
-  sizes: {question: "Which?", networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
-  wilder: {question: "Which of these?", tricks: [wild], networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
-  ladder: {question: "What helps?", start: narrow, ladder: [flip, wild, smooth]}
-  each: {question: "What helps alone?", start: narrow, alone: [wild, smooth]}
-  luck: {question: "How much is luck?", start: narrow-wild, noise: [0, 1, 2], goal: {miou: 0.6, gmacs: 6}}
+questions:
+  sizes: {asks: "Which?", networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
+  wilder: {asks: "Which of these?", tricks: [wild], networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
+  ladder: {asks: "What helps?", start: narrow, ladder: [flip, wild, smooth]}
+  each: {asks: "What helps alone?", start: narrow, alone: [wild, smooth]}
+  luck: {asks: "How much is luck?", start: narrow-wild, noise: [0, 1, 2], goal: {miou: 0.6, gmacs: 6}}
+"""
+
+TRICKS = """\
+flip: {set: {flip: 0.5}}
+wild: {set: {lr: 1.0e+30}}
+smooth: {set: {label_smoothing: 0.1}}
 """
 
 
-def made(clone, name, params):
+def made(clone, name, params, tricks="# none of its own\n"):
     """Write a study, run its pipeline, and return its report as text without tags."""
     folder = clone / "studies" / name
     folder.mkdir()
     (folder / "params.yaml").write_text(params)
+    (folder / "tricks.yaml").write_text(tricks)
+    (folder / "remarks.md").write_text("")
     shutil.copy(clone / "dvc.yaml", folder)
-    planned = call(clone, "roadseg", "plan", f"studies/{name}/params.yaml")
-    assert planned.returncode == 0, planned.stderr
     result = call(clone, "dvc", "repro", f"studies/{name}/dvc.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
     report = clone / f"reports/{name}/report.html"
@@ -100,8 +93,8 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
     assert "With one class, a network is right everywhere" in lone
     assert "rank correlation" not in lone
     for sentence in (
-        "No arm has the course", "No study compares the baseline with FCN",
-        "No study tries a trick", "No study compares networks at one recipe",
+        "No arm has the course", "No question compares the baseline with FCN",
+        "No question tries a trick", "No question compares networks at one recipe",
     ):  # fmt: skip
         assert sentence in lone
     for name in ("val", "test"):
@@ -113,7 +106,7 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
 
 def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
     """Scores that are all alike, and no second FCN: nothing to rank, nothing to tell apart."""
-    text = made(clone, "pair", PAIR)
+    text = made(clone, "pair", PAIR, TRICKS)
     assert "The course's baseline (here baseline:0.05 , with flip, at a learning rate" in text
     assert "What the other encoder brings and what the skips bring cannot be told apart here" in text
     assert "One FCN: between its skips and none nothing can be compared." in text
@@ -121,9 +114,9 @@ def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
 
 
 def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
-    text = made(clone, "failing", FAILING)
+    text = made(clone, "failing", FAILING, TRICKS)
     tables = {
-        name: pd.read_csv(clone / f"results/failing/{name}.csv")
+        name: pd.read_csv(clone / f"results/failing/tables/{name}.csv")
         for name in ("outcomes", "arms", "comparisons", "noise")
     }
     failed = tables["outcomes"].set_index("arm").failed
@@ -138,5 +131,5 @@ def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     assert "4 of 8 arms failed" in text
     assert "The goal of 60.0 % mIoU is missed: narrow-wilder did not come to its end." in text
     assert "one after the other: flip → wild (failed) → smooth (failed)" in text
-    assert "No study compares the baseline with FCN" in text
+    assert "No question compares the baseline with FCN" in text
     assert "with-wild , 2 seeds: the loss is not finite at step 2: lr 1e+30, images scene" in text

@@ -54,7 +54,7 @@ class SeedNoise:
 def seed_noise(
     arms: Sequence[np.ndarray], measure: Callable[[np.ndarray], np.ndarray]
 ) -> SeedNoise:
-    """Return the variance between seeds, pooled over the arms of a study.
+    """Return the variance between seeds, pooled over the arms of a question.
 
     The arms are the treatments and the seeds the blocks of a randomised complete block design:
     a score less its arm's mean and its seed's mean, plus the mean of all, is noise. Three seeds

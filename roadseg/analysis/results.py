@@ -14,79 +14,84 @@ import torch
 
 from roadseg.analysis import cost, course, intervals, pareto
 from roadseg.analysis.intervals import Interval
-from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, reference, write_together
+from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, reference, write_together
+from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS, Recipe
-from roadseg.config.study import Plan, Study, network_alone
-from roadseg.data import scenes as data
+from roadseg.config.study import Study, network_alone
+from roadseg.data import scenes
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.build import Segmenter, build, on_meta
 from roadseg.training import metrics
-from roadseg.training.loop import default_device, device_name, make_network, precision_on
+from roadseg.training.device import default_device, device_name, precision_on
+from roadseg.training.loop import make_network
 from roadseg.training.metrics import Confusion
-from roadseg.training.run import Record
-from roadseg.training.weights import failure
+from roadseg.training.store import Record, failure
 
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
 COMPARISONS = [
-    "study", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
+    "question", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
     "detectable", "seed_sd", "seeds", "blocks", "verdict",
 ]  # fmt: skip
 FRONTS = [
-    "study", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
+    "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
     "share",
 ]  # fmt: skip
 VOLUMES = [
-    "study", "measure", "cheapest", "dearest", "networks", "volume", "low", "high", "seeds",
+    "question", "measure", "cheapest", "dearest", "networks", "volume", "low", "high", "seeds",
     "blocks",
 ]  # fmt: skip
 
 
-def collect(plan: Plan) -> Results:
-    """Compute all tables from the records of the planned runs.
+def collect(study: Study) -> Results:
+    """Compute all tables from the records of the runs that the finished questions ask for.
 
     Raises
     ------
-    InputError : a run is missing, or all arms failed
+    InputError : no question is finished, a run is of other settings, or all arms failed
     """
-    outcomes = _outcomes(plan)
+    asked = study
+    study, _ = finished(asked)
+    _check_recipes(study)
+    outcomes = _outcomes(study)
     if outcomes["failed"].all():
         raise InputError(
-            f"{plan.name}: no arm came to its end. The first, {outcomes['arm'][0]}: "
+            f"{study.name}: no arm came to its end. The first, {outcomes['arm'][0]}: "
             f"{outcomes['why'][0]}"
         )
-    plan = plan.without(set(outcomes["arm"][outcomes["failed"] > 0]))
+    study = study.without(set(outcomes["arm"][outcomes["failed"] > 0]))
     records = {
-        arm: {seed: Record.read(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)}
-        for arm in plan.arms
+        arm: {seed: Record.read(study.run_folder(arm, seed)) for seed in study.seeds_of(arm)}
+        for arm in study.arms
     }
-    scenes = json.loads((plan.prepared / "scenes.json").read_text())
-    blocks = data.blocks(scenes["splits"]["test"]["sequences"], plan.data["block"])
-    names = scenes["classes"]
-    paired = {arm: [records[arm][seed] for seed in plan.seeds] for arm in plan.arms}
+    _check_precision(records)
+    about = json.loads((study.prepared / "scenes.json").read_text())
+    blocks = scenes.blocks(about["splits"]["test"]["sequences"], study.data["block"])
+    names = about["classes"]
+    paired = {arm: [records[arm][seed] for seed in study.seeds] for arm in study.arms}
     tests = {arm: _tests(own) for arm, own in paired.items()}
-    size = tuple(scenes["size"])
-    gmacs = _test_gmacs(plan, size, len(names))
+    size = tuple(about["size"])
+    gmacs = _test_gmacs(study, size, len(names))
     rows = {arm: _arm_row(arm, own, blocks) | {"gmacs": gmacs[arm]} for arm, own in paired.items()}
-    networks = _costs(plan, size, len(names))
-    studies = plan.studies.values()
-    compared = [study for study in studies if study.kind == "networks"]
-    fronts = [_fronts(plan, study, rows, networks, tests, blocks) for study in compared]
+    networks = _costs(study, size, len(names))
+    questions = study.questions.values()
+    compared = [question for question in questions if question.kind == "networks"]
+    fronts = [_fronts(study, question, rows, networks, tests, blocks) for question in compared]
     fronts = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(columns=FRONTS)
-    own = {s.name: {a: tests[plan.arm(r)] for a, r in s.arms.items()} for s in studies}
+    own = {s.name: {a: tests[study.arm(r)] for a, r in s.arms.items()} for s in questions}
     return Results(
         runs=_owned(
             pd.DataFrame(
-                [_run_row(arm, record) for arm in plan.arms for record in records[arm].values()]
+                [_run_row(arm, record) for arm in study.arms for record in records[arm].values()]
             )
         ),
         arms=pd.DataFrame(
             [
-                {"study": study.name, "arm": arm, **rows[plan.arm(recipe)]}
-                for study in studies
-                for arm, recipe in study.arms.items()
+                {"question": question.name, "arm": arm, **rows[study.arm(recipe)]}
+                for question in questions
+                for arm, recipe in question.arms.items()
             ]
         ),
         classes=pd.concat(
@@ -94,45 +99,49 @@ def collect(plan: Plan) -> Results:
             ignore_index=True,
         ),
         comparisons=pd.DataFrame(
-            [row for study in studies for row in _comparisons(study, own[study.name], blocks)],
+            [
+                row
+                for question in questions
+                for row in _comparisons(question, own[question.name], blocks)
+            ],
             columns=COMPARISONS,
         ),
         class_effects=pd.DataFrame(
             [
                 row
-                for study in studies
-                for row in _class_effects(study, own[study.name], blocks, names)
+                for question in questions
+                for row in _class_effects(question, own[question.name], blocks, names)
             ],
-            columns=["study", "trick", "class", "share", "difference", "low", "high", "p",
+            columns=["question", "trick", "class", "share", "difference", "low", "high", "p",
                      "p_corrected", "verdict"],
         ),
         noise=pd.DataFrame(
             [
-                _noise_row(study.name, arm, list(records[plan.arm(recipe)].values()), blocks)
-                for study in studies
-                for arm, recipe in study.arms.items()
-                if study.kind == "noise"
+                _noise_row(question.name, arm, list(records[study.arm(recipe)].values()), blocks)
+                for question in questions
+                for arm, recipe in question.arms.items()
+                if question.kind == "noise"
             ],
-            columns=["study", "arm", "seeds", "blocks", "mean", "low", "high", "sd", "sd_low",
+            columns=["question", "arm", "seeds", "blocks", "mean", "low", "high", "sd", "sd_low",
                      "sd_high"],
         ),
-        searches=_searches(plan),
+        searches=_searches(study),
         networks=networks,
         fronts=fronts,
         volumes=pd.DataFrame(
             [
                 row
-                for study in compared
-                for row in _volumes(plan, study, fronts, tests, blocks)
+                for question in compared
+                for row in _volumes(study, question, fronts, tests, blocks)
             ],
             columns=VOLUMES,
         ),
-        catalogue=_catalogue(plan, size, len(names)),
+        catalogue=_catalogue(study, size, len(names)),
         course=course.compare(reference()),
         curves=pd.concat(
             [
                 record.curve.assign(run=f"{arm}-s{seed}", arm=arm, seed=seed)
-                for arm in plan.arms
+                for arm in study.arms
                 for seed, record in records[arm].items()
             ],
             ignore_index=True,
@@ -141,45 +150,117 @@ def collect(plan: Plan) -> Results:
             [_reliability_rows(arm, own) for arm, own in paired.items()], ignore_index=True
         ),
         outcomes=outcomes,
+        unfinished=_unfinished(asked),
     )  # fmt: skip
 
 
-def _outcomes(plan: Plan) -> pd.DataFrame:
-    """Return one row per planned arm: what training it took, and how it ended."""
+def finished(study: Study) -> tuple[Study, list[str]]:
+    """Return the study with only the questions whose runs are all there, and the others' names.
+
+    A run that failed is there: that it did is its result.
+
+    Raises
+    ------
+    InputError : no question is finished
+    """
+    others = list(_unfinished(study)["question"])
+    if len(others) == len(study.questions):
+        raise InputError(f"{study.name}: no question is finished; run 'make report'.")
+    return only(study, study.questions.keys() - set(others)), others
+
+
+def _unfinished(study: Study) -> pd.DataFrame:
+    """Return the rows of `unfinished`."""
     rows = []
-    for arm in plan.arms:
-        why = [failure(plan.folder(arm, seed)) for seed in plan.seeds_of(arm)]
-        spent = plan.folder(arm, 0).parent / "spent.json"
-        taken = json.loads(spent.read_text()) if spent.is_file() else {}
+    for question in study.questions.values():
+        folders = _asked(study, question)
+        missing = sum(_content(folder) is None for folder in folders)
+        if missing:
+            rows.append({"question": question.name, "missing": missing, "runs": len(folders)})
+    return pd.DataFrame(rows, columns=["question", "missing", "runs"])
+
+
+def _asked(study: Study, question: Question) -> dict[Path, Recipe]:
+    """Return the runs that a question asks for: the folder of each, and its recipe."""
+    return {
+        study.build / "runs" / question.name / arm / f"s{seed}": recipe.changed({"seed": seed})
+        for arm, recipe in question.arms.items()
+        for seed in study.seeds_asked(question)
+    }
+
+
+def _content(folder: Path) -> dict | None:
+    """Return what a run's folder says of its recipe and outcome; None if the run is missing."""
+    files = [folder / name for name in ("record.json", "failed.json")]
+    return next((json.loads(file.read_text()) for file in files if file.is_file()), None)
+
+
+def _check_precision(records: dict[str, dict[int, Record]]) -> None:
+    """Raise InputError unless all runs were trained in one precision."""
+    runs = {}
+    for arm, of_arm in records.items():
+        for seed, record in of_arm.items():
+            runs.setdefault(record.about["precision"], f"{arm}-s{seed}")
+    if len(runs) > 1:
+        told = " and ".join(f"{precision} (such as {run})" for precision, run in runs.items())
+        raise InputError(
+            f"runs were trained in {told}; they would not be compared like with like. Set "
+            "base: precision in params.yaml to one of them, and run 'make report' again."
+        )
+
+
+def _check_recipes(study: Study) -> None:
+    """Raise InputError for a run that was trained before its settings were changed."""
+    for question in study.questions.values():
+        for folder, recipe in _asked(study, question).items():
+            if Recipe.of(_content(folder)["recipe"]) != recipe:
+                raise InputError(
+                    f"{folder}: is of other settings than {study.params} has now. "
+                    "Run 'make report' again."
+                )
+
+
+def _outcomes(study: Study) -> pd.DataFrame:
+    """Return one row per arm: what its runs' trainings took, and how they ended."""
+    rows = []
+    for arm in study.arms:
+        folders = [study.run_folder(arm, seed) for seed in study.seeds_of(arm)]
+        why = [failure(folder) for folder in folders]
+        about = [content["about"] for f in folders if "about" in (content := _content(f))]
+        joules = [each.get("joules") for each in about]
+        metered = len(joules) == len(folders) and None not in joules
         rows.append(
             {
                 "arm": arm,
-                "seconds": taken.get("seconds", np.nan),
-                "joules": taken.get("joules"),
+                "seconds": sum(each["seconds"] + each["start_seconds"] for each in about)
+                if about
+                else np.nan,
+                "joules": sum(joules) if metered else np.nan,
                 "failed": sum(map(bool, why)),
                 "why": next(filter(None, why), ""),
             }
         )
-    return pd.DataFrame(rows).astype({"joules": float})
+    return pd.DataFrame(rows).astype({"seconds": float, "joules": float})
 
 
-def compact_counts(plan: Plan) -> dict[str, np.ndarray]:
+def compact_counts(study: Study) -> dict[str, np.ndarray]:
     """Return what IoU needs of each run's test images, `class_sums` int32 (N, 3, K), by run."""
-    outcomes = _outcomes(plan)
+    study, _ = finished(study)
+    outcomes = _outcomes(study)
     found = {}
     for arm in outcomes["arm"][outcomes["failed"] == 0]:
-        for seed in plan.seeds_of(arm):
-            with np.load(plan.folder(arm, seed) / "counts.npz") as counts:
+        for seed in study.seeds_of(arm):
+            with np.load(study.run_folder(arm, seed) / "counts.npz") as counts:
                 found[f"{arm}-s{seed}"] = metrics.class_sums(counts["test"]).astype(np.int32)
     return found
 
 
 def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None:
-    """Write the tables as CSV, the headline of each arm as `metrics.json`, and `compact_counts`.
+    """Write the tables as CSV and `compact_counts` into `folder`/tables, and `metrics.json` beside.
 
-    See `write_together`.
+    That one has the headline of each arm. See `write_together`.
     """
-    texts = {
+    tables = {
         f"{name}.csv": getattr(results, name).to_csv(index=False, float_format="%.6g").encode()
         for name in TABLES
     }
@@ -187,11 +268,13 @@ def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None
         row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
         for row in results.arms.itertuples()
     }
-    texts["metrics.json"] = (json.dumps(headline, indent=1) + "\n").encode()
     packed = io.BytesIO()
     np.savez_compressed(packed, **counts)
-    texts["counts.npz"] = packed.getvalue()
-    write_together({folder / name: text for name, text in texts.items()})
+    tables["counts.npz"] = packed.getvalue()
+    write_together(
+        {folder / "tables" / name: content for name, content in tables.items()}
+        | {folder / "metrics.json": (json.dumps(headline, indent=1) + "\n").encode()}
+    )
 
 
 def _run_row(arm: str, record: Record) -> dict:
@@ -209,17 +292,12 @@ def _run_row(arm: str, record: Record) -> dict:
 
 
 def _owned(runs: pd.DataFrame) -> pd.DataFrame:
-    """Let the runs of one training name one of them as the one whose weights they have.
+    """Add `weights_of`: of the runs of one training, the first, whose weights the others have.
 
-    What records say may be outdated: the run that they name can have been trained anew since, with
-    the weights of theirs, or be in the plan no more.
+    It is empty for the first itself.
     """
-    runs = runs.copy()
-    for _, own in runs.groupby("training"):
-        named = own["weights_of"][own["weights_of"].isin(own["run"])]
-        owner = named.iloc[0] if len(named) else own["run"].iloc[0]
-        runs.loc[own.index, "weights_of"] = np.where(own["run"] == owner, "", owner)
-    return runs
+    first = runs.groupby("training")["run"].transform("first")
+    return runs.assign(weights_of=np.where(first == runs["run"], "", first))
 
 
 def _tests(records: list[Record]) -> np.ndarray:
@@ -292,35 +370,39 @@ def _told(found: Interval) -> Interval:
     return dataclasses.replace(found, low=np.nan, high=np.nan)
 
 
-def _comparisons(study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray) -> list[dict]:
-    """Return the rows of `comparisons` that belong to a study.
+def _comparisons(
+    question: Question, tests: dict[str, np.ndarray], blocks: np.ndarray
+) -> list[dict]:
+    """Return the rows of `comparisons` that belong to a question.
 
     Parameters
     ----------
-    study : which arms are compared
+    question : which arms are compared
     tests : arm -> counts int64 (S, N, K, K)
     blocks : int (N,)
     """
-    asked, noise = list(study.effects), _pooled(study, tests, metrics.miou)
-    if study.kind == "networks":
+    asked, noise = list(question.effects), _pooled(question, tests, metrics.miou)
+    if question.kind == "networks":
         asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
         noise = None  # networks differ in how much their seeds differ: each pair has its own
     found = [intervals.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
     corrected = intervals.holm(np.array([each.p for each in found]))
     rows = [
-        _comparison(study, pair, each, blocks, tests, p, len(asked))
+        _comparison(question, pair, each, blocks, tests, p, len(asked))
         for pair, each, p in zip(asked, found, corrected, strict=True)
     ]
     ends = list(tests)
-    if study.kind == "ladder" and len(ends) > 2:
+    if question.kind == "ladder" and len(ends) > 2:
         pair = ("", ends[-1], ends[0])
         whole = intervals.interval(tests[pair[1]], blocks, minus=tests[pair[2]], noise=noise)
-        rows.append(_comparison(study, pair, whole, blocks, tests, whole.p, 1))
+        rows.append(_comparison(question, pair, whole, blocks, tests, whole.p, 1))
     return rows
 
 
-def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> intervals.SeedNoise | None:
-    """Return the noise between seeds that a study's arms share; None if it cannot be told.
+def _pooled(
+    question: Question, tests: dict[str, np.ndarray], measure
+) -> intervals.SeedNoise | None:
+    """Return the noise between seeds that a question's arms share; None if it cannot be told.
 
     Arms that share their weights, because only testing differs, share their luck and count once.
     With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
@@ -328,7 +410,7 @@ def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> intervals.Se
     """
     trained, seen = {}, set()
     for arm, counts in tests.items():
-        training, digest = study.arms[arm].training, hashlib.sha256(counts.tobytes()).digest()
+        training, digest = question.arms[arm].training, hashlib.sha256(counts.tobytes()).digest()
         if training not in trained and digest not in seen:
             trained[training] = counts
             seen.add(digest)
@@ -337,7 +419,7 @@ def _pooled(study: Study, tests: dict[str, np.ndarray], measure) -> intervals.Se
 
 
 def _comparison(
-    study: Study,
+    question: Question,
     pair: tuple[str, str, str],
     difference: Interval,
     blocks: np.ndarray,
@@ -349,7 +431,7 @@ def _comparison(
     per_seed = metrics.miou(tests[arm].sum(1)) - metrics.miou(tests[against].sum(1))
     difference = _told(difference)
     return {
-        "study": study.name,
+        "question": question.name,
         "trick": trick,
         "arm": arm,
         "against": against,
@@ -368,16 +450,16 @@ def _comparison(
 
 
 def _class_effects(
-    study: Study, tests: dict[str, np.ndarray], blocks: np.ndarray, names: list[str]
+    question: Question, tests: dict[str, np.ndarray], blocks: np.ndarray, names: list[str]
 ) -> list[dict]:
-    """Return the rows of `class_effects` that belong to a study of tricks; see `_comparisons`."""
-    if not study.effects:
+    """Return a question's rows of `class_effects`, if it is about tricks; see `_comparisons`."""
+    if not question.effects:
         return []
-    noise = _pooled(study, tests, metrics.iou)
+    noise = _pooled(question, tests, metrics.iou)
     truth = next(iter(tests.values()))[0].sum(0).sum(1)
     rows = [
         {
-            "study": study.name,
+            "question": question.name,
             "trick": trick,
             "class": name,
             "share": share,
@@ -386,7 +468,7 @@ def _class_effects(
             "high": _told(each).high,
             "p": each.p,
         }
-        for trick, arm, against in study.effects
+        for trick, arm, against in question.effects
         for name, share, each in zip(
             names,
             truth / truth.sum(),
@@ -402,12 +484,12 @@ def _class_effects(
     ]
 
 
-def _noise_row(study: str, arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+def _noise_row(question: str, arm: str, records: list[Record], blocks: np.ndarray) -> dict:
     score = _told(intervals.interval(_tests(records), blocks))
     scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
     sd, low, high = intervals.sd_interval(scores)
     return {
-        "study": study, "arm": arm, "seeds": len(scores), "blocks": len(np.unique(blocks)),
+        "question": question, "arm": arm, "seeds": len(scores), "blocks": len(np.unique(blocks)),
         "mean": scores.mean(),
         "low": max(score.low, 0.0), "high": min(score.high, 1.0),
         "sd": sd, "sd_low": low, "sd_high": high,
@@ -424,12 +506,12 @@ def verdict(difference: float, p: float, *, trick: bool) -> str:
     return more if difference > 0 else less
 
 
-def _searches(plan: Plan) -> pd.DataFrame:
+def _searches(study: Study) -> pd.DataFrame:
     """Return what the searches of all arms tried, and which learning rate they chose."""
     tables = []
-    for arm, recipe in plan.arms.items():
+    for arm, recipe in study.arms.items():
         if recipe.lr_search != DEFAULTS["lr_search"]:
-            table = pd.read_csv(plan.folder(arm, plan.seeds[0]).parent / "search.csv")
+            table = pd.read_csv(study.run_folder(arm, study.seeds[0]).parent / "search.csv")
             best = table.index == table["val_miou"].idxmax()
             tables.append(table.assign(arm=arm, chosen=best))
     columns = ["arm", "lr", "steps", "val_miou", "seconds", "chosen"]
@@ -443,13 +525,13 @@ def outline(recipe: Recipe, classes: int) -> Segmenter:
     return on_meta(lambda: make_network(recipe.changed({"aux_weight": 0.0}), classes))
 
 
-def _test_gmacs(plan: Plan, size: tuple[int, int], classes: int) -> dict[str, float]:
+def _test_gmacs(study: Study, size: tuple[int, int], classes: int) -> dict[str, float]:
     """Return of each arm the multiply-adds of all passes that one test image goes through.
 
     Each distinct network is built once, and counted once at each size: most arms share theirs.
     """
     networks, counted, found = {}, {}, {}
-    for arm, recipe in plan.arms.items():
+    for arm, recipe in study.arms.items():
         tested = network_alone(recipe.changed({"aux_weight": 0.0}))
         if tested not in networks:
             networks[tested] = on_meta(partial(make_network, tested, classes))
@@ -461,18 +543,18 @@ def _test_gmacs(plan: Plan, size: tuple[int, int], classes: int) -> dict[str, fl
     return found
 
 
-def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
+def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return each network's cost at the study's image size, on the device at hand."""
     device = default_device()
     precision = precision_on(device)
     bf16 = precision == "bf16"
-    arms = {}  # those of the study that compares most networks come first
-    first = plan.compared.arms.values() if plan.compared else ()
-    for recipe in [*first, *plan.arms.values()]:
-        arms.setdefault(recipe.architecture, plan.arm(recipe))
-    networks = {name: weighted(plan, arm, classes) for name, arm in arms.items()}
-    scenes = Scenes.load(plan.prepared, "test")
-    looked = torch.from_numpy(np.array(scenes.images[:: -(-len(scenes) // FIELD_IMAGES)]))
+    arms = {}  # those of the question that compares most networks come first
+    first = study.compared.arms.values() if study.compared else ()
+    for recipe in [*first, *study.arms.values()]:
+        arms.setdefault(recipe.architecture, study.arm(recipe))
+    networks = {name: weighted(study, arm, classes) for name, arm in arms.items()}
+    test = Scenes.load(study.prepared, "test")
+    looked = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
     fixed = {}
     for name, network in networks.items():
         fixed[name] = {
@@ -502,20 +584,20 @@ def _costs(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def weighted(plan: Plan, arm: str, classes: int) -> Segmenter:
+def weighted(study: Study, arm: str, classes: int) -> Segmenter:
     """Return an arm's network with the weights of the first seed, without an auxiliary head."""
-    recipe = plan.arms[arm].changed({"aux_weight": 0.0})
+    recipe = study.arms[arm].changed({"aux_weight": 0.0})
     network = make_network(recipe, classes)
-    file = plan.folder(arm, plan.seeds[0]) / "weights.pt"
+    file = study.run_folder(arm, study.seeds[0]) / "weights.pt"
     weights = torch.load(file, weights_only=True, map_location="cpu")
     network.load_state_dict({n: w for n, w in weights.items() if not n.startswith("auxiliary.")})
     return network.eval()
 
 
-def _catalogue(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
+def _catalogue(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return parameters and multiply-adds of every network that the settings list."""
     rows = []
-    for entry in plan.networks.values():
+    for entry in study.networks.values():
         row = {"name": entry.name, "network": entry.network}
         try:
             network = on_meta(partial(build, entry.network, classes))
@@ -530,18 +612,18 @@ def _catalogue(plan: Plan, size: tuple[int, int], classes: int) -> pd.DataFrame:
 
 
 def _fronts(
-    plan: Plan,
     study: Study,
+    question: Question,
     rows: dict[str, dict],
     networks: pd.DataFrame,
     tests: dict[str, np.ndarray],
     blocks: np.ndarray,
 ) -> pd.DataFrame:
-    """Return the rows of `fronts` that belong to a study."""
-    arms = {arm: plan.arm(recipe) for arm, recipe in study.arms.items()}
+    """Return the rows of `fronts` that belong to a question."""
+    arms = {arm: study.arm(recipe) for arm, recipe in question.arms.items()}
     table = pd.DataFrame(
         [
-            {"study": study.name, "arm": arm, "label": study.labels[arm], **rows[trained]}
+            {"question": question.name, "arm": arm, "label": question.labels[arm], **rows[trained]}
             for arm, trained in arms.items()
         ]
     ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
@@ -549,7 +631,7 @@ def _fronts(
     latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
     table["latency_ms"] = alike(latency.to_numpy())
     draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
-    kept = ["study", "arm", "label", "val_miou", "test_miou", "low", "high"]
+    kept = ["question", "arm", "label", "val_miou", "test_miou", "low", "high"]
     return pd.concat(
         [
             table[kept].assign(
@@ -568,22 +650,22 @@ def _fronts(
 
 
 def _volumes(
-    plan: Plan,
     study: Study,
+    question: Question,
     fronts: pd.DataFrame,
     tests: dict[str, np.ndarray],
     blocks: np.ndarray,
 ) -> list[dict]:
-    """Return the rows of `volumes` that belong to a study."""
-    counts = [tests[plan.arm(recipe)] for recipe in study.arms.values()]
+    """Return the rows of `volumes` that belong to a question."""
+    counts = [tests[study.arm(recipe)] for recipe in question.arms.values()]
     rows = []
     for measure in MEASURES:
-        own = fronts[(fronts["study"] == study.name) & (fronts["measure"] == measure)]
+        own = fronts[(fronts["question"] == question.name) & (fronts["measure"] == measure)]
         costs, choice = own["cost"].to_numpy(), own["val_miou"].to_numpy()
         found = _told(pareto.volume_interval(costs, choice, counts, blocks))
         rows.append(
             {
-                "study": study.name, "measure": measure, "cheapest": costs.min(),
+                "question": question.name, "measure": measure, "cheapest": costs.min(),
                 "dearest": costs.max(), "networks": len(own), "volume": found.estimate,
                 "low": max(found.low, 0.0), "high": min(found.high, 1.0), "seeds": found.seeds,
                 "blocks": len(np.unique(blocks)),

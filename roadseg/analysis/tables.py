@@ -1,20 +1,22 @@
 """The tables of a study, as the report reads them: without torch, whose import takes seconds."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from roadseg.config.study import ROOT, Plan
+from roadseg.config import paths
+from roadseg.config.study import Study
 from roadseg.errors import InputError
 
 TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
-    "fronts", "volumes", "catalogue", "course", "curves", "reliability", "outcomes",
+    "fronts", "volumes", "catalogue", "course", "curves", "reliability", "outcomes", "unfinished",
 )  # fmt: skip
 ALIKE = 0.05  # a share of costs; of the order of the spread of single passes
-LEVEL = 0.05  # of the verdicts, over all comparisons that a study is made for
+LEVEL = 0.05  # of the verdicts, over all comparisons that a question is made for
 
 
 @dataclass(frozen=True)
@@ -23,34 +25,37 @@ class Results:
 
     Attributes
     ----------
-    runs : one row per run: arm, seed, every knob, scores, cost in seconds, device, versions
-    arms : one row per study and arm: mIoU on test over the plan's seeds with its 95 % interval,
+    runs : one row per run: arm, seed, every hyperparameter, scores, cost in seconds, device,
+        versions, and the run whose weights it has (`weights_of`) if not its own
+    arms : one row per question and arm: mIoU on test over the study's seeds with its 95 % interval,
         on val, boundary IoU (mean over classes), calibration error, forward passes per test image
         and the multiply-adds (10^9) of all of them, and the name its runs are trained under
         (`trained_as`), which the tables below and `runs` use
     classes : one row per trained arm and class: mean IoU on test over seeds with its 95 % interval,
         boundary IoU, share of test pixels
-    comparisons : one row per comparison of a study: paired difference with its 95 % interval, p
-        alone and corrected (Holm) for the study's `tests`, the smallest true difference that would
-        have been found (`detectable`), and the verdict. Of networks all pairs; of tricks, the
-        comparisons that the study is made for (`trick` names it) and a ladder's two ends
+    comparisons : one row per comparison of a question: paired difference with its 95 % interval, p
+        alone and corrected (Holm) for the question's `tests`, the smallest true difference that
+        would have been found (`detectable`), and the verdict. Of networks all pairs; of tricks, the
+        comparisons that the question is made for (`trick` names it) and a ladder's two ends
     class_effects : one row per trick and class: the same for the class's IoU
-    noise : one row per noise study: one recipe's score over all its seeds, with its 95 % interval,
-        and the spread between them
+    noise : one row per noise question: one recipe's score over all its seeds, with its 95 %
+        interval, and the spread between them
     searches : one row per arm and learning rate that a search tried: score on val, whether chosen
     networks : one row per architecture: parameters, multiply-adds of one pass, latency, throughput,
         memory, energy, receptive fields
-    fronts : one row per networks study, measure of cost and arm: cost, scores, whether it is on the
-        front by val scores, and in what share of resamples by test scores
-    volumes : one row per networks study and measure: the front's hypervolume with its interval
+    fronts : one row per networks question, measure of cost and arm: cost, scores, whether it is on
+        the front by val scores, and in what share of resamples by test scores
+    volumes : one row per networks question and measure: the front's hypervolume with its interval
     catalogue : one row per network that the settings list: parameters and multiply-adds
     course : the course study's networks, their cost as reported and as counted here
     curves : one row per run and epoch
-    reliability : one row per trained arm and bin of confidence: test pixels of the plan's seeds,
+    reliability : one row per trained arm and bin of confidence: test pixels of the study's seeds,
         how many are right, and the sum of their confidence
-    outcomes : one row per planned arm: seconds and joules (where a driver tells) of the call that
-        trained it, how many of its seeds failed, and why the first of them did. The other tables
+    outcomes : one row per arm that is asked for: seconds of its runs' trainings and joules (where a
+        driver tells), how many of its seeds failed, and why the first of them did. The other tables
         leave an arm out of which a seed failed: the mean of those that came through says nothing
+    unfinished : one row per question of which a run is missing, which all other tables leave out:
+        how many runs are, of how many that it asks for
     """
 
     runs: pd.DataFrame
@@ -68,30 +73,41 @@ class Results:
     curves: pd.DataFrame
     reliability: pd.DataFrame
     outcomes: pd.DataFrame
+    unfinished: pd.DataFrame
 
     @classmethod
-    def read(cls, plan: Plan) -> "Results":
+    def read(cls, study: Study) -> "Results":
         """Read a study's tables; the InputError of a missing one says how to make it."""
+        folder = study.results / "tables"
         for name in TABLES:
-            if not (plan.results / f"{name}.csv").is_file():
+            if not (folder / f"{name}.csv").is_file():
                 raise InputError(
-                    f"results/{plan.name}/{name}.csv: no results yet. Run 'make report' first."
+                    f"results/{study.name}/tables/{name}.csv: no results yet. "
+                    "Run 'make report' first."
                 )
-        return cls(*(pd.read_csv(plan.results / f"{name}.csv") for name in TABLES))
+        return cls(*(pd.read_csv(folder / f"{name}.csv") for name in TABLES))
+
+    def ended(self, study: Study) -> Study:
+        """Return the study with only the questions whose runs came to an end, or failed."""
+        return only(study, study.questions.keys() - set(self.unfinished["question"]))
+
+    def finished(self, study: Study) -> Study:
+        """Return what the tables are about: those questions, without the arms that failed."""
+        return self.ended(study).without(self.failed)
 
     @property
     def failed(self) -> set[str]:
         """Names of the arms of which a seed failed."""
         return set(self.outcomes["arm"][self.outcomes["failed"] > 0])
 
-    def difference(self, study: str, arm: str, against: str) -> pd.Series:
+    def difference(self, question: str, arm: str, against: str) -> pd.Series:
         """Return the row that compares `arm` with `against`, in that direction."""
         table = self.comparisons
-        table = table[table["study"] == study].set_index(["arm", "against"], drop=False)
+        table = table[table["question"] == question].set_index(["arm", "against"], drop=False)
         if (arm, against) in table.index:
             return table.loc[(arm, against)]
         if (against, arm) not in table.index:
-            raise InputError(f"study {study} does not compare {arm} with {against}.")
+            raise InputError(f"question {question} does not compare {arm} with {against}.")
         row = table.loc[(against, arm)].copy()
         opposite = {"better": "worse", "worse": "better", "helps": "hurts", "hurts": "helps"}
         row["arm"], row["against"] = arm, against
@@ -108,14 +124,20 @@ class Results:
             ["gmacs", "val_miou"], ascending=[True, False], kind="stable", ignore_index=True
         )
 
-    def effects(self, study: str) -> pd.DataFrame:
-        """Return the comparisons of a study that judge a trick, in its order."""
+    def effects(self, question: str) -> pd.DataFrame:
+        """Return the comparisons of a question that judge a trick, in its order."""
         table = self.comparisons
-        return table[(table["study"] == study) & table["trick"].fillna("").ne("")]
+        return table[(table["question"] == question) & table["trick"].fillna("").ne("")]
 
-    def of(self, study: str) -> pd.DataFrame:
-        """Return the rows of `arms` that belong to a study, in its order."""
-        return self.arms[self.arms["study"] == study]
+    def of(self, question: str) -> pd.DataFrame:
+        """Return the rows of `arms` that belong to a question, in its order."""
+        return self.arms[self.arms["question"] == question]
+
+
+def only(study: Study, questions: Collection[str]) -> Study:
+    """Return a study with some of its questions, in its order, given by their names."""
+    kept = {name: asked for name, asked in study.questions.items() if name in questions}
+    return replace(study, questions=kept)
 
 
 def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:
@@ -143,19 +165,19 @@ def alike(costs: np.ndarray) -> np.ndarray:
 
 def reference() -> pd.DataFrame:
     """Return what the course study reports: mIoU (0..1) and multiply-adds (10^9)."""
-    return pd.read_csv(ROOT / "data" / "reference.csv")
+    return pd.read_csv(paths.ROOT / "data" / "reference.csv")
 
 
 def reference_classes(source: str) -> dict[str, dict[str, float]]:
     """Return what others report for a kind of data: network -> class -> IoU (0..1)."""
-    table = pd.read_csv(ROOT / "data" / "reference_classes.csv")
+    table = pd.read_csv(paths.ROOT / "data" / "reference_classes.csv")
     own = table[table["data"] == source]
     return {name: rows.set_index("class")["iou"].to_dict() for name, rows in own.groupby("network")}
 
 
 def reference_ladder() -> pd.DataFrame:
     """Return the course study's ladder of tricks: trick, mIoU (0..1) after it, source."""
-    return pd.read_csv(ROOT / "data" / "reference_ladder.csv")
+    return pd.read_csv(paths.ROOT / "data" / "reference_ladder.csv")
 
 
 def write_together(contents: dict[Path, bytes]) -> None:

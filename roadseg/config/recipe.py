@@ -29,7 +29,7 @@ def _is_source(text: str) -> bool:
     return kind in ("file", "hub") and bool(rest)
 
 
-# Knobs that only change what another one does: (knob, what must be set for it, in words).
+# Hyperparameters that only change what another one does: (name, what must be set for it, in words).
 COMPANIONS = (
     ("poly_power", lambda r: r.schedule == "poly", "schedule: poly"),
     ("cycles", lambda r: r.schedule == "cosine", "schedule: cosine"),
@@ -41,17 +41,18 @@ COMPANIONS = (
     ("distill_temperature", lambda r: r.teacher, "a teacher"),
     ("lr_search_steps", lambda r: r.lr_search != (1.0,), "lr_search"),
 )
-TEST_KNOBS = ("test_scales", "test_flip")
+TEST_HYPERPARAMETERS = ("test_scales", "test_flip")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides one training run, seed included.
 
-    Two recipes with equal settings are the same run, whatever they are called. A knob that
-    belongs to a trick has a *neutral* default, at which the trick is absent from the computation
-    and not merely weak. Defaults may be added to, never edited: `digest` hashes what differs
-    from them, and an edited default would give an old run a new meaning.
+    Two recipes with equal settings are the same run, whatever they are called. A hyperparameter
+    that belongs to a trick has a *neutral* default, at which the trick is absent from the
+    computation and not merely weak. Defaults may be added to, never edited:
+    `digest` hashes what differs from them, and an edited default would give an old run a new
+    meaning.
 
     Raises
     ------
@@ -68,7 +69,7 @@ class Recipe:
     dropout: float = rule(0.0, "a probability in [0, 1)", lambda v: 0 <= v < 1)
 
     # Where the weights start. '' is at random; otherwise 'scenes:N', 'study:NAME/ARM',
-    # 'file:PATH' or 'hub:NAME' (see runs.start_weights).
+    # 'file:PATH' or 'hub:NAME' (see training/warm_start.py).
     pretrained: str = rule("", FORMS_OF_WEIGHTS, lambda v: not v or _is_source(v))
     pretrained_part: str = _one_of("encoder", "encoder", "network")
     pretrain_steps: int = rule(1000, "a whole number >= 1", lambda v: v >= 1)
@@ -80,7 +81,7 @@ class Recipe:
     # Optimisation. The defaults are the course baseline's: Adam, 3e-4, fixed.
     optimizer: str = _one_of("adam", "adam", "adamw")
     lr: float = rule(0.0003, "a number > 0", lambda v: v > 0)
-    # Factors on lr that short trainings try first (see runs.search_lr); at (1.0,) none do.
+    # Factors on lr that short trainings try first (see training/lr_search.py); at (1.0,) none do.
     lr_search: tuple = rule(
         (1.0,), "a list of different factors in [0.001, 1000]",
         lambda v: v and len(set(v)) == len(v) and all(0.001 <= factor <= 1000 for factor in v),
@@ -111,7 +112,7 @@ class Recipe:
     lovasz_weight: float = rule(0.0, "a weight in [0, 100]", lambda v: 0 <= v <= 100)
     aux_weight: float = rule(0.0, "a weight in [0, 100]", lambda v: 0 <= v <= 100)
 
-    # Distillation: the teacher is a network's name or 'study:NAME/ARM' (see runs.teach).
+    # Distillation: the teacher is a network's name or 'study:NAME/ARM' (training/warm_start.py).
     teacher: str = rule("", "a network's name or study:NAME/ARM", lambda v: True)
     distill_weight: float = rule(0.0, "a weight in [0, 100]", lambda v: 0 <= v <= 100)
     distill_temperature: float = rule(4.0, "a number > 0", lambda v: v > 0)
@@ -128,20 +129,20 @@ class Recipe:
 
     def __post_init__(self):
         for name in DEFAULTS:
-            object.__setattr__(self, name, check_knob(name, getattr(self, name)))
+            object.__setattr__(self, name, check_hyperparameter(name, getattr(self, name)))
         if self.warmup_steps >= self.steps:
             raise InputError(
                 f"warmup_steps: {self.warmup_steps} leaves nothing of steps: {self.steps}; "
                 "it must be smaller."
             )
-        for knob, companion, words in COMPANIONS:
-            if getattr(self, knob) != DEFAULTS[knob] and not companion(self):
-                raise InputError(f"{knob}: has no effect without {words}; leave it out.")
+        for name, companion, words in COMPANIONS:
+            if getattr(self, name) != DEFAULTS[name] and not companion(self):
+                raise InputError(f"{name}: has no effect without {words}; leave it out.")
         baseline = self.network.startswith("baseline")
-        for knob in ("batch_norm", "residual"):
-            if getattr(self, knob) and not baseline:
+        for name in ("batch_norm", "residual"):
+            if getattr(self, name) and not baseline:
                 raise InputError(
-                    f"{knob}: is a change to the baseline, and network is {self.network!r}; "
+                    f"{name}: is a change to the baseline, and network is {self.network!r}; "
                     "leave it out, or let network be a baseline."
                 )
         if self.dropout and baseline:
@@ -151,19 +152,19 @@ class Recipe:
 
     @classmethod
     def of(cls, settings: dict) -> "Recipe":
-        """Return the recipe with these knobs set; a misspelt knob is an InputError."""
+        """Return the recipe with these hyperparameters set; a misspelt one is an InputError."""
         for name, value in settings.items():
-            check_knob(name, value)
+            check_hyperparameter(name, value)
         return cls(**settings)
 
     def changed(self, changes: dict) -> "Recipe":
-        """Return a copy with these knobs set; a misspelt knob is an InputError."""
+        """Return a copy with these hyperparameters set; a misspelt one is an InputError."""
         return Recipe.of({**dataclasses.asdict(self), **changes})
 
     @property
     def training(self) -> "Recipe":
         """The recipe without what only testing sees: recipes that share it share their weights."""
-        return dataclasses.replace(self, **{name: DEFAULTS[name] for name in TEST_KNOBS})
+        return dataclasses.replace(self, **{name: DEFAULTS[name] for name in TEST_HYPERPARAMETERS})
 
     def at_lr(self, lr: float) -> "Recipe":
         """The recipe once its learning rate is chosen: recipes that share it are one training."""
@@ -182,7 +183,7 @@ class Recipe:
         return tuple(scale for scale in self.test_scales for _ in range(1 + self.test_flip))
 
     def differences(self) -> dict:
-        """Return the knobs that differ from their defaults, in order of declaration."""
+        """Return the hyperparameters that differ from their defaults, in order of declaration."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, default in DEFAULTS.items()
@@ -196,30 +197,30 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-KNOBS = {knob.name: knob for knob in dataclasses.fields(Recipe)}
-DEFAULTS = {name: knob.default for name, knob in KNOBS.items()}
+HYPERPARAMETERS = {field.name: field for field in dataclasses.fields(Recipe)}
+DEFAULTS = {name: field.default for name, field in HYPERPARAMETERS.items()}
 
 
-def check_knob(name: str, value):
-    """Return a knob's value in its own type.
+def check_hyperparameter(name: str, value):
+    """Return a hyperparameter's value in its own type.
 
     Raises
     ------
-    InputError : no such knob, a value of another type, or one out of range
+    InputError : no such hyperparameter, a value of another type, or one out of range
     """
-    if name not in KNOBS:
-        raise InputError(f"{name}: no such knob.{nearest(name, KNOBS)}")
-    knob, given = KNOBS[name], value
-    if knob.type is float and type(value) is int:
+    if name not in HYPERPARAMETERS:
+        raise InputError(f"{name}: no such hyperparameter.{nearest(name, HYPERPARAMETERS)}")
+    known, given = HYPERPARAMETERS[name], value
+    if known.type is float and type(value) is int:
         value = float(value)
-    if knob.type is tuple and isinstance(value, list | tuple):
+    if known.type is tuple and isinstance(value, list | tuple):
         numbers = all(type(item) in (int, float) for item in value)
         value = tuple(map(float, value)) if numbers else None
-    infinite = knob.type is float and value in (float("inf"), float("-inf"))
-    if type(value) is not knob.type or infinite or not knob.metadata["check"](value):
-        hint = _float_hint(given) if knob.type is float else ""
+    infinite = known.type is float and value in (float("inf"), float("-inf"))
+    if type(value) is not known.type or infinite or not known.metadata["check"](value):
+        hint = _float_hint(given) if known.type is float else ""
         raise InputError(
-            f"{name}: {given!r} is not allowed; it must be {knob.metadata['allowed']}.{hint}"
+            f"{name}: {given!r} is not allowed; it must be {known.metadata['allowed']}.{hint}"
         )
     return value
 

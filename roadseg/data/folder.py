@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from roadseg.config.study import read_yaml
+from roadseg.config.yaml import read_yaml
 from roadseg.data.layout import (
     BadData,
     Colour,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from roadseg import code
 from roadseg.data.check import Looked, inspect
 from roadseg.data.layout import Source
 from roadseg.data.scenes import SPLITS
@@ -25,7 +26,7 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
 
     Parameters
     ----------
-    settings : the `data` block of a study's params.yaml
+    settings : those of a study's data that decide the arrays, see `Study.arrays`
     source : the data set
     target : folder to write; an old one is replaced when the new one is complete
 
@@ -45,11 +46,14 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
     height, width = settings["size"]
     work, old = (target.with_name(f"{target.name}.{end}") for end in ("partial", "old"))
     arrays, digest = {}, hashlib.sha256()
+    digests = {split: hashlib.sha256() for split in source.splits}
 
     def keep(split: str, index: int, looked: Looked) -> None:
         images, labels = arrays[split]
         images[index], labels[index] = looked.image, looked.labels
-        digest.update(split.encode() + images[index].tobytes() + labels[index].tobytes())
+        content = images[index].tobytes() + labels[index].tobytes()
+        digest.update(split.encode() + content)
+        digests[split].update(content)
 
     try:
         shutil.rmtree(work, ignore_errors=True)
@@ -65,11 +69,13 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
             "classes": list(source.palette),
             "colours": list(source.palette.values()),
             "size": [height, width],
+            "settings": settings,
             "digest": digest.hexdigest(),
             "splits": {
                 split: {
                     "names": [item.name for item in items],
                     "sequences": [item.sequence for item in items],
+                    "digest": digests[split].hexdigest(),
                 }
                 for split, items in source.splits.items()
             },
@@ -122,9 +128,7 @@ def contents_digest(folder: Path) -> str:
 def _key(settings: dict, source: Source) -> str:
     """Return a digest of all that decides the arrays: settings, listing, files, and this code."""
     digest = hashlib.sha256(json.dumps([settings, source.palette, version("pillow")]).encode())
-    here = Path(__file__).parent
-    for module in ("check", "prepare", "synthetic"):
-        digest.update((here / f"{module}.py").read_bytes())
+    digest.update(code.digest("roadseg.data.prepare", "roadseg.data.datasets").encode())
     if source.coding:
         digest.update(source.coding.table.tobytes())
     for split, items in source.splits.items():

@@ -66,7 +66,7 @@ class Scenes:
     sequences : N names of the video that each image belongs to
     classes : K class names
     colours : K RGB triples of 0..255
-    digest : hex digest of the whole prepared data set
+    digest : hex digest of the split
     """
 
     images: np.ndarray
@@ -99,8 +99,13 @@ class Scenes:
             sequences=tuple(about["splits"][split]["sequences"]),
             classes=tuple(about["classes"]),
             colours=tuple(map(tuple, about["colours"])),
-            digest=about["digest"],
+            digest=about["splits"][split]["digest"],
         )
+
+
+def data_digest(folder: Path) -> str:
+    """Return the hex digest of a whole prepared data set."""
+    return json.loads((Path(folder) / "scenes.json").read_text())["digest"]
 
 
 def test_is_val(folder: Path) -> bool:

@@ -5,7 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-from roadseg.config import study
+from roadseg.config import paths
+from roadseg.config.questions import check_name
+from roadseg.config.study import EMBEDDED
 from roadseg.data.check import Summary, inspect
 from roadseg.data.datasets import open_folder, recognise
 from roadseg.errors import InputError
@@ -13,28 +15,32 @@ from roadseg.errors import InputError
 MOST_PIXELS = 180 * 240  # of an image, in a study that two CPU cores can train
 HEAD = """\
 # Made by: python -m roadseg start {name} ...
-# After a change: python -m roadseg plan {folder}/params.yaml, then make report STUDY={name}.
+# After a change: make report STUDY={name}. How long that takes: python -m roadseg plan {name}.
 study: "{name}"
 title: "Road scenes: {name}"
-
-# Where the pipeline finds its files.
 root: ../..
-params: {folder}/params.yaml
-plan: {folder}/plan.yaml
+folder: {folder}
 
 data:
   source: {kind}
   path: {path}
-  size: {size}                # height, width in pixels; most files have {files}
-  block: {block}                       # neighbouring video frames that a bootstrap keeps together
+  size:  # height, width in pixels; most files have {files}
+    - {height}
+    - {width}
+  block: {block}  # neighbouring video frames that a bootstrap keeps together
 
 """
 
+TRICKS = (
+    "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
+)
+REMARKS = "- Recipes and tricks are the embedded study's; nothing was tuned.\n"
+
 
 def start(name: str, data: Path) -> tuple[Path, Summary]:
-    """Check a data set and write `studies/NAME` with params.yaml, plan.yaml and dvc.yaml.
+    """Check a data set and write `studies/NAME`: params.yaml, tricks.yaml, remarks.md, dvc.yaml.
 
-    Seeds, recipes, tricks and studies are the embedded study's. The image size is the most frequent
+    Seeds, recipes and questions are the embedded study's. The image size is the most frequent
     one of the files, made smaller where that has more than 180 x 240 pixels, in whole fours, and at
     least 64 each way.
 
@@ -46,9 +52,11 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     ------
     InputError : the name cannot name a folder, the study exists already, or the data are not good
     """
-    study.check_name("study", name)
-    target = study.ROOT / "studies" / name
-    if target.exists() or name.lower() == "synthetic":
+    check_name("study", name)
+    target = paths.ROOT / "studies" / name
+    if name.lower() == EMBEDDED:
+        raise InputError(f"{name}: is the embedded study's name; choose another one.")
+    if target.exists():
         raise InputError(f"studies/{name}: exists already; choose another name, or remove it.")
     if not str(data).isprintable():
         raise InputError(f"{ascii(str(data))}: cannot be printed, and so not written into a file.")
@@ -60,25 +68,22 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     video = any(len({item.sequence for item in items}) < len(items) for items in splits)
     data = Path(os.path.abspath(data))  # links stay: they are how this machine names its disks
     text = HEAD.format(
-        name=name, folder=f"studies/{name}", kind=kind, size=size, files=f"{height} x {width}",
+        name=name, folder=f"studies/{name}", kind=kind, height=size[0], width=size[1],
+        files=f"{height} x {width}", block=10 if video else 1,
         path=json.dumps(
-            str(data.relative_to(study.ROOT) if data.is_relative_to(study.ROOT) else data),
+            str(data.relative_to(paths.ROOT) if data.is_relative_to(paths.ROOT) else data),
             ensure_ascii=False,
         ),
-        block=10 if video else 1,
     )  # fmt: skip
-    embedded = (study.ROOT / "params.yaml").read_text()
-    seeds, rest = embedded.index("\nseeds:") + 1, embedded.index("\n# Every run starts")
-    text += embedded[seeds : embedded.index("\n", seeds)] + "\n\n"
-    text += 'remarks:\n  - "Recipes and tricks are the embedded study\'s; nothing was tuned."\n'
+    embedded = (paths.ROOT / "params.yaml").read_text()
     work = target.with_name(f".{name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        (work / "params.yaml").write_text(text + embedded[rest:])
-        shutil.copy(study.ROOT / "dvc.yaml", work)
-        plan = study.load((work / "params.yaml").relative_to(study.ROOT))
-        (work / "plan.yaml").write_text(plan.text())
+        (work / "params.yaml").write_text(text + embedded[embedded.index("\nseeds:") + 1 :])
+        (work / "tricks.yaml").write_text(TRICKS)
+        (work / "remarks.md").write_text(REMARKS)
+        shutil.copy(paths.ROOT / "dvc.yaml", work)
         work.rename(target)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)

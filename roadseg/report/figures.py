@@ -668,7 +668,7 @@ def _short(value: float, _position=None) -> str:
 def fronts(table: pd.DataFrame) -> Drawing:
     """Show test mIoU against each measure of cost, and the front that val scores choose.
 
-    `table` holds the rows of `Results.fronts` of one study. The staircase is what the best
+    `table` holds the rows of `Results.fronts` of one question. The staircase is what the best
     affordable network, chosen on val, scores on test; those on it are filled.
     """
     measures = list(dict.fromkeys(table["measure"]))

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from roadseg.analysis.tables import LEVEL, Results, alike, late_gain
+from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
-from roadseg.config.study import Plan, Study
+from roadseg.config.study import Study
 from roadseg.data.survey import percent
 from roadseg.errors import InputError
 
@@ -97,7 +98,7 @@ def _alone(row: pd.Series, things: str) -> str:
     )
 
 
-# Where a trick was tried, by the kind of its study: alone, and where several must be told apart.
+# Where a trick was tried, by the kind of its question: alone, and where several must be told apart.
 PLACES = {
     "ladder": ("on the ladder", "on the ladder from {}"),
     "leave_one_out": ("on top of all others", "on top of all others from {}"),
@@ -115,40 +116,41 @@ ONE_CLASS = (
 MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
 
 
-def effects_by_place(plan: Plan, results: Results) -> dict[str, pd.DataFrame]:
+def effects_by_place(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     """Return the comparisons that judge tricks, by where the trick was tried, in words."""
-    studies = [s for s in plan.studies.values() if s.kind in PLACES and s.effects]
-    networks = {recipe.network for study in studies for recipe in study.arms.values()}
-    words = [PLACES[study.kind][0] for study in studies]
+    questions = [q for q in study.questions.values() if q.kind in PLACES and q.effects]
+    networks = {recipe.network for question in questions for recipe in question.arms.values()}
+    words = [PLACES[question.kind][0] for question in questions]
     if len(networks) > 1 or len(set(words)) < len(words):
-        starts = [next(iter(study.arms)).removesuffix("-all") for study in studies]
-        words = [PLACES[s.kind][1].format(start) for s, start in zip(studies, starts, strict=True)]
+        starts = [next(iter(question.arms)).removesuffix("-all") for question in questions]
+        pairs = zip(questions, starts, strict=True)
+        words = [PLACES[question.kind][1].format(start) for question, start in pairs]
     if len(set(words)) < len(words):
-        words = [f"{word} ({s.name})" for word, s in zip(words, studies, strict=True)]
-    return {word: results.effects(s.name) for word, s in zip(words, studies, strict=True)}
+        words = [f"{word} ({q.name})" for word, q in zip(words, questions, strict=True)]
+    return {word: results.effects(q.name) for word, q in zip(words, questions, strict=True)}
 
 
-def held_fixed(study: Study) -> str:
-    """Return what all arms of a study share, and what of it some trick changes, in words."""
+def held_fixed(question: Question) -> str:
+    """Return what all arms of a question share, and what of it some trick changes, in words."""
     words = {
         "architecture": "the network (`{}`)",
         "steps": "{} steps",
         "batch_size": "{} images a step",
         "lr": "a learning rate of {:g}",
     }
-    if any(recipe.lr_search != DEFAULTS["lr_search"] for recipe in study.arms.values()):
+    if any(recipe.lr_search != DEFAULTS["lr_search"] for recipe in question.arms.values()):
         words["lr"] = "the learning rates that each arm's search tries (around {:g})"
     values = {
-        knob: list(dict.fromkeys(getattr(recipe, knob) for recipe in study.arms.values()))
-        for knob in words
+        name: list(dict.fromkeys(getattr(recipe, name) for recipe in question.arms.values()))
+        for name in words
     }
-    fixed = [text.format(values[knob][0]) for knob, text in words.items() if len(values[knob]) == 1]
+    fixed = [text.format(values[name][0]) for name, text in words.items() if len(values[name]) == 1]
     moved = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
-    moved += [f"`{knob}`" for knob, found in values.items() if len(found) > 1]
+    moved += [f"`{name}`" for name, found in values.items() if len(found) > 1]
     moved += [
-        f"`{knob}` (its training comes on top)"
-        for knob in ("pretrained", "teacher")
-        if any(getattr(recipe, knob) for recipe in study.arms.values())
+        f"`{name}` (its training comes on top)"
+        for name in ("pretrained", "teacher")
+        if any(getattr(recipe, name) for recipe in question.arms.values())
     ]
     told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
     told += f"Not the same in all arms: {_listed(moved)}." if moved else ""
@@ -186,7 +188,7 @@ def _p(p: float) -> str:
 
 
 def detection(rows: pd.DataFrame) -> str:
-    """Return which effects these comparisons of one study would find, in words."""
+    """Return which effects these comparisons of one question would find, in words."""
     known = rows.dropna(subset="detectable").sort_values("detectable")
     if not len(known):
         return f"How large an effect must be to be found {UNKNOWN} ({basis(rows.iloc[0])})."
@@ -240,7 +242,7 @@ def _spread(low: str, high: str, most: float) -> str:
 
 
 def _over_images(row) -> str:
-    """Return the interval of a noise study's mean, and what it carries, in words."""
+    """Return the interval of a noise question's mean, and what it carries, in words."""
     if np.isnan(row.low):
         return ""
     over = "seeds and images" if row.seeds > 1 else "images alone"
@@ -294,7 +296,7 @@ def _by_trick(places: dict[str, pd.DataFrame]) -> dict[str, dict[str, pd.Series]
 
 
 def class_words(table: pd.DataFrame) -> str:
-    """Return which classes each trick of a study helps or hurts (its `class_effects`), in words."""
+    """Return which classes each trick helps or hurts, in words: a question's `class_effects`."""
     tests = int(table["p_corrected"].notna().sum())
     if not tests:
         return "Whether a trick changes a class cannot be told: no interval can be computed."
@@ -368,11 +370,11 @@ def _three(value: float) -> str:
 
 
 def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
-    """Return which network to take for which budget: one study's `fronts`, as the report's table.
+    """Return which network to take for which budget, as the report's table.
 
     Parameters
     ----------
-    fronts : rows of one networks study
+    fronts : rows of `fronts` of one networks question
     difference : (arm, against) -> the row of `comparisons` that compares them
     """
     rows = []
@@ -407,7 +409,7 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
 
 
 def volume_words(volumes: pd.DataFrame) -> str:
-    """Return the hypervolumes of one study in words."""
+    """Return the hypervolumes of one question in words."""
     told = []
     for row in volumes.itertuples():
         name, write = UNITS[row.measure]
@@ -429,7 +431,7 @@ def volume_words(volumes: pd.DataFrame) -> str:
 
 
 def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
-    """Return where more multiply-adds stop paying, in words: rows of one study's `fronts`.
+    """Return where more multiply-adds stop paying, in words: rows of one question's `fronts`.
 
     `brief` says which network that is, and by how much dearer ones may still be better.
     """
@@ -488,7 +490,7 @@ def _range(row: pd.Series) -> str:
 def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     """Return what the searches for a learning rate chose and cost, in words.
 
-    `labels` maps the arms of one study to the names to show.
+    `labels` maps the arms of one question to the names to show.
     """
     own = searches[searches["arm"].isin(labels)]
     if not len(own):
@@ -521,18 +523,18 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     return told
 
 
-def search_value(plan: Plan, results: Results, labels: dict[str, str]) -> str:
+def search_value(study: Study, results: Results, labels: dict[str, str]) -> str:
     """Return what searches brought where the same recipe was trained at its own rate, in words.
 
-    `labels` maps the arms of one study to the names to show.
+    `labels` maps the arms of one question to the names to show.
     """
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as")
     told = []
     for arm, label in labels.items():
-        twin = plan.arms[arm].at_lr(plan.arms[arm].lr)
-        if twin == plan.arms[arm] or twin not in plan.arms.values():
+        twin = study.arms[arm].at_lr(study.arms[arm].lr)
+        if twin == study.arms[arm] or twin not in study.arms.values():
             continue
-        own = plan.arm(twin)
+        own = study.arm(twin)
         with_search, without = arms.loc[arm], arms.loc[own]
         if with_search["lr"] == without["lr"]:
             continue
@@ -587,41 +589,45 @@ def signed_percent(share: float) -> str:
     return f"{100 * share:+.1f} %".replace("-", "−")
 
 
-def tricks_of(plan: Plan, arm: str) -> list[str]:
+def tricks_of(study: Study, arm: str) -> list[str]:
     """Return the tricks that an arm's recipe has, of those that the settings list.
 
     One that sets nothing but what others of them set is those others under another name.
     """
-    recipe = plan.arms[arm]
+    recipe = study.arms[arm]
 
-    def has(knobs: dict) -> bool:
-        values = {knob: getattr(recipe, knob) for knob in knobs}
-        given = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in knobs.items()}
+    def has(settings: dict) -> bool:
+        values = {name: getattr(recipe, name) for name in settings}
+        given = {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in settings.items()}
         return values == given
 
-    held = [trick for trick in plan.tricks.values() if has(trick.knobs)]
+    held = [trick for trick in study.tricks.values() if has(trick.hyperparameters)]
     return [
         trick.name
         for trick in held
         if not all(
-            any(knob in other.knobs for other in held if len(other.knobs) < len(trick.knobs))
-            for knob in trick.knobs
+            any(
+                name in other.hyperparameters
+                for other in held
+                if len(other.hyperparameters) < len(trick.hyperparameters)
+            )
+            for name in trick.hyperparameters
         )
     ]
 
 
-def named(plan: Plan, arm: str, *, tricks: bool = True) -> str:
+def named(study: Study, arm: str, *, tricks: bool = True) -> str:
     """Return an arm's network by its name in the settings, with the number of its tricks."""
-    recipe, count = plan.arms[arm], len(tricks_of(plan, arm)) if tricks else 0
-    names = [entry.name for entry in plan.networks.values() if entry.network == recipe.network]
+    recipe, count = study.arms[arm], len(tricks_of(study, arm)) if tricks else 0
+    names = [entry.name for entry in study.networks.values() if entry.network == recipe.network]
     changed = recipe.architecture.removeprefix(recipe.network).replace("+", " +")
     name = (names[0] if names else recipe.network) + changed
     return f"{name}, {count} trick{'s' * (count != 1)}" if count else name
 
 
-def full_name(plan: Plan, arm: str) -> str:
+def full_name(study: Study, arm: str) -> str:
     """Return an arm as `named` does, and the name that all tables have for it."""
-    name = named(plan, arm)
+    name = named(study, arm)
     return f"**{name}**" + (f" (arm `{arm}`)" if name != arm else "")
 
 
@@ -631,30 +637,30 @@ def best_on_val(results: Results) -> pd.Series:
     return best.loc[best["val_miou"].idxmax()]
 
 
-def shown(plan: Plan, results: Results) -> pd.DataFrame:
-    """Return the arms of the networks study, cheapest first, with the networks' names as `label`.
+def shown(study: Study, results: Results) -> pd.DataFrame:
+    """Return the arms of the networks question, cheapest first; `label` is the network's name.
 
-    Where no study compares networks, they are each network's arm that scored best on val.
+    Where no question compares networks, they are each network's arm that scored best on val.
     """
-    if (wide := plan.compared) and len(wide.arms) > 1:
+    if (wide := study.compared) and len(wide.arms) > 1:
         arms = results.of(wide.name)
         return arms.assign(label=arms["arm"].map(wide.labels)).sort_values("gmacs")
     arms = results.best_of_each_network()
-    return arms.assign(label=[named(plan, arm) for arm in arms["trained_as"]])
+    return arms.assign(label=[named(study, arm) for arm in arms["trained_as"]])
 
 
-def examined(plan: Plan, results: Results) -> pd.DataFrame:
+def examined(study: Study, results: Results) -> pd.DataFrame:
     """Return `shown`, and after it the arm that scored best on val if it is not among them."""
-    arms, best = shown(plan, results), best_on_val(results)
+    arms, best = shown(study, results), best_on_val(results)
     if best["trained_as"] in set(arms["trained_as"]):
         return arms
-    label = named(plan, best["trained_as"])
+    label = named(study, best["trained_as"])
     label = f"{label} ({best['trained_as']})" if label in set(arms["label"]) else label
     extra = results.arms[results.arms["trained_as"] == best["trained_as"]].head(1)
     return pd.concat([arms, extra.assign(label=label)], ignore_index=True)
 
 
-def climbed(asked: Study, left: Study) -> str:
+def climbed(asked: Question, left: Question) -> str:
     """Return the tricks of a ladder in their order, in words; `left` is without failed arms."""
     rungs = [trick + " (failed)" * (arm not in left.arms) for trick, arm, _ in asked.effects]
     start = next(iter(asked.arms))
@@ -672,16 +678,16 @@ def unbroken(rows: pd.DataFrame, start: str) -> pd.DataFrame:
     return rows.head(len(reached) - 1)
 
 
-def heads(plan: Plan) -> list[str]:
-    """Return the arms of the FCN study between which only the skips differ, coarse to fine."""
-    if not plan.fcn:
+def heads(study: Study) -> list[str]:
+    """Return the arms of the FCN question between which only the skips differ, coarse to fine."""
+    if not study.fcn:
         return []
-    arms = {a: r.network for a, r in plan.fcn.arms.items() if r.network.startswith("fcn")}
+    arms = {a: r.network for a, r in study.fcn.arms.items() if r.network.startswith("fcn")}
     encoder = [*arms.values()][-1].partition(":")[2]
     return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
 
 
-def recommended(plan: Plan, results: Results) -> pd.DataFrame:
+def recommended(study: Study, results: Results) -> pd.DataFrame:
     """Return which network and which tricks to take for which budget, as the report's table.
 
     Of each network the arm that scored best on val; of these, each that beats all cheaper ones.
@@ -697,9 +703,9 @@ def recommended(plan: Plan, results: Results) -> pd.DataFrame:
         {
             "multiply-adds per image, from": [write(cost) for cost in chosen["gmacs"]],
             "arm": list(chosen["trained_as"]),
-            "network": [named(plan, arm, tricks=False) for arm in chosen["trained_as"]],
-            "tricks": [", ".join(tricks_of(plan, arm)) or "none" for arm in chosen["trained_as"]],
-            "steps": [plan.arms[arm].steps for arm in chosen["trained_as"]],
+            "network": [named(study, arm, tricks=False) for arm in chosen["trained_as"]],
+            "tricks": [", ".join(tricks_of(study, arm)) or "none" for arm in chosen["trained_as"]],
+            "steps": [study.arms[arm].steps for arm in chosen["trained_as"]],
             "recipes tried": [tried[network] for network in chosen["network"]],
             "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
             "95 % interval": [_interval(row) for row in chosen.itertuples()],
@@ -712,32 +718,34 @@ def _interval(row) -> str:
     return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
 
 
-def goal(asked: Plan, results: Results, told_of: str = "") -> str:
+def goal(asked: Study, results: Results, told_of: str = "") -> str:
     """Return whether the study's goals are met, in words; nothing if it has none.
 
-    `told_of` is an arm whose score and cost the reader knows already.
+    `asked` has the finished questions, those arms that failed included. `told_of` is an arm whose
+    score and cost the reader knows already.
     """
     told, write = [], UNITS["gmacs"][1]
-    for study in asked.studies.values():
-        if not study.goal:
+    for question in asked.questions.values():
+        if not question.goal:
             continue
-        if study.name not in set(results.noise["study"]):
+        if question.name not in set(results.noise["question"]):
             told.append(
-                f"The goal of {100 * study.goal['miou']:.1f} % mIoU is missed: "
-                f"**{asked.arm(next(iter(study.arms.values())))}** did not come to its end."
+                f"The goal of {100 * question.goal['miou']:.1f} % mIoU is missed: "
+                f"**{asked.arm(next(iter(question.arms.values())))}** did not come to its end."
             )
             continue
-        own = results.noise.set_index("study").loc[study.name]
-        cost = results.of(study.name).iloc[0]["gmacs"]
-        wanted, gap = study.goal["miou"], own["mean"] - study.goal["miou"]
-        met = gap >= 0 and cost <= study.goal["gmacs"]
+        own = results.noise.set_index("question").loc[question.name]
+        cost = results.of(question.name).iloc[0]["gmacs"]
+        wanted, most = question.goal["miou"], question.goal["gmacs"]
+        gap = own["mean"] - wanted
+        met = gap >= 0 and cost <= most
         how = f"met, by {points(gap)} points" if met else "missed, by its cost"
         how = how if gap >= 0 else f"missed by {-100 * gap:.1f} points"
         told.append(
-            f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(study.goal['gmacs'])} "
+            f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(most)} "
             f"multiply-adds per image is {how}"
         )
-        if told_of and told_of == asked.arm(next(iter(study.arms.values()))):
+        if told_of and told_of == asked.arm(next(iter(question.arms.values()))):
             told[-1] += "."
             continue
         told[-1] += (
@@ -747,54 +755,73 @@ def goal(asked: Plan, results: Results, told_of: str = "") -> str:
     return " ".join(told)
 
 
-def baseline(plan: Plan) -> str | None:
-    """Return the name that the baseline's arm is trained under, if the plan has one."""
-    if plan.fcn:
-        return plan.arm(plan.fcn.arms[plan.baseline])
-    return plan.baseline
+def baseline(study: Study) -> str | None:
+    """Return the name that the baseline's arm is trained under, if the study has one."""
+    if study.fcn:
+        return study.arm(study.fcn.arms[study.baseline])
+    return study.baseline
 
 
-def missing(asked: Plan, left: Plan) -> dict[str, str]:
-    """Return the report's chapters that a study leaves empty: name -> what it lacks, in words.
-
-    Parameters
-    ----------
-    asked, left : the plan, and the plan without the arms that failed
-    """
-    never, now = _lacking(asked), _lacking(left)
+def missing(study: Study, results: Results) -> dict[str, str]:
+    """Return the report's chapters that a study leaves empty: name -> what it lacks, in words."""
+    asked, left = results.ended(study), results.finished(study)
+    never, later, now = _lacking(study), _lacking(asked), _lacking(left)
+    wait = f"What this chapter is about is not finished yet: {_listed(_to_come(results) or [''])}."
     failed = _listed([f"**{arm}**" for arm in asked.arms if arm not in left.arms] or [""])
     lost = f"Too few of the arms that this chapter is about came to their end: {failed} failed."
-    return {chapter: told if chapter in never else lost for chapter, told in now.items()}
+    return {
+        chapter: told if chapter in never else wait if chapter in later else lost
+        for chapter, told in now.items()
+    }
 
 
-def _lacking(plan: Plan) -> dict[str, str]:
-    kinds = {study.kind for study in plan.studies.values() if study.effects}
+def _lacking(study: Study) -> dict[str, str]:
+    kinds = {question.kind for question in study.questions.values() if question.effects}
     lacks = {
         "2_baseline": (
-            not plan.baseline,
+            not study.baseline,
             "No arm has the course's network; `baseline:0.25` under `networks` would be one.",
         ),
         "3_fcn": (
-            not plan.fcn,
-            "No study compares the baseline with FCN; one whose `networks` include a baseline and "
-            "an FCN, such as `baseline:0.25` and `fcn8s:resnet18`, would.",
+            not study.fcn,
+            "No question compares the baseline with FCN; one whose `networks` include a baseline "
+            "and an FCN, such as `baseline:0.25` and `fcn8s:resnet18`, would.",
         ),
         "4_tricks": (
             not kinds & PLACES.keys(),
-            "No study tries a trick; one with `ladder`, `alone` or `leave_one_out` would.",
+            "No question tries a trick; one with `ladder`, `alone` or `leave_one_out` would.",
         ),
         "5_networks": (
-            not plan.compared or len(plan.compared.arms) < 2,
-            "No study compares networks at one recipe; one with several `networks` would.",
+            not study.compared or len(study.compared.arms) < 2,
+            "No question compares networks at one recipe; one with several `networks` would.",
         ),
     }
     return {chapter: told for chapter, (lacking, told) in lacks.items() if lacking}
 
 
-def demand(asked: Plan, left: Plan, chapter: str) -> None:
+def demand(study: Study, results: Results, chapter: str) -> None:
     """Raise InputError, with what the study lacks, if it leaves a chapter of the report empty."""
-    if told := missing(asked, left).get(chapter):
+    if told := missing(study, results).get(chapter):
         raise InputError(f"{chapter}: {told}")
+
+
+def _to_come(results: Results) -> list[str]:
+    """Return the questions that are not finished, each with how many of its runs are missing."""
+    return [
+        f"{row.question} ({row.missing} of {row.runs} runs missing)"
+        for row in results.unfinished.itertuples()
+    ]
+
+
+def unfinished(results: Results) -> str:
+    """Return which questions are not finished, in words; '' if all are."""
+    names = _to_come(results)
+    if not names:
+        return ""
+    return (
+        f"**Not finished yet: {_listed(names)}.** The rest of this report is about the finished "
+        "questions."
+    )
 
 
 def failures(outcomes: pd.DataFrame) -> str:
@@ -818,21 +845,21 @@ def lacks(results: Results, *, tested: bool) -> str:
     """
     told = [] if tested else [NO_TEST]
     told += [ONE_CLASS] if results.classes["class"].nunique() == 1 else []
-    return "\n\n".join([*told, *filter(None, [failures(results.outcomes)])])
+    return "\n\n".join([*told, *filter(None, [unfinished(results), failures(results.outcomes)])])
 
 
-def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
+def answer(study: Study, results: Results, *, guessed: float) -> list[str]:
     """Return what the study found, one item for each of its questions.
 
     `guessed` is the share of test pixels that are right for who does not look at the image, but
     knows which class is most frequent where (`survey.blind_accuracy`).
     """
-    plan = asked.without(results.failed)
+    asked, study = results.ended(study), results.finished(study)
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
     told = []
-    if base := baseline(plan):
+    if base := baseline(study):
         row = arms.loc[base]
-        tricks = "".join(f", with {trick}" for trick in tricks_of(plan, base))
+        tricks = "".join(f", with {trick}" for trick in tricks_of(study, base))
         told.append(
             f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
             f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
@@ -844,18 +871,18 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
                 "would be without a look at the image, by the class that is most frequent at each "
                 "place in training."
             )
-    if own := heads(plan):
-        fcn = sentence(results.difference(plan.fcn.name, own[-1], plan.baseline)).removesuffix(".")
-        told.append(f"{fcn}; its encoder is another one, too.")
+    if own := heads(study):
+        change = results.difference(study.fcn.name, own[-1], study.baseline)
+        told.append(f"{sentence(change).removesuffix('.')}; its encoder is another one, too.")
         if len(own) > 1:
-            skips = results.difference(plan.fcn.name, own[-1], own[0])
+            skips = results.difference(study.fcn.name, own[-1], own[0])
             told[-1] += (
                 f" Its finer scores alone: {points(skips['difference'])} ({decided(skips)})."
             )
-    if places := effects_by_place(plan, results):
+    if places := effects_by_place(study, results):
         told.append(_tricks_in_short(places))
-    if (wide := plan.compared) and len(wide.arms) > 1:
-        fronts = results.fronts[results.fronts["study"] == wide.name]
+    if (wide := study.compared) and len(wide.arms) > 1:
+        fronts = results.fronts[results.fronts["question"] == wide.name]
         size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
         recipe = "with the same tricks" if wide.shared else "at one recipe"
         told.append(f"{len(wide.arms)} networks were compared {recipe}. {size}")
@@ -864,7 +891,7 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
     if len(arms) > 1:
         chosen = f"Chosen on val among all {len(arms)} arms, the best is"
     told.append(
-        f"{chosen} {full_name(plan, top['trained_as'])} with "
+        f"{chosen} {full_name(study, top['trained_as'])} with "
         f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
         f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
         f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
@@ -874,7 +901,7 @@ def answer(asked: Plan, results: Results, *, guessed: float) -> list[str]:
     found = _by_trick(places)
     hurtful = [
         f"**{trick}**"
-        for trick in tricks_of(plan, top["trained_as"])
+        for trick in tricks_of(study, top["trained_as"])
         if "hurts" in {decided(row) for row in found.get(trick, {}).values()}
     ]
     if hurtful:
@@ -914,12 +941,12 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     return f"Of {len(found)} trick{'s' * (len(found) != 1)}, {'; '.join(told)}."
 
 
-def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
+def doubts(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     """Return what would change the answer, in sentences; `tested`: the data have test images."""
     trained = results.arms.drop_duplicates("trained_as")
     told = []
     late = {arm: late_gain(results.curves, arm)[0] for arm in trained["trained_as"]}
-    rising, base = max(late, key=late.get), baseline(plan)
+    rising, base = max(late, key=late.get), baseline(study)
     told.append(
         f"**Longer training.** In the last quarter of each training val mIoU changed by "
         f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**)"
@@ -946,7 +973,7 @@ def doubts(plan: Plan, results: Results, *, tested: bool = True) -> list[str]:
             f"from those on test (median); the rank correlation of both over {len(trained)} arms "
             f"{rank_correlation(trained['val_miou'], trained['test_miou'])}."
         )
-    places = effects_by_place(plan, results)
+    places = effects_by_place(study, results)
     hidden = max(
         ((row, place) for place, rows in places.items() for _, row in rows.iterrows()
          if decided(row) == "no effect seen"),

@@ -16,14 +16,14 @@ import psutil
 import torch
 from filelock import FileLock, Timeout
 
-from roadseg.errors import InputError
-
 PAUSE = 15.0  # seconds from one saved state to the next, at least
 SHARE = 0.02  # of the time that saving may take; large networks are saved less often
 
 
 class Checkpoints:
     """The newest two saved states of one training; and, as a context, the right to train it.
+
+    Entering waits for another process that has the right.
 
     A file has its step and its checksum in its name and takes that name when it is whole, so a
     process may be killed at any moment. Within the context, Ctrl-C and SIGTERM wait for the next
@@ -37,7 +37,6 @@ class Checkpoints:
 
     Raises
     ------
-    InputError : on entering: another process is at it
     KeyboardInterrupt : from `save` and on leaving: the process was asked to stop
     """
 
@@ -54,7 +53,8 @@ class Checkpoints:
         try:
             self._lock.acquire()
         except Timeout:
-            raise InputError(self._busy()) from None
+            self.say(self._busy())
+            self._lock.acquire(timeout=-1)
         own = psutil.Process()
         self._owner.write_text(json.dumps({"pid": own.pid, "started": own.create_time()}))
         if threading.current_thread() is threading.main_thread():  # others cannot set handlers
@@ -74,17 +74,16 @@ class Checkpoints:
         self.asked = True
 
     def _busy(self) -> str:
-        """Return who is training, in words, and what to do."""
+        """Return who is training, in words."""
         try:
             owner = json.loads(self._owner.read_text())
             since = datetime.datetime.fromtimestamp(owner["started"]).isoformat(" ", "seconds")
-            who, stop = f"process {owner['pid']}, started {since}", f": kill {owner['pid']}"
+            return (
+                f"waits for process {owner['pid']}, started {since}, which trains this already "
+                f"(kill {owner['pid']} stops it; it saves its state)"
+            )
         except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
-            who, stop = "another process", ""
-        return (
-            f"{self.folder}: this run is being trained by {who}. Wait until it is done and call "
-            f"again, which then takes what it trained; or stop it{stop}. It saves its state then."
-        )
+            return "waits for another process, which trains this already"
 
     @property
     def due(self) -> bool:

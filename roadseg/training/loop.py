@@ -1,35 +1,33 @@
 """The loop, visible once: a recipe and scenes in, a trained network out.
 
-This file wires a recipe's knobs to the machinery; `runs.py` those that say where it starts from.
+This file wires a recipe's hyperparameters to the machinery; `warm_start.py` those that say where
+it starts from.
 """
 
-import contextlib
-import ctypes
 import hashlib
 import itertools
 import math
-import platform
-import resource
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, check_unchanged, read, stamp
 from roadseg.errors import InputError
-from roadseg.models.build import Segmenter, build
+from roadseg.models.build import build
+from roadseg.models.segmenter import Segmenter
 from roadseg.training.augment import augment
 from roadseg.training.batches import batches, order
 from roadseg.training.checkpoints import Checkpoints
+from roadseg.training.device import hold_memory, precision_on
+from roadseg.training.evaluate import evaluate
 from roadseg.training.losses import balanced_weights, distillation_loss, segmentation_loss
-from roadseg.training.metrics import Confusion, count
+from roadseg.training.metrics import Confusion
 
 
 class Diverged(InputError):
@@ -65,23 +63,6 @@ def lr_factor(step: int, recipe: Recipe) -> float:
     if recipe.schedule == "cosine":
         return (1 + math.cos(math.pi * (done * recipe.cycles % 1))) / 2
     return 1.0
-
-
-def precision_on(device: torch.device, precision: str = "auto") -> str:
-    """Resolve 'auto': bf16 where the device computes it natively, else fp32."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        known = getattr(torch.cpu, "get_capabilities", dict)()
-        native = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
-    return "bf16" if native else "fp32"
-
-
-def default_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def make_network(recipe: Recipe, classes: int) -> Segmenter:
@@ -242,20 +223,6 @@ def train(
     return best.eval(), pd.DataFrame(curve), seconds
 
 
-def hold_memory() -> None:
-    """Let this process keep the memory of freed tensors, for the next step to use again.
-
-    By default glibc gives that of large ones back at once, and each step waits for Linux to clear
-    pages anew. Elsewhere nothing is changed.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, man mallopt
-    with contextlib.suppress(OSError, AttributeError):
-        library, most = ctypes.CDLL("libc.so.6"), (1 << 31) - 1
-        # Older ones allow 32 MiB; and either alone would be worse than none.
-        if library.mallopt(mmap_threshold, most) or library.mallopt(mmap_threshold, 1 << 25):
-            library.mallopt(trim_threshold, most)
-
-
 def _order_stream(recipe: Recipe) -> Generator:
     """Return the random stream that batches are drawn by."""
     return Generator().manual_seed(stream(recipe.seed, "order"))
@@ -303,93 +270,3 @@ def _line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:
         f"epoch {-(-row['step'] // epoch_steps):>4}/{epochs}   step {row['step']:>5}/{recipe.steps}"
         f"   loss {row['loss']:.3f}   lr {row['lr']:.2e}   {seconds:6.1f} s{val}"
     )
-
-
-@torch.no_grad()
-def evaluate(
-    network: Segmenter,
-    scenes: Scenes,
-    device: torch.device,
-    recipe: Recipe,
-    keep: Callable[[Tensor, Tensor, Tensor], object] | None = None,
-) -> np.ndarray:
-    """Predict every scene at full size, and count.
-
-    Parameters
-    ----------
-    keep : receives predictions int64, their probability float32 and labels uint8, all (n, H, W) on
-        the device, of some scenes after the other
-
-    Returns
-    -------
-    int64 (N, K, K) per image, row truth, column prediction
-    """
-    network.eval()
-    counts = []
-    bf16 = precision_on(device, recipe.precision) == "bf16"
-    for first in range(0, len(scenes), 8):
-        some = slice(first, first + 8)
-        x = torch.from_numpy(read(scenes.images, some)).to(device)
-        y = torch.from_numpy(read(scenes.labels, some)).to(device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if once := recipe.test_scales == (1.0,) and not recipe.test_flip:
-                scores = network(x)
-            else:
-                scores = averaged_probabilities(
-                    network, x, recipe.test_scales, flip=recipe.test_flip
-                )
-        best = scores.argmax(1)
-        counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
-        if keep:
-            probabilities = scores.float().softmax(1) if once else scores
-            keep(best, probabilities.amax(1), y)
-    return np.concatenate(counts)
-
-
-def averaged_probabilities(
-    network: Callable[[Tensor], Tensor], images: Tensor, scales: tuple[float, ...], *, flip: bool
-) -> Tensor:
-    """Return class probabilities float (N, K, H, W), averaged over sizes and mirror images.
-
-    Parameters
-    ----------
-    network : images (N, 3, h, w) -> logits (N, K, h, w)
-    images : (N, 3, H, W), uint8 or float in 0..255
-    scales : factors on the images' size
-    flip : whether each size is also seen mirrored
-
-    Source
-    ------
-    Chen et al. 2018 (DeepLab), section 4.1, averages as here; there the maximum is taken for
-    multi-scale inputs in training.
-    """
-    size, total = images.shape[-2:], 0.0
-    for scale in scales:
-        x = images.float()
-        if scale != 1:
-            small = [max(round(scale * side), 1) for side in size]
-            x = F.interpolate(x, size=small, mode="bilinear", antialias=scale < 1)
-        for mirrored in (False, True) if flip else (False,):
-            logits = network(x.flip(-1) if mirrored else x).float()
-            logits = logits.flip(-1) if mirrored else logits
-            if logits.shape[-2:] != size:
-                logits = F.interpolate(logits, size=size, mode="bilinear")
-            total = total + logits.softmax(1)
-    return total / (len(scales) * (2 if flip else 1))
-
-
-def device_name(device: torch.device) -> str:
-    """Return the GPU's name, or the processor's and the number of threads in use."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name") or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return MiB: what the GPU's allocator held at most, or the whole process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) // 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

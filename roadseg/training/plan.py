@@ -1,176 +1,203 @@
-"""What of a plan is trained already, and how long the rest takes on the device at hand."""
+"""What a study asks for, what of it the run store has, and how long the rest takes here."""
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from roadseg.config import paths
 from roadseg.config.recipe import Recipe
-from roadseg.config.study import ROOT, Plan
+from roadseg.config.study import EMBEDDED, Study, load
 from roadseg.data.scenes import CITYSCAPES, Scenes
-from roadseg.errors import InputError
-from roadseg.training.loop import default_device, device_name, make_network, train
-from roadseg.training.run import _settings, pretraining, teacher_recipe, trials
+from roadseg.training import store
+from roadseg.training.device import default_device, device_name
+from roadseg.training.loop import Diverged, make_network, train
+from roadseg.training.lr_search import trials
+from roadseg.training.run import Run, is_stored, load_splits, stored_recipe
+from roadseg.training.store import Training, training_of
+from roadseg.training.warm_start import (
+    drawn_folder,
+    pretraining,
+    pretraining_scenes,
+    teacher_recipe,
+)
 
 MOST_PIXELS = 500_000  # of a step that is timed as it is on a CPU
-START_SECONDS = 10  # of one arm: kernel, imports, scoring; measured on two CPU cores
+START_SECONDS = 6  # of one question: kernel and imports; measured on two CPU cores
 
 
-def finished(plan: Plan) -> dict[tuple[str, int], Path]:
-    """Return the runs of a plan that are trained already: (arm, seed) -> folder of its record.
+class Asked:
+    """The runs that a study asks for, held against the run store.
 
-    Code, data, device and versions are those that a training of today would have.
+    `splits` is None where the study's data are not prepared, or were before its settings changed:
+    then nothing of it can be in the store.
+
+    Parameters
+    ----------
+    instead : returns what stands for a training of the search for a learning rate, see `adopt`
     """
-    checked = plan.build / "checked.json"  # the data that are prepared
-    if not checked.is_file() or _arrays(json.loads(checked.read_text())) != _arrays(plan.data):
-        return {}
+
+    def __init__(
+        self,
+        study: Study,
+        device: torch.device,
+        instead: Callable[[Training], Training] = lambda training: training,
+    ):
+        self.study, self.device, self.instead = study, device, instead
+        self.runs = [
+            Run(study.runs[f"{arm}-s{seed}"], study.seeds_of(arm)[0])
+            for arm in study.arms
+            for seed in study.seeds_of(arm)
+        ]
+
+    @cached_property
+    def splits(self) -> dict[str, Scenes] | None:
+        """The prepared scenes."""
+        file = self.study.prepared / "scenes.json"
+        settings = json.loads(file.read_text()).get("settings") if file.is_file() else None
+        return load_splits(self.study.prepared) if settings == self.study.arrays else None
+
+    @property
+    def stored(self) -> list[Run]:
+        """The runs that need no training and no scoring."""
+        if self.splits is None:
+            return []
+        return [run for run in self.runs if is_stored(run, self.splits, self.device)]
+
+    @cached_property
+    def trainings(self) -> list[tuple[Recipe, Training | None]]:
+        """Each distinct training, with its place in the store where that can be told.
+
+        Those of trials, pre-trainings and teachers are among them.
+        """
+        found = {}
+        for run in self.runs:
+            recipes = [*trials(run.searched).values()]
+            with contextlib.suppress(Diverged):  # at all rates, so that none is trained further
+                final = self.splits and stored_recipe(run, self.splits, self.device, self.instead)
+                recipes.append(final or run.recipe.at_lr(run.recipe.lr))
+            for recipe in recipes:
+                for part in _with_first(recipe.training):
+                    # on these data, or on so many synthetic scenes
+                    on = run.recipe.pretrained if _is_pretraining(part, run.recipe) else ""
+                    if (part, on) not in found:
+                        found[part, on] = part, self._place(part, run.recipe)
+        return list(found.values())
+
+    def _place(self, recipe: Recipe, run: Recipe) -> Training | None:
+        if self.splits is None:
+            return None
+        splits = self.splits
+        if _is_pretraining(recipe, run):
+            size = splits["train"].labels.shape[1:]
+            if not drawn_folder(int(run.pretrained.partition(":")[2]), size).is_dir():
+                return None
+            splits = pretraining_scenes(run, size)
+        return training_of(recipe, splits, self.device)
+
+    @property
+    def missing(self) -> list[Recipe]:
+        """The trainings that the store has not got."""
+        return [
+            recipe for recipe, place in self.trainings if place is None or not is_finished(place)
+        ]
+
+
+def is_finished(training: Training) -> bool:
+    """Return whether a training is in the store, whatever its loss did."""
     try:
-        scenes = Scenes.load(plan.prepared, "train")
-    except InputError:
-        return {}
-    found = {}
-    for arm, recipe in plan.arms.items():
-        with _threads(len(plan.seeds_of(arm))):
-            for seed in plan.seeds_of(arm):
-                folder = plan.folder(arm, seed)
-                about = _about(folder)
-                if (
-                    about
-                    and _key(recipe.changed({"seed": seed}), about["lr_used"], scenes)
-                    == about["training"]
-                ):
-                    found[arm, seed] = folder
-    return found
+        return training.about() is not None
+    except Diverged:
+        return True
 
 
-def _arrays(data: dict) -> dict:
-    """Return the settings of data without what prepared arrays do not depend on."""
-    return {key: value for key, value in data.items() if key != "block"}
+def _with_first(recipe: Recipe) -> Iterator[Recipe]:
+    """Yield the trainings that a training needs before it, and itself."""
+    if recipe.teacher and not recipe.teacher.startswith("study:"):
+        yield from _with_first(teacher_recipe(recipe))
+    if recipe.pretrained.startswith("scenes:"):
+        yield pretraining(recipe)
+    yield recipe
 
 
-def _about(folder: Path) -> dict:
-    try:
-        return json.loads((folder / "record.json").read_text())["about"]
-    except (OSError, ValueError):  # not trained, or being written
-        return {}
+def _is_pretraining(recipe: Recipe, run: Recipe) -> bool:
+    """Return whether a training that a run needs is one on synthetic scenes."""
+    return run.pretrained.startswith("scenes:") and not recipe.pretrained
 
 
-def _key(recipe: Recipe, lr: float, scenes: Scenes) -> str:
-    """Return the key under which `runs.trained` would keep a training of today."""
-    about = _settings(recipe.training.at_lr(lr), scenes, default_device())
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+def plan(study: Study) -> str:
+    """Return in words what a study asks for, what the store has, and how long the rest takes.
 
-
-@contextlib.contextmanager
-def _threads(seeds: int) -> Iterator[None]:
-    """Have as many threads as each of some seeds that `runs.run_all` trains at once."""
-    cores = torch.get_num_threads()
-    if default_device().type == "cpu" and seeds > 1:
-        workers = seeds if seeds <= 2 * cores else cores
-        torch.set_num_threads(max(1, cores // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(cores)
-
-
-def keep(plan: Plan, arms: list[str]) -> None:
-    """Keep the finished trainings of arms where a run that goes on looks for them.
-
-    DVC removes what a stage made before it does the stage again: without this, a seed more would
-    train all others anew.
-    """
-    for (arm, _), folder in finished(plan).items():
-        kept = ROOT / "work" / plan.name / _about(folder)["training"]
-        if arm not in arms or kept.exists():
-            continue
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
-        partial.mkdir(parents=True)
-        try:
-            for name in ("record.json", "curve.csv", "weights.pt"):
-                shutil.copyfile(folder / name, partial / name)
-            partial.rename(kept)
-        except OSError as problem:  # a pipeline at work took it away, or the disk is full
-            shutil.rmtree(partial)
-            print(f"{folder}: not kept ({problem.strerror}); it will be trained again.")
-
-
-def forecast(plan: Plan) -> str:
-    """Return in words how long the plan's training takes here, from one step of each arm.
-
-    Times are kept in `build/<study>/steps.json`, so that planning again is quick.
+    Times are told from a step of each training, and kept in `build/<study>/steps.json`, so that
+    planning again is quick.
     """
     device = default_device()
-    file = plan.build / "steps.json"
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    classes = len(CITYSCAPES)
-    if (plan.prepared / "scenes.json").is_file():
-        classes = len(json.loads((plan.prepared / "scenes.json").read_text())["classes"])
-    seconds, slowest = 0.0, (0.0, "")
-    where = f"{device_name(device)}, torch {torch.__version__}"
-    cores = 1 if device.type == "cuda" else torch.get_num_threads()
-    done = finished(plan).keys() | _failed(plan)
-    counted = {
-        part for arm, seed in done for group in _groups(plan.arms[arm], (seed,)) for part in group
-    }
-    for arm, recipe in plan.arms.items():
-        seeds = [seed for seed in plan.seeds_of(arm) if (arm, seed) not in done]
-        if not seeds:
-            continue
-        own = 0.0
-        for group in _groups(recipe, seeds):
-            group = [part for part in group if part not in counted]
-            counted |= set(group)  # what several arms share trains once
-            for part in group:
-                key = f"{_step_digest(part)} {plan.data['size']} {classes} {where}"
-                if key not in kept:
-                    kept[key] = step_seconds(part, tuple(plan.data["size"]), classes)
-                own += part.steps * kept[key] / min(cores, len(group))
-        slowest = max(slowest, (own, arm))
-        seconds += own + START_SECONDS
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(kept, indent=1) + "\n")
-    if len(done) == len(plan.runs):
-        return "All of these runs are done already."
-    told = f" {len(done)} runs are done already and take none of it." if done else ""
+    asked = Asked(study, device)
+    stored, missing = len(asked.stored), asked.missing
+    told = (
+        f"{study.name}: {len(study.questions)} questions ask for {len(asked.runs)} runs; "
+        f"{stored} are in the run store."
+    )
+    if not missing:
+        rest = len(asked.runs) - stored
+        return told + (f" {rest} are to be scored anew; none is to be trained." if rest else "")
+    if asked.splits is None:
+        told += " The data are not prepared yet, or their settings changed."
+    seconds, slowest = _seconds(study, missing, device)
     return (
-        f"Training takes about {_words(seconds)} on {device_name(device)}, by one timed step of "
-        f"each arm; the slowest arm is {slowest[1]} ({_words(slowest[0])}).{told}"
+        f"{told}\n{len(missing)} trainings are to be done, learning-rate trials and pre-trainings "
+        f"among them. That takes about {_words(seconds)} on {device_name(device)}, by one timed "
+        f"step of each; the longest is {slowest.architecture}, {slowest.steps} steps."
     )
 
 
-def _failed(plan: Plan) -> set[tuple[str, int]]:
-    """Return the runs that the pipeline has tried as they are planned, and that diverged."""
-    found = set()
-    for arm, recipe in plan.arms.items():
-        for seed in plan.seeds_of(arm):
-            with contextlib.suppress(OSError, ValueError):
-                failed = json.loads((plan.folder(arm, seed) / "failed.json").read_text())
-                if Recipe.of(failed["recipe"]) == recipe.changed({"seed": seed}):
-                    found.add((arm, seed))
-    return found
+def _seconds(study: Study, missing: list[Recipe], device: torch.device) -> tuple[float, Recipe]:
+    """Return how long trainings take together, and the longest of them."""
+    file = study.build / "steps.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    classes = len(CITYSCAPES)
+    if (study.prepared / "scenes.json").is_file():
+        classes = len(json.loads((study.prepared / "scenes.json").read_text())["classes"])
+    where = f"{device_name(device)}, torch {torch.__version__}"
+    alone = []
+    for recipe in missing:
+        key = f"{_step_digest(recipe)} {study.data['size']} {classes} {where}"
+        if key not in kept:
+            kept[key] = step_seconds(recipe, tuple(study.data["size"]), classes)
+        alone.append(recipe.steps * kept[key])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    at_once = 1 if device.type == "cuda" else torch.get_num_threads()
+    seconds = max(sum(alone) / at_once, *alone)
+    longest = missing[alone.index(max(alone))]
+    return seconds + START_SECONDS * len(study.questions), longest
 
 
-def _groups(recipe: Recipe, seeds: tuple[int, ...]) -> list[list[Recipe]]:
-    """Return the trainings of an arm that this project does, as groups that run at once."""
-    own = recipe.training.at_lr(recipe.lr)
-    parts = [own]
-    if recipe.pretrained.startswith("scenes:"):
-        parts.append(pretraining(own))
-    if recipe.teacher and not recipe.teacher.startswith("study:"):
-        parts.append(teacher_recipe(own))
-    groups = [[part.changed({"seed": seed}) for seed in seeds] for part in parts]
-    tried = [trial.changed({"seed": seeds[0]}) for trial in trials(recipe).values()]
-    if recipe.pretrained.startswith("scenes:"):  # once for each rate
-        groups.append([pretraining(trial) for trial in tried])
-    return [tried, *groups]
+def prune() -> str:
+    """Remove from the run store what no study asks for; return in words what that was."""
+    wanted, known, untold, device = set(), set(), [], default_device()
+    for name in [EMBEDDED, *(f.parent.name for f in paths.ROOT.glob("studies/*/params.yaml"))]:
+        asked = Asked(load(name), device)
+        if asked.splits is None:
+            untold.append(name)
+        places = [place for _, place in asked.trainings if place]
+        wanted |= {place.key for place in places}
+        known |= {place.decided_by["train"] for place in places}
+
+    def keep(training: Training) -> bool:
+        # A study whose data are not prepared cannot tell which runs are its own.
+        others = bool(untold) and training.decided_by["train"] not in known
+        return training.key in wanted or others
+
+    removed, size = store.prune(keep)
+    told = f"{removed} trainings that no study asks for were removed: {size / 1e6:.0f} MB."
+    if untold:
+        told += f" Not prepared here, so that what may be theirs stays: {', '.join(untold)}."
+    return told
 
 
 def _step_digest(recipe: Recipe) -> str:

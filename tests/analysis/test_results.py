@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,14 @@ import torch
 from roadseg.analysis import intervals, results
 from roadseg.analysis.intervals import Interval
 from roadseg.analysis.tables import TABLES, Results, late_gain, reference
-from roadseg.config import study
+from roadseg.config import paths
+from roadseg.config.study import load
 from roadseg.errors import InputError
-from roadseg.report import text as words
+from roadseg.report import text
 from roadseg.training import metrics
 from roadseg.training.loop import make_network
 from roadseg.training.metrics import Confusion
-from roadseg.training.run import Record
+from roadseg.training.store import Record
 
 
 def test_verdicts():
@@ -30,15 +32,15 @@ def test_verdicts():
 def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
     p = (0.5 if low <= 0 <= high else 0.01) if p is None else p
     return {
-        "study": "s", "trick": trick, "arm": "b-2", "against": "a-1", "difference": difference,
+        "question": "s", "trick": trick, "arm": "b-2", "against": "a-1", "difference": difference,
         "low": low, "high": high, "seeds": seeds, "blocks": blocks, "p": p, "p_corrected": p,
         "tests": tests, "verdict": results.verdict(difference, p, trick=bool(trick)),
     }  # fmt: skip
 
 
 def test_a_bound_near_zero_keeps_its_sign():
-    assert "interval +0.05 to +6.2" in words.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
-    assert "interval −0.004 to" in words.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+    assert "interval +0.05 to +6.2" in text.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "interval −0.004 to" in text.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
 
 
 def tables(rows):
@@ -48,46 +50,46 @@ def tables(rows):
 
 
 def test_sentences_say_what_the_interval_says():
-    assert words.sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
+    assert text.sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
         "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % interval +1.2 to +5.0, 3 seeds)."
     )
-    assert "3.1 points of mIoU less than" in words.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
-    assert words.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
+    assert "3.1 points of mIoU less than" in text.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
+    assert text.sentence(pd.Series(row(0.011, -0.01, 0.032, 1))) == (
         "Between **b-2** and **a-1** no difference was seen: +1.1 points of mIoU "
         "(95 % interval −1.0 to +3.2, over test images alone, 1 seed)."
     )
 
 
 def test_sentences_say_what_the_interval_rests_on():
-    assert words.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1))).endswith(
+    assert text.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1))).endswith(
         "(95 % interval +1.0 to +3.0, over 3 seeds alone, test images of one block)."
     )
-    assert words.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1))) == (
+    assert text.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1))) == (
         "**b-2** and **a-1** differ by +44.1 points of mIoU here; whether they differ elsewhere "
         "cannot be told (1 seed, test images of one block: no interval can be computed)."
     )
     known = pd.Series({"low": 0.012, "high": 0.5, "seeds": 3, "blocks": 25})
-    assert words.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
+    assert text.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
     unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
-    assert words.between(unknown) == words.basis(unknown)
-    assert words.basis(unknown) == "1 seed, test images of one block: no interval can be computed"
+    assert text.between(unknown) == text.basis(unknown)
+    assert text.basis(unknown) == "1 seed, test images of one block: no interval can be computed"
     assert results._told(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
 
 
 def test_an_interval_that_excludes_zero_decides_nothing_among_many():
     told = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
-    assert words.trick_sentence(told) == (
+    assert text.trick_sentence(told) == (
         "**flip**: no effect seen (+3.1 points of mIoU, 95 % interval +0.2 to +6.0). Alone, this "
         "interval excludes zero; among 8 tricks one such is no longer rare by chance "
         "(p = 0.21 after correction)."
     )
-    assert "among 8 comparisons" in words.sentence(told)
+    assert "among 8 comparisons" in text.sentence(told)
     clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
-    assert words.trick_sentence(clear) == (
+    assert text.trick_sentence(clear) == (
         "**flip** hurts: −3.1 points of mIoU, 95 % interval −6.0 to −0.2."
     )
     none = pd.Series(row(0.001, -0.002, 0.006, trick="flip", tests=8))
-    assert words.trick_sentence(none).endswith("95 % interval −0.2 to +0.6).")
+    assert text.trick_sentence(none).endswith("95 % interval −0.2 to +0.6).")
 
 
 def test_the_conclusion_names_every_trick_once_per_verdict():
@@ -95,13 +97,13 @@ def test_the_conclusion_names_every_trick_once_per_verdict():
         row(0.031, 0.01, 0.05, trick="flip"), row(-0.02, -0.03, -0.01, trick="dice"),
         row(0.001, -0.01, 0.02, trick="focal"),
     ]).assign(detectable=[0.0301, 0.0302, 0.034])  # fmt: skip
-    assert words.conclusion({"on the ladder": rows}) == (
+    assert text.conclusion({"on the ladder": rows}) == (
         "- Seen to help: **flip** (+3.1).\n- Seen to hurt: **dice** (−2.0).\n"
         "- No effect seen: **focal** (+0.1, interval −1.0 to +2.0)."
     )
-    assert words.conclusion({"on the ladder": rows}, brief=True).endswith("seen: **focal**.")
-    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in words.detection(rows)
-    assert "a true effect of 3.0 points of mIoU is found" in words.detection(rows[:2])
+    assert text.conclusion({"on the ladder": rows}, brief=True).endswith("seen: **focal**.")
+    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in text.detection(rows)
+    assert "a true effect of 3.0 points of mIoU is found" in text.detection(rows[:2])
 
 
 def test_a_comparison_reads_both_ways():
@@ -110,7 +112,7 @@ def test_a_comparison_reads_both_ways():
     assert (there["difference"], there["low"], there["high"]) == (0.03, 0.01, 0.05)
     assert (back["difference"], back["low"], back["high"]) == (-0.03, -0.05, -0.01)
     assert (there["verdict"], back["verdict"]) == ("better", "worse")
-    with pytest.raises(InputError, match="study s does not compare a-1 with c"):
+    with pytest.raises(InputError, match="question s does not compare a-1 with c"):
         found.difference("s", "a-1", "c")
 
 
@@ -130,74 +132,83 @@ def test_late_gain_is_the_change_since_three_quarters():
 
 
 @pytest.fixture
-def plan(tmp_path, monkeypatch):
-    """A plan of three arms and two seeds, with records whose scores are known."""
+def study(tmp_path, monkeypatch):
+    """A study of three arms and two seeds, with records whose scores are known."""
     (tmp_path / "params.yaml").write_text(
-        """{study: fake, title: t, root: ., params: params.yaml, plan: plan.yaml, seeds: [3, 4],
-        remarks: [],
+        """{study: fake, title: t, root: ., folder: ., seeds: [3, 4],
         data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
                counts: {train: 1, val: 1, test: 4}},
-        base: {network: "fcn8s:tu-resnet10t", steps: 2}, networks: {}, tricks: {f: {knobs: {flip: 0.5}}, t: {knobs: {test_flip: true}}},
-        studies: {heads: {question: q, networks: {baseline: "baseline:0.05",
-                          fcn: "fcn8s:tu-resnet10t"}},
-                  ladder: {question: q, start: fcn, ladder: [f]},
-                  each: {question: q, start: fcn, alone: [f, t]},
-                  spread: {question: q, start: fcn, noise: [3, 4, 5]}}}"""
+        base: {network: "fcn8s:tu-resnet10t", steps: 2},
+        questions: {heads: {asks: q, networks: {baseline: "baseline:0.05",
+                            fcn: "fcn8s:tu-resnet10t"}},
+                    ladder: {asks: q, start: fcn, ladder: [f]},
+                    each: {asks: q, start: fcn, alone: [f, t]},
+                    spread: {asks: q, start: fcn, noise: [3, 4, 5]}}}"""
     )
-    monkeypatch.setattr(study, "ROOT", tmp_path)
+    (tmp_path / "tricks.yaml").write_text("{f: {set: {flip: 0.5}}, t: {set: {test_flip: true}}}")
+    (tmp_path / "networks.yaml").write_text("{}")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(results, "THROUGHPUT_SECONDS", 0.1)
     # test_course.py has the real one, which builds large networks
+    monkeypatch.setattr(results, "reference", lambda: None)
     monkeypatch.setattr(results.course, "compare", lambda _: pd.DataFrame({"network": ["x"]}))
-    plan = study.load("params.yaml")
-    plan.prepared.mkdir(parents=True)
-    splits = {"test": {"names": list("abcd"), "sequences": list("abcd")}}
+    study = load("params.yaml")
+    study.prepared.mkdir(parents=True)
+    splits = {"test": {"names": list("abcd"), "sequences": list("abcd"), "digest": "1"}}
     about = {"size": [64, 64], "classes": ["x", "y"], "splits": splits, "digest": "0",
              "colours": [[0, 0, 0], [9, 9, 9]]}  # fmt: skip
-    (plan.prepared / "scenes.json").write_text(json.dumps(about))
+    (study.prepared / "scenes.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
-    np.save(plan.prepared / "test_images.npy", rng.integers(0, 256, (4, 3, 64, 64), np.uint8))
-    np.save(plan.prepared / "test_labels.npy", rng.integers(0, 2, (4, 64, 64), np.uint8))
+    np.save(study.prepared / "test_images.npy", rng.integers(0, 256, (4, 3, 64, 64), np.uint8))
+    np.save(study.prepared / "test_labels.npy", rng.integers(0, 2, (4, 64, 64), np.uint8))
     right = {"baseline": 0.5, "fcn": 0.7, "with-f": 0.6, "fcn-t": 0.8}
-    for arm in plan.arms:
-        for seed in plan.seeds_of(arm):
+    for arm in study.arms:
+        for seed in study.seeds_of(arm):
             counts = {}
             for split, n in (("val", 1), ("test", 4)):
                 hits = rng.binomial(1000, right[arm], (n, 2))
                 counts[split] = np.stack([[[a, 1000 - a], [1000 - b, b]] for a, b in hits]).astype(
                     np.int32
                 )
-            folder = plan.folder(arm, seed)
+            folder = study.run_folder(arm, seed)
             folder.mkdir(parents=True)
-            about = {"seconds": 1.0, "start_seconds": 0.0, "device": "d", "lr_used": 0.1,
-                     "weights_of": "fcn-s3" if arm == "fcn-t" else "",
+            about = {"seconds": 1.0, "start_seconds": 0.5, "device": "d", "lr_used": 0.1,
                      "training": f"{arm.removesuffix('-t')}-{seed}"}  # fmt: skip
-            recipe = dataclasses.asdict(plan.arms[arm].changed({"seed": seed}))
+            recipe = dataclasses.asdict(study.arms[arm].changed({"seed": seed}))
             (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
             (folder / "curve.csv").write_text("step,loss,lr,val_miou\n2,0.5,0.1,0.4\n")
             boundary = metrics.class_sums(counts["test"]) // 2  # half of the pixels are near contours
             np.savez_compressed(folder / "counts.npz", **counts, boundary=boundary)
             sure = f"pixels,right,confidence\n8000,{8000 * right[arm]},{8000 * right[arm] - 400}\n"
             (folder / "reliability.csv").write_text(sure + "0,0,0\n" * 14)
-            torch.save(make_network(plan.arms[arm], 2).state_dict(), folder / "weights.pt")
-    return plan
+            torch.save(make_network(study.arms[arm], 2).state_dict(), folder / "weights.pt")
+    for question in study.questions.values():  # each has its own copy of the runs that it asks for
+        for arm, recipe in question.arms.items():
+            for seed in study.seeds_asked(question):
+                folder = own_folder(study, question.name, arm, seed)
+                if not folder.is_dir():
+                    shutil.copytree(study.run_folder(study.arm(recipe), seed), folder)
+    return study
 
 
-def test_of_equal_trainings_one_owns_the_weights():
-    """Records are as old as their training: the one that they name may have been dropped since."""
+def own_folder(study, question, arm, seed):
+    """Return the folder of a run among those of a question."""
+    return study.build / "runs" / question / arm / f"s{seed}"
+
+
+def test_of_equal_trainings_the_first_owns_the_weights():
     runs = pd.DataFrame(
-        [("a", "t", "a"), ("b", "t", "a"), ("c", "u", "gone"), ("d", "u", "gone"), ("e", "v", ""), ("f", "w", ""),
-         ("g", "w", "f")],
-        columns=["run", "training", "weights_of"],
-    )  # fmt: skip
-    assert list(results._owned(runs)["weights_of"]) == ["", "a", "", "c", "", "", "f"]
+        [("a", "t"), ("c", "u"), ("b", "t"), ("d", "u"), ("e", "v"), ("f", "t")], columns=["run", "training"]
+    )
+    assert list(results._owned(runs)["weights_of"]) == ["", "", "a", "c", "", "a"]
 
 
-def test_the_tables_are_computed_from_the_right_runs(plan):
-    found = results.collect(plan)
+def test_the_tables_are_computed_from_the_right_runs(study):
+    found = results.collect(study)
     score = {
-        f"{arm}-s{seed}": Confusion(Record.read(plan.folder(arm, seed)).counts["test"].sum(0)).miou
-        for arm in plan.arms
-        for seed in plan.seeds_of(arm)
+        f"{arm}-s{seed}": Confusion(Record.read(study.run_folder(arm, seed)).counts["test"].sum(0)).miou
+        for arm in study.arms
+        for seed in study.seeds_of(arm)
     }
     for row in found.runs.itertuples():
         assert row.test_miou == pytest.approx(score[row.run])
@@ -226,13 +237,13 @@ def test_the_tables_are_computed_from_the_right_runs(plan):
     assert best.loc["fcn8s:tu-resnet10t", "gmacs"] == pytest.approx(twice)
 
 
-def test_tricks_are_judged_together_and_their_noise_is_pooled(plan):
-    found = results.collect(plan)
+def test_tricks_are_judged_together_and_their_noise_is_pooled(study):
+    found = results.collect(study)
     own = found.effects("each")
     assert list(own.trick) == ["f", "t"] and list(own.tests) == [2, 2]
     assert list(found.effects("ladder").trick) == ["f"] and not len(found.effects("heads"))
     tests = {
-        arm: np.stack([Record.read(plan.folder(arm, s)).counts["test"] for s in plan.seeds])
+        arm: np.stack([Record.read(study.run_folder(arm, s)).counts["test"] for s in study.seeds])
         for arm in ("fcn", "with-f", "fcn-t")
     }
     # fcn-t differs in testing alone: its luck is fcn's, and counts once
@@ -252,19 +263,19 @@ def test_tricks_are_judged_together_and_their_noise_is_pooled(plan):
     assert list(own.verdict) == list(expected) and "hurts" in expected
 
 
-def test_each_network_is_counted_once_at_each_size(plan, monkeypatch):
+def test_each_network_is_counted_once_at_each_size(study, monkeypatch):
     sizes, whole = [], results.cost.multiply_adds
     monkeypatch.setattr(results.cost, "multiply_adds", lambda network, size: (
         sizes.append(size) or whole(network, size)
     ))
-    found = results._test_gmacs(plan, (64, 64), 2)
+    found = results._test_gmacs(study, (64, 64), 2)
     assert sizes == [(64, 64)] * 2
     assert found["with-f"] == found["fcn"] and found["fcn-t"] == 2 * found["fcn"]
-    assert found["baseline"] == whole(results.outline(plan.arms["baseline"], 2), (64, 64))
+    assert found["baseline"] == whole(results.outline(study.arms["baseline"], 2), (64, 64))
 
 
-def test_arms_with_equal_counts_or_trainings_count_once_in_the_pool(plan):
-    asked = plan.studies["each"]  # fcn, fcn-f, and fcn-t, which is fcn's training
+def test_arms_with_equal_counts_or_trainings_count_once_in_the_pool(study):
+    asked = study.questions["each"]  # fcn, fcn-f, and fcn-t, which is fcn's training
     a, b, c = np.random.default_rng(0).integers(1, 99, (3, 2, 4, 2, 2))
 
     def df(*counts):
@@ -275,9 +286,9 @@ def test_arms_with_equal_counts_or_trainings_count_once_in_the_pool(plan):
     assert df(a, a.copy(), b) is None
 
 
-def test_classes_are_corrected_over_tricks_and_classes(plan):
-    table = results.collect(plan).class_effects
-    each = table[table.study == "each"]
+def test_classes_are_corrected_over_tricks_and_classes(study):
+    table = results.collect(study).class_effects
+    each = table[table.question == "each"]
     assert list(zip(each.trick, each["class"], strict=True)) == [
         ("f", "x"), ("f", "y"), ("t", "x"), ("t", "y")
     ]  # fmt: skip
@@ -285,10 +296,10 @@ def test_classes_are_corrected_over_tricks_and_classes(plan):
     np.testing.assert_allclose(each.share, 0.5)
 
 
-def test_a_noise_study_has_its_own_seeds(plan):
-    found = results.collect(plan)
+def test_a_noise_question_has_its_own_seeds(study):
+    found = results.collect(study)
     scores = [
-        Confusion(Record.read(plan.folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5)
+        Confusion(Record.read(study.run_folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5)
     ]
     (row,) = found.noise.itertuples()
     assert (row.arm, row.seeds) == ("fcn", 3)
@@ -298,26 +309,115 @@ def test_a_noise_study_has_its_own_seeds(plan):
     assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
 
 
-def test_tables_read_back(plan):
-    found = results.collect(plan)
-    results.write(found, results.compact_counts(plan), plan.results)
-    again = Results.read(plan)
+def test_an_arm_s_outcome_is_the_sum_of_its_trainings(study):
+    outcomes = results.collect(study).outcomes.set_index("arm")
+    assert outcomes.seconds.to_dict() == {"baseline": 3.0, "fcn": 4.5, "with-f": 3.0, "fcn-t": 3.0}
+    assert outcomes.joules.isna().all() and not outcomes.failed.any()
+
+
+def meter(study, arm, joules):
+    for seed, spent in zip(study.seeds_of(arm), joules, strict=True):
+        file = study.run_folder(arm, seed) / "record.json"
+        record = json.loads(file.read_text())
+        record["about"]["joules"] = spent
+        file.write_text(json.dumps(record))
+
+
+def test_energy_is_told_where_every_run_of_an_arm_has_a_meter(study):
+    meter(study, "baseline", [10.0, 20.0])
+    meter(study, "fcn", [10.0, 20.0, None])
+    joules = results.collect(study).outcomes.set_index("arm").joules
+    assert joules["baseline"] == 30 and joules.drop("baseline").isna().all()
+
+
+def fail(study, question, arm, seed, why="the loss is not finite"):
+    """Let a run have failed, as a question has it."""
+    folder = own_folder(study, question, arm, seed)
+    recipe = json.loads((folder / "record.json").read_text())["recipe"]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "failed.json").write_text(json.dumps({"recipe": recipe, "why": why}))
+
+
+def test_an_arm_that_failed_is_in_no_table_but_outcomes(study):
+    fail(study, "heads", "baseline", 4)
+    found = results.collect(study)
+    row = found.outcomes.set_index("arm").loc["baseline"]
+    assert (row.failed, row.why, row.seconds) == (1, "the loss is not finite", 1.5) and np.isnan(row.joules)
+    assert found.failed == {"baseline"} and "baseline" not in set(found.arms.trained_as)
+    assert "baseline" not in found.finished(study).arms and "baseline" in found.ended(study).arms
+    assert not len(found.unfinished)
+
+
+def test_where_all_arms_failed_there_are_no_tables(study):
+    for name, question in study.questions.items():
+        for arm in question.arms:
+            for seed in study.seeds_asked(question):
+                fail(study, name, arm, seed)
+    with pytest.raises(InputError, match="fake: no arm came to its end. The first, baseline: the loss is not"):
+        results.collect(study)
+
+
+def test_a_question_whose_runs_are_not_all_there_is_left_out(study):
+    shutil.rmtree(own_folder(study, "heads", "baseline", 3))
+    shutil.rmtree(own_folder(study, "spread", "fcn", 5))
+    left, others = results.finished(study)
+    assert list(left.questions) == ["ladder", "each"] and others == ["heads", "spread"]
+    found = results.collect(study)
+    assert found.unfinished.to_dict("records") == [
+        {"question": "heads", "missing": 1, "runs": 4}, {"question": "spread", "missing": 1, "runs": 3},
+    ]  # fmt: skip
+    assert set(found.arms.question) == {"ladder", "each"} and not len(found.noise) and not len(found.fronts)
+    assert set(found.outcomes.arm) == {"fcn", "with-f", "fcn-t"} and len(found.runs) == 6
+    assert set(results.compact_counts(study)) == set(found.runs.run)
+    results.write(found, results.compact_counts(study), study.results)
+    again = Results.read(study)
+    assert list(again.ended(study).questions) == ["ladder", "each"]
+    assert text.unfinished(again) == (
+        "**Not finished yet: heads (1 of 4 runs missing) and spread (1 of 3 runs missing).** The rest of this "
+        "report is about the finished questions."
+    )
+    assert text.missing(study, again) == {
+        chapter: "What this chapter is about is not finished yet: heads (1 of 4 runs missing) and spread "
+        "(1 of 3 runs missing)." for chapter in ("2_baseline", "3_fcn", "5_networks")
+    }  # fmt: skip
+
+
+def test_where_no_question_is_finished_there_are_no_tables(study):
+    shutil.rmtree(study.build)
+    with pytest.raises(InputError, match="fake: no question is finished; run 'make report'"):
+        results.collect(study)
+
+
+def test_a_run_of_other_settings_is_refused(study):
+    changed = dataclasses.replace(study.questions["each"], arms={
+        arm: recipe.changed({"lr": 0.1}) for arm, recipe in study.questions["each"].arms.items()
+    })  # fmt: skip
+    other = dataclasses.replace(study, questions={**study.questions, "each": changed})
+    with pytest.raises(InputError, match=r"runs/each/fcn/s3: is of other settings than params.yaml has now. Run"):
+        results.collect(other)
+
+
+def test_tables_read_back(study):
+    found = results.collect(study)
+    results.write(found, results.compact_counts(study), study.results)
+    again = Results.read(study)
     read = again.comparisons.fillna({"trick": ""})  # as every empty text in a CSV file
     pd.testing.assert_frame_equal(read, found.comparisons, rtol=1e-4)
-    with np.load(plan.results / "counts.npz") as counts:  # which are enough to score again
+    with np.load(study.results / "tables/counts.npz") as counts:  # which are enough to score again
         for run in found.runs.itertuples():
             scores = metrics.iou_of_sums(counts[run.run].sum(0))
             assert np.nanmean(scores) == pytest.approx(run.test_miou)
-    before = (plan.results / "counts.npz").read_bytes()
-    results.write(found, results.compact_counts(plan), plan.results)
-    assert (plan.results / "counts.npz").read_bytes() == before
+    before = (study.results / "tables/counts.npz").read_bytes()
+    results.write(found, results.compact_counts(study), study.results)
+    assert (study.results / "tables/counts.npz").read_bytes() == before
 
 
-def test_missing_results_say_how_to_make_them(plan):
+def test_missing_results_say_how_to_make_them(study):
     with pytest.raises(
-        InputError, match="results/fake/runs.csv: no results yet. Run 'make report'"
+        InputError, match="results/fake/tables/runs.csv: no results yet. Run 'make report'"
     ):
-        Results.read(plan)
+        Results.read(study)
 
 
 def test_the_reference_table_holds_the_course_study_s_rows():
@@ -332,8 +432,8 @@ def test_latencies_that_no_clock_tells_apart_are_alike():
     np.testing.assert_allclose(found, [10.0, 5.0, 5.0, 5.3, 10.0])
 
 
-def test_fronts_choose_on_val_and_are_worth_what_test_says(plan):
-    found = results.collect(plan)
+def test_fronts_choose_on_val_and_are_worth_what_test_says(study):
+    found = results.collect(study)
     own = found.fronts[found.fronts.measure == "gmacs"].set_index("label")
     scores = found.of("heads").set_index("arm")
     assert list(own.test_miou) == list(scores.test_miou) and list(own.cost) == list(scores.gmacs)

@@ -12,7 +12,7 @@ def test_equal_settings_are_the_same_run():
     assert Recipe(seed=1).digest != Recipe(seed=2).digest
 
 
-def test_a_knob_at_its_default_does_not_change_the_digest():
+def test_a_hyperparameter_at_its_default_does_not_change_the_digest():
     assert Recipe(flip=0.0, scale_jitter=1).digest == Recipe().digest
 
 
@@ -42,7 +42,7 @@ def test_differences_rebuild_the_recipe():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lrr": 1.0}, "lrr: no such knob. Did you mean 'lr'?"),
+        ({"lrr": 1.0}, "lrr: no such hyperparameter. Did you mean 'lr'?"),
         ({"lr": 0}, "lr: 0 is not allowed; it must be a number > 0."),
         ({"lr": "1e-3"}, "lr: '1e-3' is not allowed; it must be a number > 0. Write it without"
          " quotes, as 0.001."),
@@ -51,7 +51,7 @@ def test_differences_rebuild_the_recipe():
         ({"steps": 10.5}, "steps: 10.5 is not allowed; it must be a whole number >= 1."),
         ({"steps": True}, "steps: True is not allowed"),
         ({"optimizer": "sgd"}, "optimizer: 'sgd' is not allowed; it must be one of adam, adamw."),
-        ({"optimizr": "adam"}, "optimizr: no such knob. Did you mean 'optimizer'?"),
+        ({"optimizr": "adam"}, "optimizr: no such hyperparameter. Did you mean 'optimizer'?"),
         ({"batch_norm": 1}, "batch_norm: 1 is not allowed; it must be true or false."),
         ({"test_scales": []}, "test_scales: [] is not allowed; it must be a list of different factors"),
         ({"test_scales": [1, 1]}, "test_scales: [1, 1] is not allowed"),

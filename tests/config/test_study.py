@@ -1,73 +1,30 @@
+"""What a study asks for: its questions, their arms and runs."""
+
 import ast
+import dataclasses
 import inspect
 import json
-import re
 import runpy
 
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
+from tiny import LISTED, MANY, TINY, appended, in_file, load, only, spoilt, write
 
-from roadseg import __main__ as commands
-from roadseg.config import study
-from roadseg.config.settings import read_lines
+from roadseg.config import paths, study
+from roadseg.config.paths import ROOT
+from roadseg.config.questions import Network
 from roadseg.errors import InputError
-from roadseg.models import build as models
-from roadseg.training import loop as train
-
-TEXT = """\
-study: tiny
-title: A tiny study
-root: .
-params: params.yaml
-plan: plan.yaml
-data: {source: synthetic, path: roadseg/data/synthetic.py, size: [64, 96], block: 1, seed: 0,
-       counts: {train: 4, val: 2, test: 2}}
-seeds: [0, 1]
-remarks: []
-networks: {}
-base: {network: "fcn8s:resnet18", steps: 10}
-tricks:
-  flip: {knobs: {flip: 0.5}, source: someone}
-  adamw: {knobs: {optimizer: adamw, weight_decay: 0.01}}
-  poly: {knobs: {schedule: poly}}
-studies:
-  heads:
-    question: Which?
-    networks: {baseline: baseline, fcn-8s: "fcn8s:resnet18"}
-  ladder:
-    question: What helps?
-    start: fcn-8s
-    ladder: [flip, adamw, poly]
-"""
+from roadseg.training import loop, resolve
 
 
-def load(tmp_path, text=TEXT):
-    file = tmp_path / "params.yaml"
-    file.write_text(text)
-    return study.load(file)
-
-
-def refused(tmp_path, text: str) -> list[str]:
-    """Return the problems of settings, each as 'LINE: ...'."""
-    with pytest.raises(InputError) as caught:
-        load(tmp_path, text)
-    first, *rest = str(caught.value).split("\n")
-    file = f"{tmp_path}/params.yaml:"
-    listed = rest or [first]
-    assert not rest or first == f"{file} {len(rest)} problems:"
-    assert all(line.startswith(file) for line in listed)
-    return [line.removeprefix(file) for line in listed]
-
-
-def only(tmp_path, text: str) -> str:
-    """Return the one problem of settings, without its line."""
-    (problem,) = refused(tmp_path, text)
-    return re.sub(r"^\d+: ", "", problem)
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """Let the test's folder be the project's root, so that its catalogue is the only one."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
 
 
 def test_a_ladder_adds_one_trick_at_each_rung(tmp_path):
-    arms = load(tmp_path).studies["ladder"].arms
+    arms = load(tmp_path).questions["ladder"].arms
     assert list(arms) == ["fcn-8s", "with-flip", "with-adamw", "with-poly"]
     base = {"network": "fcn8s:resnet18", "steps": 10}
     added = [{}, {"flip": 0.5}, {"optimizer": "adamw", "weight_decay": 0.01}, {"schedule": "poly"}]
@@ -78,137 +35,129 @@ def test_a_ladder_adds_one_trick_at_each_rung(tmp_path):
 
 
 def test_the_baseline_is_the_one_beside_fcn(tmp_path):
-    first = '  sizes:\n    question: q\n    networks: {wide: baseline, narrow: "baseline:0.5"}\n'
-    text = TEXT.replace("studies:\n", "studies:\n" + first).replace(
-        "{baseline: baseline,", "{small: 'baseline:0.25',"
-    )
-    plan = load(tmp_path, text)
-    assert next(iter(plan.arms)) == "wide"
-    assert (plan.fcn.name, plan.baseline) == ("heads", "small")
+    first = '  sizes:\n    asks: q\n    networks: {wide: baseline, narrow: "baseline:0.5"}\n'
+    asked = load(tmp_path, spoilt(
+        TINY, ("questions:\n", "questions:\n" + first),
+        ("{baseline: baseline,", "{small: 'baseline:0.25',"),
+    ))  # fmt: skip
+    assert next(iter(asked.arms)) == "wide"
+    assert (asked.fcn.name, asked.baseline) == ("heads", "small")
 
 
 def test_equal_recipes_train_once(tmp_path):
-    plan = load(tmp_path)
-    assert list(plan.runs) == [
+    asked = load(tmp_path)
+    assert list(asked.runs) == [
         f"{arm}-s{seed}"
         for arm in ("baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly")
         for seed in (0, 1)
     ]
-    assert plan.arm(plan.studies["ladder"].arms["fcn-8s"]) == "fcn-8s"
+    assert asked.arm(asked.questions["ladder"].arms["fcn-8s"]) == "fcn-8s"
+    # and the first question that asks for one has its record
+    assert asked.run_folder("fcn-8s", 1) == tmp_path / "build/tiny/runs/heads/fcn-8s/s1"
+    assert asked.run_folder("with-poly", 0) == tmp_path / "build/tiny/runs/ladder/with-poly/s0"
 
 
 def test_equal_recipes_may_have_two_names(tmp_path):
-    more = '  again:\n    question: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
-    plan = load(tmp_path, TEXT + more)
-    assert "plain" not in plan.arms and "unet" in plan.arms
-    assert plan.arm(plan.studies["again"].arms["plain"]) == "fcn-8s"
+    more = '  again:\n    asks: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
+    asked = load(tmp_path, appended(TINY, more))
+    assert "plain" not in asked.arms and "unet" in asked.arms
+    assert asked.arm(asked.questions["again"].arms["plain"]) == "fcn-8s"
 
 
-def test_the_plan_s_text_reads_back_as_its_arms(tmp_path):
-    plan = load(tmp_path, TEXT.replace("steps: 10", "steps: 10, lr: 3e-4"))
-    read = YAML(typ="safe").load(plan.text())
-    assert read["arms"] == plan.written
-    assert "0.0003" not in plan.text()  # the default leaves no trace
-    tiny = load(tmp_path, TEXT.replace("steps: 10", "steps: 10, lr: 1e-5"))
-    assert "lr: 0.00001\n" in tiny.text()  # never 1e-05, which YAML 1.1 reads as text
-
-
-def test_a_ladder_may_start_from_an_arm_of_an_earlier_study(tmp_path):
-    plan = load(tmp_path, TEXT.replace("start: fcn-8s", "start: baseline"))
-    arms = plan.studies["ladder"].arms
+def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
+    asked = load(tmp_path, spoilt(TINY, ("start: fcn-8s", "start: baseline")))
+    arms = asked.questions["ladder"].arms
     assert all(recipe.network == "baseline" for recipe in arms.values())
-    assert plan.baseline == "baseline" and len(plan.arms) == 5
-
-
-@pytest.mark.parametrize("lr", ["0.00012345678901234", "1e-13", "3", "0.1"])
-def test_the_plan_keeps_every_digit(tmp_path, lr):
-    plan = load(tmp_path, TEXT.replace("steps: 10", f"steps: 10, lr: {lr}"))
-    read = YAML(typ="safe").load(plan.text())["arms"]
-    assert read == plan.written and not re.search(r"\de-\d", plan.text())
-
-
-def test_yaml_1_2_numbers(tmp_path):
-    plan = load(tmp_path, TEXT.replace("steps: 10", "steps: 10, lr: 1e-3"))
-    assert next(iter(plan.arms.values())).lr == 0.001
+    assert asked.baseline == "baseline" and len(asked.arms) == 5
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seeds:", "sedes:", "sedes: no such setting. Did you mean 'seeds'?"),
+        ("seeds:", "sedes:", "sedes: no such setting. Did you mean 'seeds'? Known: base, data, folder,"
+         " questions, root, seeds, study, title."),
         ("seeds: [0, 1]", "seeds: []", "seeds: [] is not allowed"),
         ("seeds: [0, 1]", "seeds: 3", "seeds: 3 is not allowed; give a list of different whole numbers >= 0."),
         ("seeds: [0, 1]", "seeds: [1, 1]", "seeds: [1, 1] is not allowed"),
         ("title: A tiny study\n", "", "title: missing; give text."),
-        ("study: tiny", "study: ../tiny", "study: '../tiny' cannot name a file"),
+        ("study: tiny", "study: ../tiny", "study: '../tiny' cannot name a file; use letters, digits and"
+         " single dashes, as in fcn-8s, at most 60."),
         ("size: [64, 96]", "size: [64]", "data: size: [64] is not allowed; give [height, width]"),
-        ("seed: 0,", "", "data: seed: missing; give a whole number; the scenes"),
+        (" seed: 0,", "", "data: seed: missing; give a whole number; the scenes"),
         ("train: 4, ", "", "data: counts: train: missing; give a whole number >= 1."),
-        ("steps: 10", "stesp: 10", "base: stesp: no such knob. Did you mean 'steps'?"),
+        ("steps: 10", "stesp: 10", "base: stesp: no such hyperparameter. Did you mean 'steps'?"),
         ("steps: 10", "seed: 1", "base: seed: set 'seeds' instead"),
-        ("flip: 0.5}", "flip: 1.5}", "tricks: flip: flip: 1.5 is not allowed"),
-        ("flip: 0.5}", "filp: 0.5}", "tricks: flip: filp: no such knob. Did you mean 'flip'?"),
-        ("flip: 0.5}", "flip: 0.0}", "studies: ladder: tricks: flip: flip is 0.0 already without it"),
-        ("{knobs: {flip: 0.5}, source: someone}", "{knobs: {}}", "tricks: flip: sets no knob"),
-        ("{schedule: poly}", "{optimizer: adam}", "studies: ladder: adamw and poly both set"
+        ("flip: 0.5}", "flip: 1.5}", "tricks.yaml: flip: flip: 1.5 is not allowed"),
+        ("flip: 0.5}", "filp: 0.5}", "tricks.yaml: flip: filp: no such hyperparameter. Did you mean 'flip'?"),
+        ("flip: 0.5}", "flip: 0.0}", "questions: ladder: trick flip: flip is 0.0 already without it"),
+        ("{set: {flip: 0.5}, source: someone}", "{set: {}}", "tricks.yaml: flip: sets no hyperparameter;"
+         " a trick must change something."),
+        ("{set: {flip: 0.5}, source: someone}", "{source: someone}", "tricks.yaml: flip: set: missing;"
+         " give 'key: value' lines."),
+        ("{set: {flip: 0.5}", "{knobs: {flip: 0.5}", "tricks.yaml: flip: knobs: no such setting. Did you"
+         " mean 'set'? Known: idea, set, source."),
+        ("poly: {set:", "p.oly: {set: {flip: 0.1}}\npoly: {set:", "tricks.yaml: 'p.oly' cannot name a file;"
+         " use letters,"),
+        ("{schedule: poly}", "{optimizer: adam}", "questions: ladder: adamw and poly both set"
          " optimizer; the second would undo the first"),
-        ("[flip, adamw, poly]", "[flop, adamw]", "studies: ladder: 'flop' is no trick."
-         " Did you mean 'flip'?"),
-        ("    start: fcn-8s\n", "", "studies: ladder: start: missing"),
-        ("start: fcn-8s", "start: fcn8s", "studies: ladder: start: 'fcn8s' is no arm of an earlier"
-         " study. Did you mean 'fcn-8s'?"),
-        ("    ladder: [flip, adamw, poly]", "    ladder: [flip]\n  more:\n    question: And?\n"
-         "    start: baseline\n    ladder: [flip]", "studies: more: arm with-flip is another recipe in"
+        ("[flip, adamw, poly]", "[flop, adamw]", "questions: ladder: 'flop' is no trick of tricks.yaml."
+         " Did you mean 'flip'? Known: adamw, flip, poly."),
+        ("    start: fcn-8s\n", "", "questions: ladder: start: missing; name an arm of an earlier question."),
+        ("start: fcn-8s", "start: fcn8s", "questions: ladder: start: 'fcn8s' is no arm of an earlier"
+         " question. Did you mean 'fcn-8s'?"),
+        ("    ladder: [flip, adamw, poly]", "    ladder: [flip]\n  more:\n    asks: And?\n"
+         "    start: baseline\n    ladder: [flip]", "questions: more: arm with-flip is another recipe in"
          " ladder (network differ); rename one. A rung is named after its trick"),
-        ("[flip, adamw, poly]", "[]", "studies: ladder: ladder: lists 0 tricks; a comparison needs one or more."),
-        ("[flip, adamw, poly]", "[flip, flip]", "studies: ladder: ladder: lists 'flip' twice; drop one."),
-        ("[flip, adamw, poly]", "[{flip: 1}]", "studies: ladder: {'flip': 1} is no trick."),
-        ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "studies: ladder: tricks: has no"
+        ("[flip, adamw, poly]", "[]", "questions: ladder: ladder: lists 0 tricks; a comparison needs one or more."),
+        ("[flip, adamw, poly]", "[flip, flip]", "questions: ladder: ladder: lists 'flip' twice; drop one."),
+        ("[flip, adamw, poly]", "[{flip: 1}]", "questions: ladder: {'flip': 1} is no trick of tricks.yaml."),
+        ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "questions: ladder: tricks: has no"
          " effect here; leave it out."),
-        ("    networks: {", "    start: a\n    networks: {", "studies: heads: start: has no effect"),
-        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 0.6, gmacs: 6}", "studies: ladder: goal:"
+        ("  heads:\n", "  first: {asks: q, start: fcn-8s, noise: [3]}\n  heads:\n", "questions: first: start:"
+         " 'fcn-8s' is no arm of an earlier question. There is none."),
+        ("    networks: {", "    start: a\n    networks: {", "questions: heads: start: has no effect"),
+        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 0.6, gmacs: 6}", "questions: ladder: goal:"
          " has no effect here; leave it out."),
-        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 60, gmacs: 6}", "studies: ladder: goal:"
+        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 60, gmacs: 6}", "questions: ladder: goal:"
          " miou: 60 is not allowed; give a score between 0 and 1."),
-        ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "studies: heads: arm: 'fcn.8s' cannot name a file"),
-        ("    networks: {", "    ladder: [flip]\n    networks: {", "studies: heads: give exactly one of networks, ladder,"),
-        ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "studies: heads: networks: two arms are"),
-        ("remarks: []", "remarks: none", "remarks: 'none' is not allowed; give a list of texts, or []."),
-        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "seeds: stands on lines 8 and 9; keep one of them."),
+        ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "questions: heads: arm: 'fcn.8s' cannot name a file"),
+        ("  heads:", "  he.ads:", "questions: 'he.ads' cannot name a file"),
+        ("    networks: {", "    ladder: [flip]\n    networks: {", "questions: heads: give exactly one of networks, ladder,"),
+        ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "questions: heads: networks: two arms are"),
+        ("    asks: Which?", "    question: Which?", "questions: heads: question: no such setting. Did you mean"
+         " 'asks'?"),
+        ("    asks: Which?", "    asks:", "questions: heads: asks: has no value; give text."),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "seeds: stands on lines 7 and 8; keep one of them."),
         ("seeds: [0, 1]", "\tseeds: [0, 1]", "a tab before the text; YAML is indented with spaces."),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(tmp_path, old, new, message):
-    assert old in TEXT
-    assert only(tmp_path, TEXT.replace(old, new, 1)).startswith(message)
+    assert only(tmp_path, spoilt(TINY, (old, new))).startswith(in_file(message))
+
+
+def test_a_study_without_a_question_is_refused(tmp_path):
+    text = TINY["params.yaml"]
+    for questions in ("questions: {}\n", ""):
+        files = {**TINY, "params.yaml": text[: text.index("questions:")] + questions}
+        assert only(tmp_path, files) in (
+            "params.yaml: questions: none is listed; ask at least one.",
+            "params.yaml: questions: missing; give 'key: value' lines.",
+        )
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="nowhere.yaml: no such file."):
-        study.load(tmp_path / "nowhere.yaml")
-
-
-MORE = """\
-  without:
-    question: Which are needed?
-    start: fcn-8s
-    leave_one_out: [flip, adamw, poly]
-  each:
-    question: What does each do?
-    start: fcn-8s
-    alone: [flip, poly]
-  spread:
-    question: How far do seeds spread?
-    start: fcn-8s
-    noise: [0, 1, 2, 5]
-"""
+    with pytest.raises(InputError, match="^nowhere.yaml: no such file.$"):
+        study.load("nowhere.yaml")
+    for name in ("tiny", "studies/camvid", "..", "camvid/params"):
+        with pytest.raises(InputError, match=f"^{name}: no such study. Known: synthetic.$"):
+            study.load(name)
 
 
 def test_leave_one_out_takes_one_trick_from_all(tmp_path):
-    plan = load(tmp_path, TEXT + MORE)
-    found = plan.studies["without"]
+    asked = load(tmp_path, MANY)
+    found = asked.questions["without"]
     everything = found.arms["fcn-8s-all"]
-    assert everything == plan.studies["ladder"].arms["with-poly"]
+    assert everything == asked.questions["ladder"].arms["with-poly"]
     without = {"flip": {"flip": 0.0}, "adamw": {"optimizer": "adam", "weight_decay": 0.0},
                "poly": {"schedule": "fixed"}}  # fmt: skip
     for trick, neutral in without.items():
@@ -218,8 +167,8 @@ def test_leave_one_out_takes_one_trick_from_all(tmp_path):
 
 
 def test_alone_puts_one_trick_on_the_start(tmp_path):
-    plan = load(tmp_path, TEXT + MORE)
-    found, start = plan.studies["each"], plan.arms["fcn-8s"]
+    asked = load(tmp_path, MANY)
+    found, start = asked.questions["each"], asked.arms["fcn-8s"]
     assert found.arms == {
         "fcn-8s": start, "fcn-8s-flip": start.changed({"flip": 0.5}),
         "fcn-8s-poly": start.changed({"schedule": "poly"}),
@@ -227,158 +176,141 @@ def test_alone_puts_one_trick_on_the_start(tmp_path):
     assert found.effects == (("flip", "fcn-8s-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
 
 
-def test_a_noise_study_trains_its_arm_with_more_seeds(tmp_path):
-    plan = load(tmp_path, TEXT + MORE)
-    assert plan.seeds_of("fcn-8s") == (0, 1, 2, 5) and plan.seeds_of("baseline") == (0, 1)
-    assert [run for run in plan.runs if run.startswith("fcn-8s-s")] == [
+def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
+    asked = load(tmp_path, MANY)
+    assert asked.seeds_of("fcn-8s") == (0, 1, 2, 5) and asked.seeds_of("baseline") == (0, 1)
+    assert [run for run in asked.runs if run.startswith("fcn-8s-s")] == [
         f"fcn-8s-s{s}" for s in (0, 1, 2, 5)
     ]
-    assert plan.written["fcn-8s"]["seeds"] == [0, 1, 2, 5]
+    assert asked.seeds_asked(asked.questions["spread"]) == (0, 1, 2, 5)
+    assert asked.seeds_asked(asked.questions["heads"]) == (0, 1)
+    folders = [asked.run_folder("fcn-8s", seed).relative_to(asked.build) for seed in (1, 5)]
+    assert list(map(str, folders)) == ["runs/heads/fcn-8s/s1", "runs/spread/fcn-8s/s5"]
+    with pytest.raises(InputError, match="^tiny: no question asks for baseline with seed 5.$"):
+        asked.run_folder("baseline", 5)
 
 
-def test_studies_share_what_is_equal(tmp_path):
+def test_questions_share_what_is_equal(tmp_path):
     """Of 4 + 4 + 3 + 1 + 2 arms, the start occurs five times, flip and two ladders' ends twice."""
-    plan = load(tmp_path, TEXT + MORE)
-    shared = {plan.arm(plan.studies[study].arms[arm]) for study, arm in [
+    asked = load(tmp_path, MANY)
+    shared = {asked.arm(asked.questions[question].arms[arm]) for question, arm in [
         ("without", "fcn-8s-all"), ("without", "fcn-8s-all-but-poly"), ("each", "fcn-8s-flip"),
         ("spread", "fcn-8s")]}  # fmt: skip
     assert shared == {"with-poly", "with-adamw", "with-flip", "fcn-8s"}
-    assert list(plan.arms) == [
+    assert list(asked.arms) == [
         "baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly", "fcn-8s-all-but-flip",
         "fcn-8s-all-but-adamw", "fcn-8s-poly",
     ]  # fmt: skip
 
 
 def test_runs_that_differ_in_testing_share_their_training(tmp_path):
-    text = TEXT.replace("  poly: {", "  mirror: {knobs: {test_flip: true}}\n  poly: {").replace(
-        "adamw, poly]", "adamw, mirror, poly]"
-    )
-    plan = load(tmp_path, text)
-    assert len(plan.runs) == 12 and len(plan.trainings) == 10
-    assert plan.trainings[plan.runs["with-mirror-s0"].training] == "with-adamw-s0"
+    files = appended(TINY, tricks="mirror: {set: {test_flip: true}}\n")
+    asked = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, mirror, poly]")))
+    assert len(asked.runs) == 12 and len({run.training for run in asked.runs.values()}) == 10
+    assert asked.runs["with-mirror-s0"].training == asked.runs["with-adamw-s0"].training
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("leave_one_out: [flip, adamw, poly]", "leave_one_out: [flip]", "studies: without: leave_one_out:"
+        ("leave_one_out: [flip, adamw, poly]", "leave_one_out: [flip]", "questions: without: leave_one_out:"
          " lists 1 tricks; a comparison needs two or more."),
-        ("alone: [flip, poly]", "alone: [flip, polly]", "studies: each: 'polly' is no trick. Did you mean"
-         " 'poly'?"),
-        ("noise: [0, 1, 2, 5]", "noise: [0, -1]", "studies: spread: noise: [0, -1] is not allowed"),
-        ("noise: [0, 1, 2, 5]", "noise: 5", "studies: spread: noise: 5 is not allowed; give a list of different"),
-        ("    start: fcn-8s\n    noise", "    noise", "studies: spread: start: missing"),
-        ("alone: [flip, poly]", "alone: [flip, poly]\n    tricks: [flip]", "studies: each: tricks: has no"
+        ("alone: [flip, poly]", "alone: [flip, polly]", "questions: each: 'polly' is no trick of tricks.yaml."
+         " Did you mean 'poly'?"),
+        ("noise: [0, 1, 2, 5]", "noise: [0, -1]", "questions: spread: noise: [0, -1] is not allowed"),
+        ("noise: [0, 1, 2, 5]", "noise: 5", "questions: spread: noise: 5 is not allowed; give a list of different"),
+        ("    start: fcn-8s\n    noise", "    noise", "questions: spread: start: missing"),
+        ("alone: [flip, poly]", "alone: [flip, poly]\n    tricks: [flip]", "questions: each: tricks: has no"
          " effect here"),
     ],
 )  # fmt: skip
-def test_bad_studies_are_named(tmp_path, old, new, message):
-    text = TEXT + MORE
-    assert old in text
-    assert only(tmp_path, text.replace(old, new, 1)).startswith(message)
+def test_bad_questions_are_named(tmp_path, old, new, message):
+    assert only(tmp_path, spoilt(MANY, (old, new))).startswith(in_file(message))
 
 
-def test_tricks_of_a_networks_study_and_one_name_for_two_recipes(tmp_path):
-    both = TEXT.replace("networks: {base", "tricks: [adamw, again]\n    networks: {base").replace(
-        "  poly: {", "  again: {knobs: {optimizer: adamw}}\n  poly: {"
+def test_tricks_of_a_networks_question_and_one_name_for_two_recipes(tmp_path):
+    both = spoilt(appended(TINY, tricks="again: {set: {optimizer: adamw}}\n"),
+                  ("networks: {base", "tricks: [adamw, again]\n    networks: {base"))  # fmt: skip
+    message = "params.yaml: questions: heads: adamw and again both set optimizer"
+    assert only(tmp_path, both).startswith(message)
+    more = "  second:\n    asks: q\n    start: baseline\n    ladder: [mirror]\n"
+    files = appended(TINY, more, "mirror: {set: {test_scales: [1, 2]}}\n")
+    found = only(tmp_path, spoilt(files, ("adamw, poly]", "mirror]")))
+    assert found.startswith(
+        "params.yaml: questions: second: arm with-mirror is another recipe in ladder (flip, network "
+        "differ); rename one."
     )
-    with pytest.raises(InputError, match="studies: heads: adamw and again both set optimizer"):
-        load(tmp_path, both)
-    more = "  second:\n    question: q\n    start: baseline\n    ladder: [mirror]\n"
-    text = TEXT.replace("  poly: {", "  mirror: {knobs: {test_scales: [1, 2]}}\n  poly: {").replace(
-        "adamw, poly]", "mirror]"
+
+
+def test_a_trick_that_no_question_uses_is_checked_too(tmp_path):
+    files = appended(TINY, tricks="idle: {set: {focal_gama: 2.0}}\n")
+    assert only(tmp_path, files).startswith(
+        "tricks.yaml: idle: focal_gama: no such hyperparameter. Did you mean 'focal_gamma'?"
     )
-    with pytest.raises(
-        InputError, match="arm with-mirror is another recipe in ladder .*network.* differ"
-    ):
-        load(tmp_path, text + more)
+    files = spoilt(files, ("focal_gama: 2.0", "focal_gamma: 99"))
+    assert only(tmp_path, files).startswith("tricks.yaml: idle: focal_gamma: 99 is not allowed")
 
 
-def test_a_file_of_weights_is_part_of_the_plan_by_content(tmp_path, monkeypatch):
-    monkeypatch.setattr("roadseg.training.weights.ROOT", tmp_path)
-    text = TEXT.replace(
-        "  poly: {", "  start: {knobs: {pretrained: 'file:w.pt'}}\n  poly: {"
-    ).replace("[flip, adamw, poly]", "[start]")
-    plan = load(tmp_path, text)
-    with pytest.raises(InputError, match="file:w.pt: no such file"):
-        plan.text()
-    (tmp_path / "w.pt").write_bytes(b"one")
-    first = plan.text()
-    assert len(plan.written["with-start"]["starts_from"]) == 2  # one of each seed
-    assert YAML(typ="safe").load(first)["arms"] == plan.written
-    (tmp_path / "w.pt").write_bytes(b"two")
-    assert plan.text() != first
-
-
-def test_a_trick_that_no_study_uses_is_checked_too(tmp_path):
-    text = TEXT.replace("studies:\n", "  idle: {knobs: {focal_gama: 2.0}}\nstudies:\n", 1)
-    with pytest.raises(
-        InputError, match="tricks: idle: focal_gama: no such knob. Did you mean 'focal_gamma'?"
-    ):
-        load(tmp_path, text)
-    with pytest.raises(InputError, match="tricks: idle: focal_gamma: 99 is not allowed"):
-        load(tmp_path, text.replace("focal_gama: 2.0", "focal_gamma: 99"))
-
-
-LISTED = TEXT.replace("networks: {}\n", "").replace("studies:\n", """networks:
-  small: {network: "baseline:0.5", idea: i, source: s}
-  unet: {network: "smp:unet:resnet18"}
-  never: {network: "dabnet"}
-studies:
-""", 1) + """\
-  sizes:
-    question: q
-    tricks: [search]
-    networks: [small, unet]
-"""  # fmt: skip
-LISTED = LISTED.replace(
-    "  poly: {", "  search: {knobs: {lr_search: [0.5, 2.0], lr_search_steps: 3}}\n  poly: {"
-)
-
-
-def test_a_study_takes_networks_from_the_list_and_names_arms_after_itself(tmp_path):
-    plan = load(tmp_path, LISTED)
-    sizes = plan.studies["sizes"]
+def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp_path):
+    asked = load(tmp_path, LISTED)
+    sizes = asked.questions["sizes"]
     assert list(sizes.arms) == ["small-sizes", "unet-sizes"]  # other recipes than `small` has alone
     assert sizes.labels == {"small-sizes": "small", "unet-sizes": "unet"}
     assert sizes.shared == ("search",)
     searched = {"steps": 10, "lr_search": [0.5, 2.0], "lr_search_steps": 3}
     assert sizes.arms["small-sizes"].differences() == {"network": "baseline:0.5", **searched}
-    assert plan.networks["small"] == study.Network("small", "baseline:0.5", "i", "s")
-    assert "dabnet" not in plan.text() and plan.compared.name == "sizes"  # not that of the FCN
-    plain = load(tmp_path, LISTED.replace("    tricks: [search]\n", ""))
-    assert list(plain.studies["sizes"].arms) == ["small", "unet"]
+    assert asked.networks["small"] == Network("small", "baseline:0.5", "i", "s")
+    assert "dabnet" not in {recipe.network for recipe in asked.arms.values()}
+    assert asked.compared.name == "sizes"  # not that of the FCN
+    plain = load(tmp_path, spoilt(LISTED, ("    tricks: [search]\n", "")))
+    assert list(plain.questions["sizes"].arms) == ["small", "unet"]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[small, unet]", "[small, unte]", "studies: sizes: 'unte' is none of the settings'"
-         " networks. Did you mean 'unet'?"),
-        ("[small, unet]", "[small, small]", "studies: sizes: networks: lists 'small' twice; drop one."),
-        ("[small, unet]", "[]", "studies: sizes: networks: lists no network; name one or more."),
-        ("[small, unet]", "small", "studies: sizes: networks: 'small' is not allowed; give a list of"
+        ("[small, unet]", "[small, unte]", "questions: sizes: 'unte' is no network of networks.yaml. Did you"
+         " mean 'unet'? Known: never, small, unet."),
+        ("[small, unet]", "[small, small]", "questions: sizes: networks: lists 'small' twice; drop one."),
+        ("[small, unet]", "[]", "questions: sizes: networks: lists no network; name one or more."),
+        ("[small, unet]", "small", "questions: sizes: networks: 'small' is not allowed; give a list of"
          " names, or 'name: network' lines."),
-        ("small: {network:", "small: {netwrk:", "networks: small: netwrk: no such setting. Did you"),
-        ('{network: "dabnet"}', "{idea: none}", "networks: never: network: missing"),
-        ("lr_search: [0.5, 2.0]", "lr_search: [0.5, 0.5]", "tricks: search: lr_search: [0.5, 0.5] is"
+        ("small: {network:", "small: {netwrk:", "networks.yaml: small: netwrk: no such setting. Did you mean"
+         " 'network'?"),
+        ('{network: "dabnet"}', "{idea: none}", "networks.yaml: never: network: missing; give text."),
+        ("never: {", "n.ever: {", "networks.yaml: 'n.ever' cannot name a file; use letters,"),
+        ("lr_search: [0.5, 2.0]", "lr_search: [0.5, 0.5]", "tricks.yaml: search: lr_search: [0.5, 0.5] is"
          " not allowed; it must be a list of different factors in [0.001, 1000]."),
-        ("lr_search: [0.5, 2.0], ", "", "studies: sizes: tricks: search: lr_search_steps: has no effect without"
-         " lr_search"),
-        ("ladder: [flip, adamw, poly]", "ladder: curse", "studies: ladder: ladder: 'curse' is not"
+        ("lr_search: [0.5, 2.0], ", "", "questions: sizes: trick search: lr_search_steps: has no effect without"
+         " lr_search; leave it out."),
+        ("ladder: [flip, adamw, poly]", "ladder: curse", "questions: ladder: ladder: 'curse' is not"
          " allowed; give a list of tricks, or 'course' for the course study's: transfer, adamw-poly,"),
+        ("ladder: [flip, adamw, poly]", "ladder: course", None),
     ],
 )  # fmt: skip
 def test_bad_lists_of_networks_are_named(tmp_path, old, new, message):
-    assert old in LISTED
-    assert only(tmp_path, LISTED.replace(old, new, 1)).startswith(message)
+    files = spoilt(LISTED, (old, new))
+    if message is None:
+        files = spoilt(files, ("search: {", "ohem: {set: {flip: 0.5}}\nsearch: {"))
+        with pytest.raises(InputError, match="'transfer' is no trick of tricks.yaml") as caught:
+            load(tmp_path, files)
+        assert len(str(caught.value).split("\n")) == 1 + 6
+    else:
+        assert only(tmp_path, files).startswith(in_file(message))
 
 
-def test_the_course_study_s_ladder_has_its_order():
-    content, problems = read_lines(study.ROOT / "params.yaml", "params.yaml")
-    content["studies"]["ladder"]["ladder"] = "course"
-    plan = study.parse(content, problems)
-    reported = pd.read_csv(study.ROOT / "data/reference_ladder.csv").trick[1:]
+def project() -> dict[str, str]:
+    """Return the texts of the embedded study and of the project's catalogue."""
+    names = ("params.yaml", "tricks.yaml", "networks.yaml", "remarks.md")
+    return {name: (ROOT / name).read_text() for name in names}
+
+
+def test_the_course_study_s_ladder_has_its_order(tmp_path):
+    files = project()
+    before, _, rest = files["params.yaml"].partition("    ladder:\n")
+    after = rest[rest.index("\n\n") :]
+    asked = load(tmp_path, {**files, "params.yaml": f"{before}    ladder: course{after}"})
+    reported = pd.read_csv(ROOT / "data/reference_ladder.csv").trick[1:]
     words = {
         "adamw-poly": "AdamW + poly schedule",
         "class-balanced": "class-balanced loss",
@@ -386,7 +318,7 @@ def test_the_course_study_s_ladder_has_its_order():
         "ohem": "OHEM",
         "auxiliary-head": "auxiliary FCN head",
     }
-    rungs = [trick for trick, _, _ in plan.studies["ladder"].effects]
+    rungs = [trick for trick, _, _ in asked.questions["ladder"].effects]
     joined = [words.get(trick, trick) for trick in rungs if trick != "multi-scale-testing"]
     assert [
         t.replace("multi-scale-training", "multi-scale training and testing") for t in joined
@@ -395,53 +327,139 @@ def test_the_course_study_s_ladder_has_its_order():
 
 def test_each_distinct_network_is_built_once(tmp_path, monkeypatch):
     """Two networks, and one with an auxiliary head; what only training sees needs no other."""
-    head = "  poly: {knobs: {schedule: poly}}\n  head: {knobs: {aux_weight: 0.4}}\n"
-    text = TEXT.replace("  poly: {knobs: {schedule: poly}}\n", head)
-    plan = load(tmp_path, text.replace("adamw, poly]", "adamw, poly, head]"))
+    files = appended(TINY, tricks="head: {set: {aux_weight: 0.4}}\n")
+    asked = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, poly, head]")))
     built = []
-    monkeypatch.setattr(models, "on_meta", lambda make: built.append(make.args[0]))
-    commands._check_settings(plan)
+    monkeypatch.setattr(resolve, "on_meta", lambda make: built.append(make.args[0]))
+    resolve.check_settings(asked)
     assert [(network.network, network.aux_weight) for network in built] == [
         ("baseline", 0.0), ("fcn8s:resnet18", 0.0), ("fcn8s:resnet18", 0.4)
     ]  # fmt: skip
 
 
 def test_a_network_alone_has_all_that_building_reads():
-    """A knob that `make_network` begins to read is one that tells networks apart."""
-    tree = ast.parse(inspect.getsource(train.make_network))
+    """A hyperparameter that `make_network` begins to read is one that tells networks apart."""
+    tree = ast.parse(inspect.getsource(loop.make_network))
     read = {
         node.attr for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "recipe"
     }  # fmt: skip
-    assert read == set(study.NETWORK_KNOBS)
+    assert read == set(study.NETWORK_HYPERPARAMETERS)
 
 
 def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
-    benchmark = runpy.run_path(str(study.ROOT / "benchmarks/thousand.py"))
-    plan = load(tmp_path, json.dumps(benchmark["settings"](22)))
-    assert len(plan.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
-    assert [plan.arm(recipe) for recipe in plan.arms.values()] == list(plan.arms)
-    assert {plan.seeds_of(arm) for arm in plan.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
+    benchmark = runpy.run_path(str(ROOT / "benchmarks/thousand.py"))
+    contents = benchmark["settings"](22)
+    asked = load(tmp_path, {f"{name}.yaml": json.dumps(made) for name, made in contents.items()})
+    assert len(asked.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
+    assert [asked.arm(recipe) for recipe in asked.arms.values()] == list(asked.arms)
+    assert {asked.seeds_of(arm) for arm in asked.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
 
 
-def test_a_plan_without_some_arms_compares_the_others(tmp_path):
-    luck = "  luck: {question: Luck, start: with-flip, noise: [0, 1, 2]}\n"
-    plan = load(tmp_path, TEXT + luck)
-    assert plan.without(()).studies == plan.studies
-    left = plan.without({"with-flip"})
-    assert list(left.arms) == [arm for arm in plan.arms if arm != "with-flip"]
-    assert list(left.studies) == ["heads", "ladder"]  # seeds of what is not there: nothing is left to ask
-    assert left.studies["heads"] == plan.studies["heads"]
-    assert left.studies["ladder"].effects == (("poly", "with-poly", "with-adamw"),)
+def test_a_study_without_some_arms_compares_the_others(tmp_path):
+    luck = "  luck: {asks: Luck, start: with-flip, noise: [0, 1, 2]}\n"
+    asked = load(tmp_path, appended(TINY, luck))
+    assert asked.without(()).questions == asked.questions
+    left = asked.without({"with-flip"})
+    assert list(left.arms) == [arm for arm in asked.arms if arm != "with-flip"]
+    assert list(left.questions) == ["heads", "ladder"]  # seeds of what is not there: nothing is left to ask
+    assert left.questions["heads"] == asked.questions["heads"]
+    assert left.questions["ladder"].effects == (("poly", "with-poly", "with-adamw"),)
     assert left.seeds_of("with-poly") == (0, 1)
-    first = plan.without({"fcn-8s"})
-    assert list(first.studies["heads"].arms) == ["baseline"] and first.fcn is None
+    first = asked.without({"fcn-8s"})
+    assert list(first.questions["heads"].arms) == ["baseline"] and first.fcn is None
     assert first.baseline == "baseline" and first.compared.name == "heads"
-    assert plan.without(set(plan.arms)).studies == {}
+    assert asked.without(set(asked.arms)).questions == {}
 
 
 def test_a_study_may_be_one_arm(tmp_path):
-    text = TEXT[: TEXT.index("studies:")] + 'studies:\n  one: {question: Score, networks: {unet: "unet:0.1"}}\n'
-    plan = load(tmp_path, text)
-    assert list(plan.runs) == ["unet-s0", "unet-s1"]
-    assert plan.fcn is None and plan.baseline is None and plan.compared.name == "one"
+    text = TINY["params.yaml"]
+    one = text[: text.index("questions:")] + 'questions:\n  one: {asks: Score, networks: {unet: "unet:0.1"}}\n'
+    asked = load(tmp_path, {**TINY, "params.yaml": one})
+    assert list(asked.runs) == ["unet-s0", "unet-s1"]
+    assert asked.fcn is None and asked.baseline is None and asked.compared.name == "one"
+
+
+def test_how_long_blocks_are_decides_no_array(tmp_path):
+    asked = load(tmp_path)
+    other = load(tmp_path, spoilt(TINY, ("block: 1", "block: 3")))
+    assert asked.arrays == other.arrays != asked.data and other.data["block"] == 3
+
+
+# The catalogue, and where a study lies -----------------------------------------------------------
+
+BELOW = {
+    **{f"studies/tiny/{name}": text for name, text in TINY.items() if name != "networks.yaml"},
+    "studies/tiny/remarks.md": "",
+    "tricks.yaml": "flip: {set: {flip: 0.25, hue_jitter: 9}, idea: mirrors, source: the project}\n"
+                   "dice: {set: {dice_weight: 1.0}, idea: overlap}\n",
+    "networks.yaml": 'unet: {network: unet, idea: U, source: someone}\n',
+}  # fmt: skip
+BELOW = spoilt(
+    BELOW, ("root: .\nfolder: .", "root: ../..\nfolder: studies/tiny"),
+    ("flip: {set: {flip: 0.5}, source: someone}", "flip: {set: {flip: 0.5}}"),
+)  # fmt: skip
+
+
+def below(folder, *changes: tuple[str, str], **more: str) -> study.Study:
+    write(folder, {**spoilt(BELOW, *changes), **more})
+    return study.load("tiny")
+
+
+def test_a_study_adds_to_the_catalogue_and_says_otherwise(tmp_path):
+    asked = below(tmp_path)
+    assert list(asked.tricks) == ["flip", "dice", "adamw", "poly"]
+    flip = asked.tricks["flip"]  # what it sets is replaced as a whole
+    assert dataclasses.astuple(flip) == ("flip", {"flip": 0.5}, "mirrors", "the project")
+    assert asked.tricks["dice"].idea == "overlap" and not asked.tricks["poly"].source
+    assert asked.networks == {"unet": Network("unet", "unet", "U", "someone")}
+    # with networks of its own
+    own = {"studies/tiny/networks.yaml": 'unet: {network: "unet:0.5"}\nown: {network: dabnet}\n'}
+    asked = below(tmp_path, **own)
+    assert asked.networks["unet"] == Network("unet", "unet:0.5", "U", "someone")
+    assert asked.networks["own"].network == "dabnet"
+    asked = below(tmp_path, ("{set: {flip: 0.5}}", "{idea: otherwise}"))
+    assert asked.tricks["flip"].hyperparameters == {"flip": 0.25, "hue_jitter": 9}
+    assert (asked.tricks["flip"].idea, asked.tricks["flip"].source) == ("otherwise", "the project")
+
+
+@pytest.mark.parametrize("nothing", ["", "# not yet\n", "---\n", "{}\n"])
+def test_a_study_may_have_no_tricks_of_its_own(tmp_path, nothing):
+    asked = below(tmp_path, ("[flip, adamw, poly]", "[flip, dice]"),
+                  **{"studies/tiny/tricks.yaml": nothing})  # fmt: skip
+    assert asked.arms["with-flip"].hue_jitter == 9 and list(asked.tricks) == ["flip", "dice"]
+
+
+def test_a_study_outside_of_the_project_has_the_project_s_catalogue_too(tmp_path, monkeypatch):
+    write(tmp_path / "project", {name: BELOW[name] for name in ("tricks.yaml", "networks.yaml")})
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "project")
+    asked = load(tmp_path / "elsewhere")
+    assert asked.params == f"{tmp_path}/elsewhere/params.yaml"
+    assert list(asked.tricks) == ["flip", "dice", "adamw", "poly"]
+    assert list(asked.networks) == ["unet"]
+    flip = asked.tricks["flip"]
+    assert (flip.hyperparameters, flip.idea, flip.source) == ({"flip": 0.5}, "mirrors", "someone")
+
+
+def test_the_real_studies_load_by_name_and_by_path(monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", ROOT)
+    folders = {"synthetic": ROOT} | {f.parent.name: f.parent for f in ROOT.glob("studies/*/params.yaml")}
+    assert len(folders) > 1
+    for name, folder in folders.items():
+        asked = study.load(name)
+        assert asked == study.load(folder / "params.yaml") and asked.name == name
+        assert asked.params == str((folder / "params.yaml").relative_to(ROOT))
+        assert asked.remarks and all(remark.endswith(".") for remark in asked.remarks)
+    assert study.load() == study.load("synthetic")
+
+
+def test_remarks_are_points_of_a_list(tmp_path):
+    text = "# Remarks\n\n- One, which\n  goes on\nlazily.\n\n- Two.\n\n  Still two: `- x`\n## More\n-  Three\n"
+    asked = load(tmp_path, {**TINY, "remarks.md": text})
+    assert asked.remarks == ("One, which goes on lazily.", "Two. Still two: `- x`", "Three")
+    for nothing in ("", "\n\n", "# Remarks\n"):
+        assert load(tmp_path, {**TINY, "remarks.md": nothing}).remarks == ()
+    (tmp_path / "remarks.md").write_bytes("\ufeff- Straße\r\n- two\r\n".encode())
+    assert load(tmp_path).remarks == ("Straße", "two")
+    (tmp_path / "remarks.md").unlink()
+    assert load(tmp_path).remarks == ()

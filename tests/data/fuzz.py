@@ -3,8 +3,8 @@
 `test_hostile.py` does so briefly. For long, by hand, with coverage as the guide:
 
     python -m pip install atheris
-    PYTHONPATH=. python tests/fuzz.py --seconds 200           # all of them, into docs/reliability.md
-    PYTHONPATH=. python tests/fuzz.py labels --seconds 200    # or zip, description, settings
+    PYTHONPATH=. python tests/data/fuzz.py --seconds 200           # all, into docs/reliability.md
+    PYTHONPATH=. python tests/data/fuzz.py labels --seconds 200    # or another of TARGETS
 
 It tells the number of inputs tried; one that crashed is left as `crash-...` in this folder.
 """
@@ -41,6 +41,7 @@ import numpy as np
 from PIL import Image
 
 from roadseg.config import study
+from roadseg.config.paths import ROOT
 from roadseg.data.check import look
 from roadseg.data.datasets import open_folder
 from roadseg.data.download import Archive, fetch
@@ -71,24 +72,21 @@ SETTINGS = """\
 study: small
 title: Small
 root: .
-params: params.yaml
-plan: plan.yaml
+folder: .
 data: {source: synthetic, path: roadseg, size: [64, 96], seed: 0, block: 1, counts: {train: 6, val: 2, test: 4}}
 seeds: [0, 1]
-remarks: [none]
 base: {steps: 40, batch_size: 2, lr: 0.001, test_scales: [1.0, 1.25], schedule: fixed}
-tricks:
-  flip: {knobs: {flip: 0.5}, idea: mirror, source: "2015"}
-  dice: {knobs: {dice_weight: 1.0}}
-networks:
-  baseline: {network: "baseline:0.25", idea: plain}
-  fcn-8s: {network: "fcn8s:resnet18"}
-studies:
-  fcn: {question: "Which?", networks: [baseline, fcn-8s]}
-  ladder: {question: "What?", start: fcn-8s, ladder: [flip, dice]}
-  needed: {question: "What?", start: fcn-8s, leave_one_out: [flip, dice]}
-  noise: {question: "How much?", start: fcn-8s, noise: [0, 1, 2]}
+questions:
+  fcn: {asks: "Which?", networks: [baseline, fcn-8s]}
+  ladder: {asks: "What?", start: fcn-8s, ladder: [mirror, dice]}
+  needed: {asks: "What?", start: fcn-8s, leave_one_out: [mirror, dice]}
+  noise: {asks: "How much?", start: fcn-8s, noise: [0, 1, 2]}
 """
+TRICKS = """\
+mirror: {set: {flip: 0.5}, idea: mirrors, source: "2015"}
+dice: {set: {dice_weight: 1.0}}
+"""
+REMARKS = "- Nothing was tuned,\n  nor will it be.\n- Two.\n"
 
 
 def label_images() -> list[bytes]:
@@ -194,8 +192,23 @@ def description(data: bytes, folder: Path) -> str:
 
 
 def settings(data: bytes, folder: Path) -> str:
-    """A params.yaml of any content."""
-    (folder / "params.yaml").write_bytes(data)
+    """A params.yaml of any content, with the project's catalogue."""
+    return load(folder, {"params.yaml": data})
+
+
+def catalogue(data: bytes, folder: Path) -> str:
+    """A tricks.yaml of any content, on top of the project's own."""
+    return load(folder, {"params.yaml": SETTINGS.encode(), "tricks.yaml": data})
+
+
+def remarks(data: bytes, folder: Path) -> str:
+    """A remarks.md of any content."""
+    return load(folder, {"params.yaml": SETTINGS.encode(), "remarks.md": data})
+
+
+def load(folder: Path, files: dict[str, bytes]) -> str:
+    for name, content in {"tricks.yaml": TRICKS.encode(), **files}.items():
+        (folder / name).write_bytes(content)
     try:
         study.load(folder / "params.yaml")
     except InputError:
@@ -208,6 +221,8 @@ TARGETS = {
     "zip": (zip, zip_files),
     "description": (description, lambda: [GOOD.encode()]),
     "settings": (settings, lambda: [SETTINGS.encode()]),
+    "catalogue": (catalogue, lambda: [TRICKS.encode()]),
+    "remarks": (remarks, lambda: [REMARKS.encode()]),
 }
 
 
@@ -248,7 +263,7 @@ def main() -> None:
 
 def write(seconds: int) -> None:
     """Do all, one after the other, each in a process of its own, and write the page's section."""
-    sys.path.insert(0, str(study.ROOT / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
     import page
 
     rows = []
@@ -264,7 +279,7 @@ def write(seconds: int) -> None:
             "crashes": "0" if told else "1",
         })  # fmt: skip
     text = f"{page.conditions()} atheris, {seconds} s each.\n\n{page.table(rows)}"
-    page.section("fuzz", text, study.ROOT / "docs/reliability.md")
+    page.section("fuzz", text, ROOT / "docs/reliability.md")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 
 import broken
+import fuzz
 import numpy as np
 import pytest
 from broken import COLOURED, NAMES, described, get, put, saved
@@ -612,3 +613,16 @@ def test_colours_may_be_merged_and_left_out(mine):
     (mine / DESCRIPTION).write_text("unlabelled: rest\n" + text)
     summary = inspect(open_folder(mine))
     assert summary.pixels["train"][255] > 0 and len(summary.source.palette) == 2
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_what_fuzzing_starts_from_is_read(tmp_path, name, capsys):
+    """So that it begins beyond the first refusal."""
+    target, seeds = fuzz.TARGETS[name]
+    outcomes = set()
+    for number, seed in enumerate(seeds()):
+        (tmp_path / str(number)).mkdir()
+        outcomes.add(target(seed, tmp_path / str(number)))
+    assert outcomes == ({"read", "refused"} if name == "labels" else {"read"})
+    (tmp_path / "empty").mkdir()
+    assert target(b"", tmp_path / "empty") == ("read" if name == "remarks" else "refused")

@@ -8,11 +8,19 @@ import pytest
 from conftest import SMALL, make_camvid, snapshot
 from PIL import Image
 
-from roadseg.config.study import ROOT
+from roadseg.config.paths import ROOT
 from roadseg.data import check, prepare, synthetic
 from roadseg.data import datasets as sources
 from roadseg.data.layout import BadData
-from roadseg.data.scenes import CAMVID, CITYSCAPES, SPLITS, Scenes, blocks
+from roadseg.data.scenes import (
+    CAMVID,
+    CITYSCAPES,
+    SPLITS,
+    Scenes,
+    blocks,
+    data_digest,
+)
+from roadseg.data.scenes import test_is_val as has_no_test
 from roadseg.errors import InputError
 
 SETTINGS = {"source": "camvid", "path": "camvid", "size": [36, 48], "block": 2}
@@ -38,14 +46,26 @@ def test_synthetic_scenes_are_prepared_as_drawn(scenes):
 def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared, tmp_path):
     again = prepared_from(SMALL, ROOT, tmp_path / "again")
     other = prepared_from({**SMALL, "seed": 4}, ROOT, tmp_path / "other")
-    assert again["digest"] == json.loads((prepared / "scenes.json").read_text())["digest"]
+    assert again["digest"] == data_digest(prepared)
     assert again["digest"] != other["digest"]
+    assert not set(digests(again).values()) & set(digests(other).values())
     # the same images in the same order, the first of val in train
     shifted = {**SMALL, "counts": {"train": 7, "val": 1, "test": 4}}
     first, second = ({split: names["names"] for split, names in made["splits"].items()}
                      for made in (again, prepared_from(shifted, ROOT, tmp_path / "shifted")))  # fmt: skip
     assert sum(first.values(), []) == sum(second.values(), []) and first != second
-    assert json.loads((tmp_path / "shifted/scenes.json").read_text())["digest"] != again["digest"]
+    assert data_digest(tmp_path / "shifted") != again["digest"]
+
+
+def digests(about: dict) -> dict[str, str]:
+    return {split: content["digest"] for split, content in about["splits"].items()}
+
+
+def test_what_was_prepared_says_from_which_settings(prepared, scenes):
+    about = json.loads((prepared / "scenes.json").read_text())
+    assert about["settings"] == SMALL
+    assert digests(about) == {split: found.digest for split, found in scenes.items()}
+    assert len({*digests(about).values(), data_digest(prepared)}) == 4
 
 
 @pytest.fixture
@@ -147,6 +167,45 @@ def test_a_second_preparation_does_nothing_unless_something_changed(small_camvid
     about = prepared_from(SETTINGS, tmp_path, out)
     assert prepared_from(SETTINGS, tmp_path, tmp_path / "fresh")["digest"] == about["digest"]
     assert prepare.contents_digest(out) == prepare.contents_digest(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("folder", ["", "annot"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_other_files_of_a_split_change_its_digest_alone(small_camvid, tmp_path, split, folder):
+    """So that other test images train nothing anew."""
+    before = prepared_from(SETTINGS, tmp_path, tmp_path / "out")
+    files = small_camvid / (split + folder)
+    shutil.copy(files / "seqA_001.png", files / "seqA_000.png")
+    after = prepared_from(SETTINGS, tmp_path, tmp_path / "out")
+    changed = {s for s in SPLITS if digests(before)[s] != digests(after)[s]}
+    assert changed == {split} and before["digest"] != after["digest"]
+    found = {s: Scenes.load(tmp_path / "out", s).digest for s in SPLITS}
+    assert found == digests(after) and data_digest(tmp_path / "out") == after["digest"]
+
+
+def test_fewer_test_images_leave_the_other_digests(small_camvid, tmp_path):
+    before = digests(prepared_from(SETTINGS, tmp_path, tmp_path / "out"))
+    lines = (small_camvid / "test.txt").read_text().splitlines(keepends=True)
+    (small_camvid / "test.txt").write_text("".join(lines[1:]))
+    after = digests(prepared_from(SETTINGS, tmp_path, tmp_path / "out"))
+    assert [before[split] == after[split] for split in SPLITS] == [True, True, False]
+    # the same images in another order are another training, as its random streams number them
+    lines = (small_camvid / "train.txt").read_text().splitlines(keepends=True)
+    (small_camvid / "train.txt").write_text("".join(lines[::-1]))
+    turned = digests(prepared_from(SETTINGS, tmp_path, tmp_path / "out"))
+    assert [after[split] == turned[split] for split in SPLITS] == [False, True, True]
+
+
+def test_without_test_images_those_of_val_have_their_digest(tmp_path):
+    mine = broken.good(tmp_path / "mine")
+    text = broken.GOOD.replace("train: [north], val: [east], test: [west]", "train: rest, val: [east], test: none")
+    (mine / "dataset.yaml").write_text(text)
+    source = sources.open_folder(mine)
+    about = prepare.prepare({"size": [40, 60]}, source, tmp_path / "out")
+    assert digests(about)["test"] == digests(about)["val"] != digests(about)["train"]
+    assert has_no_test(tmp_path / "out") and not about["splits"].keys() - set(SPLITS)
+    tested = Scenes.load(tmp_path / "out", "test")
+    assert tested.names == Scenes.load(tmp_path / "out", "val").names
 
 
 def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from roadseg.config import study
-from roadseg.config.study import ROOT
+from roadseg.config.paths import ROOT
 from roadseg.data import scenes as data
 from roadseg.data import survey, synthetic
 from roadseg.data.scenes import CITYSCAPES, Scenes
@@ -320,8 +320,9 @@ ODD = {
 def test_the_chapter_suits_odd_sets(name, tested, monkeypatch):
     """Every cell runs, and every sentence is one."""
     splits = dict(zip(("train", "val", "test"), ODD[name], strict=True))
-    plan = SimpleNamespace(prepared=None, data={"source": "odd", "block": 1})
-    monkeypatch.setattr(study, "load", lambda params: plan)
+    asked = SimpleNamespace(prepared=None, data={"source": "odd", "block": 1})
+    monkeypatch.setattr(study, "load", lambda name: asked)
+    monkeypatch.setattr(data, "data_digest", lambda folder: "0" * 64)
     monkeypatch.setattr(data, "test_is_val", lambda folder: not tested)
     monkeypatch.setattr(Scenes, "load", lambda folder, split: splits[split])
     space, shown = {}, []

@@ -1,13 +1,11 @@
 from functools import partial
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 
-from roadseg.analysis import cost
 from roadseg.config import study
 from roadseg.errors import InputError
-from roadseg.models.build import MEAN, STD, Baseline, build, check_hub, check_name, on_meta
+from roadseg.models.build import build, check_name, on_meta
 
 NAMES = [
     "baseline:0.1",
@@ -28,12 +26,6 @@ NAMES = [
     "dabnet:0.25",
     "lmffnet:0.25",
 ]
-
-
-def test_the_baseline_is_the_course_study_s():
-    network = build("baseline", 19)
-    assert cost.parameters(network) == 15_279_747
-    assert cost.multiply_adds(network, (375, 1242)) == pytest.approx(67.003, rel=0.005)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,60 +55,6 @@ def test_every_network_of_the_list_takes_odd_sizes_and_a_step(name):
     torch.optim.AdamW(network.parameters()).step()
 
 
-def test_normalisation_is_part_of_the_network():
-    network = build("baseline:0.1", 3)
-    network.body = torch.nn.Identity()
-    pixel = torch.tensor(MEAN).view(1, 3, 1, 1) + 2 * torch.tensor(STD).view(1, 3, 1, 1)
-    torch.testing.assert_close(network(pixel), torch.full((1, 3, 1, 1), 2.0))
-    black = network(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))[0, :, 0, 0]
-    torch.testing.assert_close(black, -torch.tensor(MEAN) / torch.tensor(STD))
-
-
-def test_padding_does_not_reach_the_logits_of_smp_networks():
-    """At sizes the library accepts, our network is the library's, and nothing else."""
-    network = build("smp:unet:resnet18", 4).eval()
-    images = torch.rand(1, 3, 64, 96) * 255
-    theirs = smp.Unet("resnet18", encoder_weights=None, classes=4).eval()
-    theirs.load_state_dict(network.body.state_dict())
-    x = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
-    with torch.no_grad():
-        torch.testing.assert_close(network(images), theirs(x))
-
-
-def test_unpooling_brings_the_full_size_back():
-    body = Baseline(7, width=0.1, unpool=True).eval()
-    with torch.no_grad():
-        assert body(torch.zeros(1, 3, 61, 119)).shape == (1, 7, 61, 119)
-    assert Baseline(7, width=0.1).eval()(torch.zeros(1, 3, 61, 119)).shape[-2:] != (61, 119)
-
-
-def test_fcn8s_over_vgg16_has_the_paper_s_parameters():
-    with torch.device("meta"):
-        network = build("fcn8s:vgg16", 21)
-    # 134.5 M in the published comparison tables for FCN-8s
-    assert cost.parameters(network) / 1e6 == pytest.approx(134.5, abs=0.3)
-
-
-def test_fcn_starts_as_bilinear_upsampling_of_its_scores():
-    body = build("fcn8s:tu-resnet10t", 3).body.eval()
-    scores = torch.rand(1, 3, 6, 9)
-    upsampled = body.upsample[0](scores)
-    expected = torch.nn.functional.interpolate(scores, scale_factor=2, mode="bilinear")
-    torch.testing.assert_close(upsampled[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
-
-
-def test_skips_reach_the_scores():
-    """FCN-8s differs from FCN-32s exactly by two more score layers and two upsamplings."""
-    names = {n: set(dict(build(n, 3).named_parameters())) for n in NAMES[2:5]}
-    extra = names["fcn8s:tu-resnet10t"] - names["fcn32s:tu-resnet10t"]
-    assert extra == {
-        f"body.{part}" for part in (
-            "scores.1.weight", "scores.1.bias", "scores.2.weight", "scores.2.bias",
-            "upsample.0.weight", "upsample.1.weight",
-        )
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -143,11 +81,6 @@ def test_unknown_networks_name_the_nearest(name, message):
         with pytest.raises(InputError) as caught:
             check(name)
         assert str(caught.value).startswith(message)
-
-
-def test_an_image_too_small_for_the_baseline_is_refused():
-    with pytest.raises(InputError, match="32 x 64: the baseline needs at least 33 pixels"):
-        build("baseline:0.1", 3)(torch.zeros(1, 3, 32, 64))
 
 
 OPTIONS = [
@@ -187,44 +120,6 @@ def test_options_leave_the_other_weights_as_they_were(name, options):
     assert all(tuple(w.flatten()[:50].tolist()) in known for w in plain)
 
 
-def test_the_auxiliary_head_sees_the_features_at_a_sixteenth():
-    network = build("fcn8s:tu-resnet10t", 5, auxiliary=True).eval()
-    images = torch.rand(1, 3, 64, 96) * 255
-    x = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
-    with torch.no_grad():
-        features = network.body.encoder(x)[4]
-        assert features.shape[-2:] == (4, 6)
-        small = network.auxiliary(features)
-        expected = torch.nn.functional.interpolate(small, size=(64, 96), mode="bilinear")
-        main, extra = network.with_auxiliary(images)
-        torch.testing.assert_close(extra, expected)
-        torch.testing.assert_close(main, network(images))
-
-
-def test_batch_norm_comes_before_each_relu_of_the_baseline():
-    body = Baseline(5, width=0.1, batch_norm=True)
-    for chain in [*body.blocks, body.scores]:
-        kinds = [type(layer).__name__ for layer in chain]
-        assert all(kinds[i - 1] == "BatchNorm2d" for i, kind in enumerate(kinds) if kind == "ReLU")
-    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in body.modules()) == 7
-
-
-def test_a_residual_block_adds_its_input():
-    body = Baseline(5, width=0.1, residual=True).eval()
-    for block in body.blocks:  # blocks that give zero: only the shortcuts are left
-        for layer in block:
-            if isinstance(layer, torch.nn.Conv2d):
-                torch.nn.init.zeros_(layer.weight)
-                torch.nn.init.zeros_(layer.bias)
-    seen = []
-    body.pool.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
-    x = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        body(x)
-        torch.testing.assert_close(seen[0], torch.relu(body.shortcuts[0](x)))
-        assert (seen[3] > 0).any()
-
-
 def test_dropout_acts_in_training_alone_and_on_whole_channels():
     network = build("fcn8s:tu-resnet10t", 5, dropout=0.5)
     read, made = [], []
@@ -239,22 +134,6 @@ def test_dropout_acts_in_training_alone_and_on_whole_channels():
     torch.testing.assert_close(read[0][kept], 2 * made[0][kept])
     torch.testing.assert_close(read[1], made[1])
     assert list(network.state_dict()) == list(build("fcn8s:tu-resnet10t", 5).state_dict())
-
-
-@pytest.mark.parametrize(
-    ("network", "weights", "message"),
-    [
-        ("fcn8s:resnet18", "imagnet", "hub:imagnet: resnet18 has no such weights. Did you mean 'imagenet'?"),
-        ("fcn8s:tu-resnet10t", "imgnet", "hub:imgnet: tu-resnet10t has no such weights."),
-        ("baseline", "imagenet", "hub:imagenet: 'baseline' has no published weights; leave it out."),
-    ],
-)  # fmt: skip
-def test_published_weights_are_known_by_name(network, weights, message):
-    if network.startswith("fcn8s"):
-        check_hub("imagenet", network)
-    with pytest.raises(InputError) as caught:
-        check_hub(weights, network)
-    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("name", NAMES)

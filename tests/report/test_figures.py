@@ -13,17 +13,17 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from roadseg.config.study import ROOT
+from roadseg.config.paths import ROOT
 from roadseg.data.scenes import CITYSCAPES
 from roadseg.report import figures
-from roadseg.report import notebooks as notebook
+from roadseg.report.page import smaller
 
 GREEN, VERMILION, GREY = figures.PALETTE[2], figures.PALETTE[1], figures.UNDECIDED
 
 
 def comparison(trick, difference, verdict, margin=0.01):
     return {
-        "study": "s", "trick": trick, "arm": f"with-{trick}", "against": "before",
+        "question": "s", "trick": trick, "arm": f"with-{trick}", "against": "before",
         "difference": difference, "low": difference - margin, "high": difference + margin,
         "verdict": verdict,
     }  # fmt: skip
@@ -297,7 +297,7 @@ def front_rows(names, costs, scores):
     on = [not any(c <= cost and s > score for c, s in zip(costs, scores, strict=True))
           for cost, score in zip(costs, scores, strict=True)]  # fmt: skip
     return pd.DataFrame([
-        {"study": "s", "arm": n, "label": n, "measure": measure, "cost": cost * factor,
+        {"question": "s", "arm": n, "label": n, "measure": measure, "cost": cost * factor,
          "val_miou": score, "test_miou": score, "low": score - 0.02, "high": score + 0.02,
          "front": front, "share": 0.5}
         for measure, factor in (("gmacs", 0.1), ("latency_ms", 3), ("parameters", 1e6))
@@ -392,7 +392,7 @@ def test_a_report_s_pictures_are_smaller_and_look_alike():
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     before = base64.b64encode(file.getvalue()).decode()
-    after = notebook.smaller(before)
+    after = smaller(before)
     assert len(after) < len(before)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert shown.shape == picture.shape
@@ -406,7 +406,7 @@ def test_a_small_area_keeps_its_colour():
     picture[100:110, 100:110] = yellow = (220, 220, 0)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    after = notebook.smaller(base64.b64encode(file.getvalue()).decode())
+    after = smaller(base64.b64encode(file.getvalue()).decode())
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert np.abs(shown[100:110, 100:110].astype(int) - yellow).max() <= 2
 
@@ -419,7 +419,7 @@ def test_class_colours_stay_apart_beside_photographs():
         picture[30:40, 20 * i : 20 * i + 15] = colour  # of so few pixels each, as in a legend
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    after = notebook.smaller(base64.b64encode(file.getvalue()).decode())
+    after = smaller(base64.b64encode(file.getvalue()).decode())
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     for i, colour in enumerate(colours):
         assert (shown[30:40, 20 * i : 20 * i + 15] == colour).all(), i

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roadseg.config import study
+from roadseg.analysis.tables import TABLES, Results
 from roadseg.config.recipe import Recipe
+from roadseg.config.study import load
 from roadseg.errors import InputError
-from roadseg.report import text as words
+from roadseg.report import text
 
 
 def fronts(rows):
-    """Return a study's `fronts` for one measure: (label, cost, val, test, on the front)."""
+    """Return a question's `fronts` for one measure: (label, cost, val, test, on the front)."""
     return pd.DataFrame([
-        {"study": "s", "measure": "gmacs", "arm": f"{label}-s", "label": label, "cost": cost,
+        {"question": "s", "measure": "gmacs", "arm": f"{label}-s", "label": label, "cost": cost,
          "val_miou": val, "test_miou": test, "low": test - 0.01, "high": test + 0.01,
          "front": front, "share": 0.755}
         for label, cost, val, test, front in rows
@@ -53,7 +54,7 @@ SEEN = {
 
 
 def test_a_budget_buys_the_best_affordable_network_by_val():
-    table = words.budget_table(THREE, compare(SEEN))
+    table = text.budget_table(THREE, compare(SEEN))
     assert list(table["take"]) == ["small", "middle", "large"]
     assert list(table["from … to"]) == [
         "0.1 · 10⁹ to 0.5 · 10⁹", "0.5 · 10⁹ to 2 · 10⁹", "2 · 10⁹ and more"
@@ -66,16 +67,16 @@ def test_a_budget_buys_the_best_affordable_network_by_val():
 
 
 def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
-    told = words.size_words(THREE, compare(SEEN))
+    told = text.size_words(THREE, compare(SEEN))
     assert told.startswith("**middle** (0.5 · 10⁹ multiply-adds, 33.0 % mIoU) is the cheapest")
     assert "The best of them by val score, **large**, costs 4.0 times as much" in told
     assert "of 2 dearer, none gains more than +0.0 points" in told and "rank correlation" in told
     assert "−1.0 points (−2.0 to +0.0, no difference seen)" in told
     paying = {**SEEN, ("large", "middle"): (0.05, "better")}
-    told = words.size_words(THREE, compare(paying))
+    told = text.size_words(THREE, compare(paying))
     assert told.startswith("More cost has not stopped paying: every cheaper network is seen")
     unknown = THREE.assign(low=np.nan, high=np.nan)
-    assert "cannot be told" in words.size_words(unknown, compare(SEEN))
+    assert "cannot be told" in text.size_words(unknown, compare(SEEN))
 
 
 def test_the_volume_is_told_with_its_interval():
@@ -84,7 +85,7 @@ def test_the_volume_is_told_with_its_interval():
         {"measure": "parameters", "cheapest": 1e6, "dearest": 1e6, "volume": np.nan, "low": np.nan,
          "high": np.nan},
     ])  # fmt: skip
-    told = words.volume_words(table)
+    told = text.volume_words(table)
     assert "**25.0 %** for multiply-adds between 0.1 · 10⁹ and 2 · 10⁹ (95 % interval 20.0 to 30.0)" in told
     assert "in parameters all cost the same, so there is none" in told
 
@@ -95,12 +96,12 @@ def test_searches_say_what_they_chose_and_where_they_end():
          ("b", 0.1, 0.4, True), ("b", 0.4, 0.3, False), ("b", 1.6, np.nan, False)],
         columns=["arm", "lr", "val_miou", "chosen"],
     ).assign(steps=50, seconds=2.0)  # fmt: skip
-    told = words.search_words(table, {"a": "A", "b": "B"})
+    told = text.search_words(table, {"a": "A", "b": "B"})
     assert "best on val of 0.1, 0.4 and 1.6, each tried once" in told and "50 steps" in told
     assert "A 0.4; B 0.1" in told and "took 12 s" in told
     assert "For B the choice lies at an end of the range" in told
     assert "In 1 of the 6 trials, whose time is not counted, the loss did not stay finite." in told
-    assert "was not searched for" in words.search_words(table, {"c": "C"})
+    assert "was not searched for" in text.search_words(table, {"c": "C"})
 
 
 def test_differences_from_the_course_are_explained_where_they_are_large():
@@ -110,35 +111,35 @@ def test_differences_from_the_course_are_explained_where_they_are_large():
         {"network": "M", "reported": 100.0, "excess": -0.5, "gmacs_like": 99.0, "excess_like": -0.01,
          "differs": "is wider"},
     ])  # fmt: skip
-    told = words.course_words(table)
+    told = text.course_words(table)
     assert told.startswith("Within 4.0 % of what it reports, of 2 networks: N (+2.0 %).")
     assert "- **M** (−50.0 %): the study's build is wider. Built like that, we count 99.0" in told
     assert "−1.0 % of the 100 reported" in told and "**N**" not in told
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0123, "0.0123 · 10⁹"), (1234.0, "1,234 · 10⁹")])
-def test_costs_are_written_short(value, text):
-    assert words.UNITS["gmacs"][1](value) == text
+@pytest.mark.parametrize(("value", "written"), [(0.0123, "0.0123 · 10⁹"), (1234.0, "1,234 · 10⁹")])
+def test_costs_are_written_short(value, written):
+    assert text.UNITS["gmacs"][1](value) == written
 
 
 def test_worst_images_by_hand():
     scores = np.array([0.5, np.nan, 0.1, 0.4, 0.3, 0.6])
-    told = words.worst_images(scores, ["a", "b", "c_1", "d", "e", "f"], share=0.4)
+    told = text.worst_images(scores, ["a", "b", "c_1", "d", "e", "f"], share=0.4)
     assert told == (
         "the median image has 40.0 % mIoU, the worst 2 of 5 20.0 % on average; the worst of all: c\\_1 and e."
     )
-    assert words.worst_images(np.array([np.nan]), ["a"]) == "no test image has a label."
+    assert text.worst_images(np.array([np.nan]), ["a"]) == "no test image has a label."
 
 
 def test_mistakes_by_hand():
     counts = np.array([[90, 10, 0], [30, 60, 0], [5, 5, 0]])
-    told = words.mistakes(counts, ("road", "car", "bike"), most=2)
+    told = text.mistakes(counts, ("road", "car", "bike"), most=2)
     assert told == (
         "25 % of the labelled pixels are wrong. Most of all: car taken for road (60 % of all wrong "
         "pixels); road taken for car (20 % of all wrong pixels). The classes of which least is found: "
         "bike (0 %), car (67 %) and road (90 %)."
     )
-    assert words.mistakes(np.diag([3, 4]), ("a", "b")) == "No pixel is wrong."
+    assert text.mistakes(np.diag([3, 4]), ("a", "b")) == "No pixel is wrong."
 
 
 def test_calibration_by_hand():
@@ -146,7 +147,7 @@ def test_calibration_by_hand():
                           "right": [5, 90, 40], "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
     arms = pd.DataFrame({"label": ["shy", "sure"], "trained_as": ["y", "x"],
                          "calibration_error": [0.2, 0.03]})  # fmt: skip
-    told = words.calibration(table, arms)
+    told = text.calibration(table, arms)
     assert told == (
         "Calibration error: **sure** 3.0 % and **shy** 20 %. On average surer than right: **sure**. On average "
         "less sure than right: **shy**."
@@ -156,21 +157,21 @@ def test_calibration_by_hand():
 def test_edges_by_hand():
     arms = pd.DataFrame({"label": list("abcd"), "test_miou": [0.5, 0.6, 0.7, 0.8],
                          "boundary_iou": [0.4, 0.3, 0.6, np.nan]})  # fmt: skip
-    told = words.edges(arms)
+    told = text.edges(arms)
     assert told.startswith("Near contours, IoU is 10.0 (**a**) to 30.0 (**b**) points lower")
     assert "rank correlation" not in told  # of three
-    assert words.edges(arms[3:]) == "No test image shows a contour between two classes."
+    assert text.edges(arms[3:]) == "No test image shows a contour between two classes."
 
 
 def test_a_reference_for_classes_by_hand():
     classes = pd.DataFrame({"arm": "a-s", "class": ["road", "sky", "pole"], "iou": [0.9, 0.8, 0.1]})
     reported = {"road": 0.85, "sky": 0.9, "pole": 0.4, "car": 0.5}  # the last occurs nowhere here
-    told = words.beside_reference(classes, {"a": "a-s"}, {"X": reported})
+    told = text.beside_reference(classes, {"a": "a-s"}, {"X": reported})
     assert "**a** lies −11.7 points from the 71.7 % that X reports as the mean of these 3 classes" in told
     assert "behind most in pole (−30.0), sky (−10.0) and road (+5.0)" in told
     assert "best against it in road (+5.0)" in told
     for none in ({}, {"X": {"car": 0.5}}):
-        assert "is not listed here" in words.beside_reference(classes, {"a": "a-s"}, none)
+        assert "is not listed here" in text.beside_reference(classes, {"a": "a-s"}, none)
 
 
 @pytest.mark.parametrize(
@@ -184,23 +185,23 @@ def test_a_reference_for_classes_by_hand():
 )
 def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
     asked = SimpleNamespace(name="final", goal={"miou": 0.68, "gmacs": 6.0})
-    plan = SimpleNamespace(studies={"final": asked, "other": SimpleNamespace(name="o", goal={})})
-    noise = pd.DataFrame([{"study": "final", "arm": "a", "seeds": 5, "blocks": 2, "mean": mean,
+    study = SimpleNamespace(questions={"final": asked, "other": SimpleNamespace(name="o", goal={})})
+    noise = pd.DataFrame([{"question": "final", "arm": "a", "seeds": 5, "blocks": 2, "mean": mean,
                            "low": mean - 0.01, "high": mean + 0.01}])  # fmt: skip
-    arms = pd.DataFrame([{"study": "final", "arm": "a", "gmacs": gmacs}])
-    results = SimpleNamespace(noise=noise, of=lambda name: arms[arms.study == name])
-    assert told in words.goal(plan, results)
-    assert "68.0 % mIoU at no more than 6" in words.goal(plan, results)
-    asked.arms, plan.arm = {"also": "recipe"}, {"recipe": "a"}.get
-    known = words.goal(plan, results, "a")
-    assert re.search(r"(points|cost)\.$", known) and words.goal(plan, results, "b").startswith(known[:-1] + ": **a** has")
-    assert words.goal(SimpleNamespace(studies={}), results) == ""
-    asked.arms, plan.arm = {"also": "recipe"}, {"recipe": "a"}.get
+    arms = pd.DataFrame([{"question": "final", "arm": "a", "gmacs": gmacs}])
+    results = SimpleNamespace(noise=noise, of=lambda name: arms[arms.question == name])
+    assert told in text.goal(study, results)
+    assert "68.0 % mIoU at no more than 6" in text.goal(study, results)
+    asked.arms, study.arm = {"also": "recipe"}, {"recipe": "a"}.get
+    known = text.goal(study, results, "a")
+    assert re.search(r"(points|cost)\.$", known) and text.goal(study, results, "b").startswith(known[:-1] + ": **a** has")
+    assert text.goal(SimpleNamespace(questions={}), results) == ""
+    asked.arms, study.arm = {"also": "recipe"}, {"recipe": "a"}.get
     nothing = SimpleNamespace(noise=noise.head(0))
-    plan.studies["late"] = SimpleNamespace(name="late", goal=asked.goal, arms={"b": "recipe"})
-    assert words.goal(plan, results).endswith("is missed: **a** did not come to its end.")
-    del plan.studies["late"]
-    assert words.goal(plan, nothing) == "The goal of 68.0 % mIoU is missed: **a** did not come to its end."
+    study.questions["late"] = SimpleNamespace(name="late", goal=asked.goal, arms={"b": "recipe"})
+    assert text.goal(study, results).endswith("is missed: **a** did not come to its end.")
+    del study.questions["late"]
+    assert text.goal(study, nothing) == "The goal of 68.0 % mIoU is missed: **a** did not come to its end."
 
 
 @pytest.mark.parametrize(
@@ -209,23 +210,23 @@ def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
 )
 def test_an_interval_says_what_it_carries(seeds, blocks, over):
     row = SimpleNamespace(seeds=seeds, blocks=blocks, low=0.2, high=0.3)
-    assert words._over_images(row) == f" (95 % interval over {over} 20.0 to 30.0)"
+    assert text._over_images(row) == f" (95 % interval over {over} 20.0 to 30.0)"
     row.low = np.nan
-    assert words._over_images(row) == ""
+    assert text._over_images(row) == ""
 
 
 def test_a_search_is_held_against_the_recipe_s_own_rate():
     searched = Recipe(lr=0.1, lr_search=(0.5, 1.0), lr_search_steps=5)
     recipes = {"plain": Recipe(lr=0.1), "searched": searched, "lonely": searched.changed({"steps": 7})}
     names = {recipe: name for name, recipe in recipes.items()}
-    plan = SimpleNamespace(arms=recipes, arm=names.get)
+    study = SimpleNamespace(arms=recipes, arm=names.get)
 
     def told(**searched):
         arms = pd.DataFrame([
             {"trained_as": "plain", "lr": 0.1, "val_miou": 0.4}, {"trained_as": "searched", **searched},
             {"trained_as": "lonely", "lr": 0.05, "val_miou": 0.1},
         ])  # fmt: skip
-        return words.search_value(plan, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
+        return text.search_value(study, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
 
     assert told(lr=0.05, val_miou=0.3) == (
         "For **SEARCHED** the search chose 0.05: against 0.1, the rate of its recipe (arm `plain`), val mIoU "
@@ -237,11 +238,11 @@ def test_a_search_is_held_against_the_recipe_s_own_rate():
 def test_tricks_of_which_nothing_can_be_told_are_told_in_one_sentence():
     row = {"trick": "flip", "verdict": "no effect seen", "p_corrected": np.nan, "seeds": 1, "blocks": 1}
     unknown = {"alone": pd.DataFrame([row, {**row, "trick": "crop"}])}
-    assert words._tricks_in_short(unknown) == (
+    assert text._tricks_in_short(unknown) == (
         "Which of 2 tricks help cannot be told (1 seed, test images of one block: no interval can be computed)."
     )
     seen = {"alone": pd.DataFrame([{**row, "verdict": "helps", "p_corrected": 0.01}, {**row, "trick": "crop"}])}
-    assert words._tricks_in_short(seen) == (
+    assert text._tricks_in_short(seen) == (
         "Of 2 tricks, **flip** is seen to help somewhere; nothing can be told of **crop**."
     )
 
@@ -254,7 +255,7 @@ def best_rows(*rows):
     return SimpleNamespace(arms=arms, best_of_each_network=lambda: best, of=lambda _: arms.head(2))
 
 
-def plain_plan(results, compared):
+def plain_study(results, compared):
     recipes = {row.trained_as: Recipe(network=row.network) for row in results.arms.itertuples()}
     wide = SimpleNamespace(name="wide", arms=dict.fromkeys(compared), labels={a: a.upper() for a in compared})
     return SimpleNamespace(arms=recipes, tricks={}, networks={}, compared=wide)
@@ -263,40 +264,40 @@ def plain_plan(results, compared):
 def test_of_networks_that_cost_about_the_same_the_best_is_recommended():
     results = best_rows(("a", "fcn8s:x", 1.0, 0.3, 0.3), ("b", "unet", 1.04, 0.4, 0.35),
                         ("c", "dabnet", 1.2, 0.35, 0.5), ("d", "lmffnet", 2.0, 0.41, 0.4))  # fmt: skip
-    table = words.recommended(plain_plan(results, ["a", "b"]), results)
+    table = text.recommended(plain_study(results, ["a", "b"]), results)
     assert list(table["arm"]) == ["b", "d"]  # a costs as much as b, c scores less than b on val
     chain = best_rows(("a", "fcn8s:x", 1.0, 0.3, 0.3), ("b", "unet", 1.04, 0.4, 0.35),
                       ("c", "dabnet", 1.08, 0.45, 0.5))  # fmt: skip
-    assert list(words.recommended(plain_plan(chain, ["a"]), chain)["arm"]) == ["b", "c"]
+    assert list(text.recommended(plain_study(chain, ["a"]), chain)["arm"]) == ["b", "c"]
     assert list(table["mIoU %"]) == ["35.0", "40.0"] and list(table["recipes tried"]) == [1, 1]
 
 
 def test_the_arm_that_is_best_on_val_is_examined_with_the_networks():
     results = best_rows(("a", "unet", 1.0, 0.3, 0.3), ("b", "dabnet", 1.5, 0.4, 0.35),
                         ("c", "unet", 1.0, 0.5, 0.5))  # fmt: skip
-    found = words.examined(plain_plan(results, ["a", "b"]), results)
+    found = text.examined(plain_study(results, ["a", "b"]), results)
     assert list(found["label"]) == ["A", "B", "unet"] and list(found["trained_as"]) == ["a", "b", "c"]
     assert found["test_miou"].dtype == float
-    named = plain_plan(results, ["a", "b"])
+    named = plain_study(results, ["a", "b"])
     named.compared.labels["a"] = "unet"
-    assert list(words.examined(named, results)["label"]) == ["unet", "B", "unet (c)"]
+    assert list(text.examined(named, results)["label"]) == ["unet", "B", "unet (c)"]
     worse = best_rows(*results.arms.iloc[:2, :5].itertuples(index=False))
-    assert list(words.examined(plain_plan(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]
+    assert list(text.examined(plain_study(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]
 
 
 def test_devices_are_told_once_with_their_threads():
     names = pd.Series(["Chip, 2 threads", "Chip, 1 threads", "H200", "Chip, 2 threads"])
-    assert words.devices(names) == "Chip, 1 or 2 threads, H200"
-    assert words.devices(pd.Series(["Chip, 1 threads"])) == "Chip, 1 thread"
+    assert text.devices(names) == "Chip, 1 or 2 threads, H200"
+    assert text.devices(pd.Series(["Chip, 1 threads"])) == "Chip, 1 thread"
 
 
-def test_the_tricks_of_an_arm_are_those_whose_knobs_it_has():
+def test_the_tricks_of_an_arm_are_those_whose_hyperparameters_it_has():
     tricks = {
         "flip": {"flip": 0.5}, "poly": {"schedule": "poly", "warmup_steps": 2}, "longer": {"steps": 9},
         "both": {"flip": 0.5, "steps": 9}, "rates": {"lr_search": [0.5, 1.0]},
     }  # fmt: skip
-    plan = SimpleNamespace(
-        tricks={name: SimpleNamespace(name=name, knobs=knobs) for name, knobs in tricks.items()},
+    study = SimpleNamespace(
+        tricks={name: SimpleNamespace(name=name, hyperparameters=settings) for name, settings in tricks.items()},
         networks={"small": SimpleNamespace(name="small", network="baseline")},
         arms={
             "plain": Recipe(),
@@ -304,65 +305,93 @@ def test_the_tricks_of_an_arm_are_those_whose_knobs_it_has():
             "half": Recipe(schedule="poly", batch_norm=True),
         },
     )
-    assert words.tricks_of(plan, "plain") == []
-    assert words.tricks_of(plan, "all") == ["flip", "poly", "longer", "rates"]  # both: flip and longer
-    assert words.named(plan, "all") == "small, 4 tricks"
-    assert words.tricks_of(plan, "half") == [] and words.named(plan, "half") == "small +batch_norm"
+    assert text.tricks_of(study, "plain") == []
+    assert text.tricks_of(study, "all") == ["flip", "poly", "longer", "rates"]  # both: flip and longer
+    assert text.named(study, "all") == "small, 4 tricks"
+    assert text.tricks_of(study, "half") == [] and text.named(study, "half") == "small +batch_norm"
 
 
 def test_a_ladder_is_shown_up_to_the_rung_that_failed():
     rows = pd.DataFrame({"arm": ["a", "b", "d"], "against": ["start", "a", "c"]})
-    assert list(words.unbroken(rows, "start").arm) == ["a", "b"]
-    assert not len(words.unbroken(rows, "elsewhere"))
-    assert list(words.unbroken(rows.head(2), "start").arm) == ["a", "b"]
+    assert list(text.unbroken(rows, "start").arm) == ["a", "b"]
+    assert not len(text.unbroken(rows, "elsewhere"))
+    assert list(text.unbroken(rows.head(2), "start").arm) == ["a", "b"]
+
+
+def ended(study, failed=(), unfinished=()):
+    """Return the results of a study of which arms failed, and questions are not finished."""
+    outcomes = pd.DataFrame({"arm": list(study.arms)}).assign(why="why")
+    outcomes["failed"] = outcomes["arm"].isin(failed).astype(int)
+    rows = [{"question": name, "missing": 1, "runs": 6} for name in unfinished]
+    unfinished = pd.DataFrame(rows, columns=["question", "missing", "runs"])
+    others = dict.fromkeys(TABLES, pd.DataFrame())
+    return Results(**others | {"outcomes": outcomes, "unfinished": unfinished})
 
 
 def test_what_a_reader_must_know_before_any_score():
     outcomes = pd.DataFrame({
         "arm": ["good", "bad", "worse"], "failed": [0, 1, 3], "why": ["", "the loss: *too* high.", "same"],
     })  # fmt: skip
-    told = words.failures(outcomes)
+    told = text.failures(outcomes)
     assert told.startswith("**2 of 3 arms failed**")
     assert r"- **bad**, 1 seed: the loss\: \*too\* high\." in told and "**worse**, 3 seeds: same" in told
-    assert words.failures(outcomes.head(1)) == ""
-    two, one = (SimpleNamespace(classes=pd.DataFrame({"class": k}), outcomes=outcomes.head(1))
+    assert text.failures(outcomes.head(1)) == ""
+    all_there = pd.DataFrame(columns=["question", "missing", "runs"])
+    two, one = (SimpleNamespace(classes=pd.DataFrame({"class": k}), outcomes=outcomes.head(1), unfinished=all_there)
                 for k in (["road", "sky", "road"], ["road", "road"]))  # fmt: skip
-    assert words.lacks(two, tested=True) == ""
-    assert words.lacks(two, tested=False) == words.NO_TEST
-    assert words.lacks(one, tested=False) == f"{words.NO_TEST}\n\n{words.ONE_CLASS}"
+    assert text.lacks(two, tested=True) == ""
+    assert text.lacks(two, tested=False) == text.NO_TEST
+    assert text.lacks(one, tested=False) == f"{text.NO_TEST}\n\n{text.ONE_CLASS}"
+    two.unfinished = pd.DataFrame([{"question": "ladder", "missing": 12, "runs": 30}])
+    assert text.lacks(two, tested=True) == (
+        "**Not finished yet: ladder (12 of 30 runs missing).** The rest of this report is about the finished "
+        "questions."
+    )
 
 
 def test_chapters_that_a_study_leaves_empty():
-    plan = study.load()
-    assert words.missing(plan, plan) == {}
-    fcn = {arm for arm, recipe in plan.arms.items() if recipe.network.startswith("fcn")}
-    left = plan.without(fcn)
-    assert "**fcn-8s**" in words.missing(plan, left)["3_fcn"]  # asked for, and failed
-    assert "No study compares the baseline with FCN" in words.missing(left, left)["3_fcn"]
-    others = plan.without(plan.arms.keys() - {plan.baseline})
-    assert set(words.missing(plan, others)) == {"3_fcn", "4_tricks", "5_networks"}
-    with pytest.raises(InputError, match="^4_tricks: No study tries a trick"):
-        words.demand(others, others, "4_tricks")
-    words.demand(others, others, "2_baseline")
+    study = load()
+    assert text.missing(study, ended(study)) == {}
+    fcn = {arm for arm, recipe in study.arms.items() if recipe.network.startswith("fcn")}
+    assert "**fcn-8s**" in text.missing(study, ended(study, fcn))["3_fcn"]  # asked for, and failed
+    left = study.without(fcn)
+    assert "No question compares the baseline with FCN" in text.missing(left, ended(left))["3_fcn"]
+    others = study.without(study.arms.keys() - {study.baseline})
+    assert set(text.missing(others, ended(others))) == {"3_fcn", "4_tricks", "5_networks"}
+    with pytest.raises(InputError, match="^4_tricks: No question tries a trick"):
+        text.demand(others, ended(others), "4_tricks")
+    text.demand(others, ended(others), "2_baseline")
+
+
+def test_chapters_whose_questions_are_not_finished_say_so():
+    study = load()
+    tricks = [q.name for q in study.questions.values() if q.effects]
+    missing = text.missing(study, ended(study, unfinished=tricks))
+    assert list(missing) == ["4_tricks"]
+    assert missing["4_tricks"].startswith(
+        f"What this chapter is about is not finished yet: {tricks[0]} (1 of 6 runs missing)"
+    )
+    finished = ended(study, unfinished=tricks).finished(study)
+    assert finished.questions.keys() == study.questions.keys() - set(tricks)
 
 
 def test_a_ladder_s_failed_rungs_are_said_to_have_failed():
-    plan = study.load()
-    ladder = next(each for each in plan.studies.values() if each.kind == "ladder")
+    study = load()
+    ladder = next(each for each in study.questions.values() if each.kind == "ladder")
     start, (trick, arm, _) = next(iter(ladder.arms)), ladder.effects[1]
-    left = plan.without({arm}).studies[ladder.name]
-    told = words.climbed(ladder, left)
+    left = study.without({arm}).questions[ladder.name]
+    told = text.climbed(ladder, left)
     assert told.startswith(f"Tricks are added to {start} one after the other: ")
     assert f"→ {trick} (failed) →" in told and told.count("(failed)") == 1
-    first = plan.without({start}).studies[ladder.name]
-    assert words.climbed(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
+    first = study.without({start}).questions[ladder.name]
+    assert text.climbed(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
 
 
 def test_a_rank_correlation_of_what_does_not_differ_cannot_be_told():
     one, two = pd.Series([1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0])
-    assert words.rank_correlation(one, two) == words.UNKNOWN
-    assert words.rank_correlation(two, -two) == "is −1.00"
-    assert words.rank_correlation(two, two) == "is +1.00"
+    assert text.rank_correlation(one, two) == text.UNKNOWN
+    assert text.rank_correlation(two, -two) == "is −1.00"
+    assert text.rank_correlation(two, two) == "is +1.00"
 
 
 def test_a_spread_of_more_points_than_there_are_is_not_told():
@@ -370,7 +399,7 @@ def test_a_spread_of_more_points_than_there_are_is_not_told():
     noise = {"arm": "a", "blocks": 9, "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
     ladder = pd.DataFrame({"miou": [0.5, 0.6]})
     told = [
-        words.noise_words(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
+        text.noise_words(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
         for n, high in ((5, 0.06), (2, 0.9))
     ]
     assert "1.00 to 6.00" in told[0] and "2.8 to 16.6" in told[0]

@@ -10,14 +10,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from toys import CPU
 
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, read
 from roadseg.errors import InputError
 from roadseg.training import batches as feed
-from roadseg.training import loop as train
-
-CPU = torch.device("cpu")
+from roadseg.training import loop
 
 
 def rng():
@@ -59,7 +58,7 @@ def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, rec
     recipe = Recipe(network="baseline:0.05", steps=7, batch_size=4, flip=0.5, class_balance=0.99)
 
     def weights():
-        network, _, _ = train.train(
+        network, _, _ = loop.train(
             recipe, scenes["train"], scenes["val"], device=CPU, say=lambda _: None
         )
         return network.state_dict()
@@ -127,7 +126,7 @@ def test_a_file_that_changes_while_it_is_read_ends_the_training(
             spoil(tmp_path / "images.npy")
 
     with pytest.raises(InputError) as caught:
-        train.train(recipe, split, scenes["val"], device=CPU, say=say)
+        loop.train(recipe, split, scenes["val"], device=CPU, say=say)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
     assert "Run again" in str(caught.value)
 

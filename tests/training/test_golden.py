@@ -17,6 +17,7 @@ import torch
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.models.build import build
 from roadseg.training import loop as train
+from roadseg.training.evaluate import evaluate
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CPU = torch.device("cpu")
@@ -55,7 +56,7 @@ def toy(name: str, scenes: dict) -> dict:
         network, curve, _ = train.train(
             recipe, scenes["train"], scenes["val"], device=CPU, teacher=teacher, say=lambda _: None
         )
-        counts = train.evaluate(network, scenes["test"], CPU, recipe)
+        counts = evaluate(network, scenes["test"], CPU, recipe)
     finally:
         torch.set_num_threads(threads)
     return {"loss": curve.loss.round(5).tolist(), "counts": counts.sum(0).tolist()}
@@ -87,7 +88,7 @@ def test_toy_trainings_come_to_what_they_came_to(scenes, name):
 def write() -> None:
     from conftest import SMALL
 
-    from roadseg.config.study import ROOT
+    from roadseg.config.paths import ROOT
     from roadseg.data.datasets import find_source
     from roadseg.data.prepare import prepare
     from roadseg.data.scenes import Scenes

@@ -1,56 +1,41 @@
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from toys import CPU, TINY, quiet
 
 from roadseg.config.recipe import Recipe
 from roadseg.errors import InputError
 from roadseg.models.build import build
-from roadseg.training import loop as train
-from roadseg.training import losses
-
-CPU = torch.device("cpu")
-TINY = Recipe(network="fcn8s:tu-resnet10t", steps=3, batch_size=2, precision="fp32", lr=0.001)
-
-
-def quiet(_):
-    pass
-
-
-def evaluated(network, scenes, recipe):
-    """The counts, and the predictions of all scenes in one array."""
-    kept = []
-    counts = train.evaluate(network, scenes, CPU, recipe, lambda best, *_: kept.append(best))
-    return counts, torch.cat(kept).numpy()
+from roadseg.training import evaluate, loop, losses
+from roadseg.training.metrics import Confusion
 
 
 def test_pixels_are_counted_part_by_part(scenes):
     labels = np.resize(np.array(scenes["train"].labels), (150, 5, 4, 3))[:, 0]
     many = dataclasses.replace(scenes["train"], labels=labels, names=("",) * 150)
     expected = [(labels == k).sum() for k in range(19)]
-    assert train.labelled_pixels(many).tolist() == expected
+    assert loop.labelled_pixels(many).tolist() == expected
 
 
 def test_streams_are_named_and_seeded():
-    assert train.stream(0, "init") == train.stream(0, "init")
-    assert len({train.stream(s, p) for s in (0, 1) for p in ("init", "order", "augment")}) == 6
+    assert loop.stream(0, "init") == loop.stream(0, "init")
+    assert len({loop.stream(s, p) for s in (0, 1) for p in ("init", "order", "augment")}) == 6
 
 
 def test_schedules_by_hand():
     fixed = Recipe(steps=10)
-    assert [train.lr_factor(s, fixed) for s in (0, 5, 9)] == [1, 1, 1]
+    assert [loop.lr_factor(s, fixed) for s in (0, 5, 9)] == [1, 1, 1]
     poly = Recipe(steps=10, schedule="poly", poly_power=2.0)
-    assert train.lr_factor(0, poly) == 1
-    assert train.lr_factor(5, poly) == pytest.approx(0.25)
-    assert train.lr_factor(9, poly) == pytest.approx(0.01)
+    assert loop.lr_factor(0, poly) == 1
+    assert loop.lr_factor(5, poly) == pytest.approx(0.25)
+    assert loop.lr_factor(9, poly) == pytest.approx(0.01)
     warm = Recipe(steps=10, schedule="poly", warmup_steps=4)
-    assert [train.lr_factor(s, warm) for s in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert train.lr_factor(4, warm) == 1
-    assert train.lr_factor(7, warm) == pytest.approx(0.5**0.9)
+    assert [loop.lr_factor(s, warm) for s in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert loop.lr_factor(4, warm) == 1
+    assert loop.lr_factor(7, warm) == pytest.approx(0.5**0.9)
 
 
 def test_warm_restarts_agree_with_torch():
@@ -58,12 +43,12 @@ def test_warm_restarts_agree_with_torch():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=8)
     for step in range(24):
-        assert train.lr_factor(step, cosine) == pytest.approx(theirs.get_last_lr()[0], abs=1e-6)
+        assert loop.lr_factor(step, cosine) == pytest.approx(theirs.get_last_lr()[0], abs=1e-6)
         optimizer.step()
         theirs.step()
     warm = Recipe(steps=14, schedule="cosine", warmup_steps=4)
-    assert train.lr_factor(3, warm) == pytest.approx(0.8) and train.lr_factor(4, warm) == 1
-    assert train.lr_factor(9, warm) == pytest.approx(0.5)
+    assert loop.lr_factor(3, warm) == pytest.approx(0.8) and loop.lr_factor(4, warm) == 1
+    assert loop.lr_factor(9, warm) == pytest.approx(0.5)
 
 
 def test_poly_agrees_with_torch():
@@ -71,14 +56,14 @@ def test_poly_agrees_with_torch():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=20, power=0.9)
     for step in range(20):
-        assert train.lr_factor(step, poly) == pytest.approx(theirs.get_last_lr()[0])
+        assert loop.lr_factor(step, poly) == pytest.approx(theirs.get_last_lr()[0])
         optimizer.step()
         theirs.step()
 
 
 def test_same_recipe_same_network_other_seed_another(scenes):
     def weights(recipe):
-        network, _, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
+        network, _, _ = loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
     first = weights(TINY)
@@ -88,26 +73,26 @@ def test_same_recipe_same_network_other_seed_another(scenes):
 
 def test_two_arms_of_one_seed_start_alike_and_see_the_same_images(scenes, monkeypatch):
     seen = []
-    original = train.augment
+    original = loop.augment
 
     def spy(images, labels, rng, **settings):
         seen.append(images.clone())
         return original(images, labels, rng, **settings)
 
-    monkeypatch.setattr(train, "augment", spy)
+    monkeypatch.setattr(loop, "augment", spy)
     for changes in ({}, {"flip": 0.5, "scale_jitter": 1.5, "optimizer": "adamw"}):
         recipe = TINY.changed(changes)
-        train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
+        loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
     assert all(torch.equal(a, b) for a, b in zip(seen[:3], seen[3:], strict=True))
 
 
 def test_a_few_scenes_can_be_learnt_by_heart(scenes):
     recipe = TINY.changed({"steps": 60, "lr": 0.005})
     few = scenes["train"]
-    network, curve, seconds = train.train(recipe, few, few, device=CPU, say=quiet)
+    network, curve, seconds = loop.train(recipe, few, few, device=CPU, say=quiet)
     assert curve.loss.iloc[-1] < 0.5 * curve.loss.iloc[0]
     assert curve.val_miou.iloc[-1] > 0.2 > curve.val_miou.dropna().iloc[0]
-    assert curve.val_miou.notna().sum() == train.CURVE_POINTS
+    assert curve.val_miou.notna().sum() == loop.CURVE_POINTS
     assert seconds > 0
 
 
@@ -117,7 +102,7 @@ def test_the_optimiser_is_the_one_asked_for(scenes):
     norms = {}
     for optimizer in ("adam", "adamw"):
         recipe = TINY.changed({"optimizer": optimizer, "weight_decay": 0.1, "steps": 1, "lr": 0.1})
-        network, _, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
+        network, _, _ = loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
         norms[optimizer] = sum(p.norm().item() for p in network.parameters())
     assert norms["adam"] != pytest.approx(norms["adamw"], rel=1e-4)
 
@@ -125,29 +110,7 @@ def test_the_optimiser_is_the_one_asked_for(scenes):
 def test_a_loss_that_explodes_is_named(scenes):
     with pytest.raises(InputError, match="the loss is not finite at step 2: lr .*, images scene_00004, scene_00003. Lower lr"):
         recipe = TINY.changed({"network": "baseline:0.1", "lr": 1e30})
-        train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
-
-
-def test_evaluation_counts_every_labelled_pixel_once(scenes):
-    torch.manual_seed(0)
-    network = build(TINY.network, 19)
-    counts, predictions = evaluated(network, scenes["test"], TINY)
-    labels = np.array(scenes["test"].labels)
-    assert counts.shape == (4, 19, 19) and predictions.shape == labels.shape
-    assert (counts.sum((1, 2)) == (labels != 255).sum((1, 2))).all()
-    for k in range(19):
-        expected = ((labels == k) & (predictions == k)).sum((1, 2))
-        np.testing.assert_array_equal(counts[:, k, k], expected)
-    assert not network.training
-
-
-def test_bf16_and_fp32_agree_roughly(scenes):
-    network = build(TINY.network, 19)
-    predictions = [
-        evaluated(network, scenes["test"], TINY.changed({"precision": p}))[1]
-        for p in ("fp32", "bf16")
-    ]
-    assert 0.9 < (predictions[0] == predictions[1]).mean() <= 1
+        loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
 
 
 # Each knob of a trick away from neutral, with what it needs beside it. A test below fails if a
@@ -182,11 +145,11 @@ KNOBS = {
         "distill_weight": 3.0, "teacher": "fcn8s:tu-test_resnet", "distill_temperature": 1.0,
     },
 }  # fmt: skip
-# What a trick does not set, or what test_runs.py changes: where weights, teachers and
+# What a trick does not set, or what test_warm_start.py and test_lr_search.py change: where weights, teachers and
 # learning rates come from.
 OTHERS = {"seed", "network", "steps", "batch_size", "lr", "precision", "test_scales", "test_flip",
           "pretrained", "pretrained_part", "pretrain_steps", "teacher", "lr_search", "lr_search_steps"}  # fmt: skip
-TOY = Recipe(network="fcn8s:tu-test_resnet", steps=4, batch_size=2, precision="fp32", lr=0.01)
+TOY = TINY.changed({"steps": 4, "lr": 0.01})
 
 
 @functools.cache
@@ -196,7 +159,7 @@ def toy_weights(scenes_id, changes: tuple) -> torch.Tensor:
     scenes = SCENES[scenes_id]
     torch.manual_seed(0)
     teacher = build("fcn8s:tu-test_resnet", 19).eval() if recipe.teacher else None
-    network, _, _ = train.train(
+    network, _, _ = loop.train(
         recipe, scenes["train"], scenes["val"], device=CPU, teacher=teacher, say=quiet
     )
     return torch.cat([p.detach().flatten() for p in network.body.parameters()])
@@ -232,31 +195,32 @@ def test_neutral_leaves_the_computation_as_it_was(scenes, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("entered at neutral")
 
-    for name in ("AveragedModel", "balanced_weights", "distillation_loss", "averaged_probabilities"):
-        monkeypatch.setattr(train, name, forbidden)
+    for name in ("AveragedModel", "balanced_weights", "distillation_loss"):
+        monkeypatch.setattr(loop, name, forbidden)
+    monkeypatch.setattr(evaluate, "averaged_probabilities", forbidden)
     for name in ("hard_pixels", "DICE", "LOVASZ"):
         monkeypatch.setattr(losses, name, forbidden)
     monkeypatch.setattr(torch.nn.functional, "grid_sample", forbidden)
-    monkeypatch.setattr(train.Segmenter, "with_auxiliary", forbidden)
-    network, _, _ = train.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
-    train.evaluate(network, scenes["test"], CPU, TOY)
+    monkeypatch.setattr(loop.Segmenter, "with_auxiliary", forbidden)
+    network, _, _ = loop.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
+    evaluate.evaluate(network, scenes["test"], CPU, TOY)
 
 
 def test_the_average_of_weights_is_the_one_by_hand(scenes):
     recipe = TOY.changed({"ema_decay": 0.75})
     trace = []
-    original = train.AveragedModel.update_parameters
+    original = loop.AveragedModel.update_parameters
 
-    class Spy(train.AveragedModel):
+    class Spy(loop.AveragedModel):
         def update_parameters(self, network):
             trace.append([p.detach().clone() for p in network.parameters()])
             original(self, network)
 
-    train.AveragedModel, plain = Spy, train.AveragedModel
+    loop.AveragedModel, plain = Spy, loop.AveragedModel
     try:
-        network, _, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
+        network, _, _ = loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
     finally:
-        train.AveragedModel = plain
+        loop.AveragedModel = plain
     expected = trace[0]
     for later in trace[1:]:
         expected = [0.75 * a + 0.25 * b for a, b in zip(expected, later, strict=True)]
@@ -264,53 +228,11 @@ def test_the_average_of_weights_is_the_one_by_hand(scenes):
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_averaged_probabilities_by_hand():
-    """A 'network' whose logits are its red channel and zero, over two sizes and mirrored."""
-    def network(x):
-        return torch.stack([x[:, 0] / 100, torch.zeros_like(x[:, 0])], 1)
-
-    images = torch.rand(1, 3, 8, 12) * 255
-    one = network(images).softmax(1)
-    torch.testing.assert_close(train.averaged_probabilities(network, images, (1.0,), flip=True), one)
-    resize = functools.partial(torch.nn.functional.interpolate, mode="bilinear")
-    larger = resize(network(resize(images, size=(12, 18))), size=(8, 12)).softmax(1)
-    both = train.averaged_probabilities(network, images, (1.0, 1.5), flip=False)
-    torch.testing.assert_close(both, (one + larger) / 2)
-
-
-def test_multi_scale_testing_changes_predictions_and_not_the_curve(scenes):
-    recipe = TOY.changed({"test_scales": [0.5, 1.0, 1.5], "test_flip": True})
-    network, curve, _ = train.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
-    _, plain_curve, _ = train.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
-    pd.testing.assert_frame_equal(curve, plain_curve)
-    several = evaluated(network, scenes["test"], recipe)[1]
-    single = evaluated(network, scenes["test"], TOY)[1]
-    assert 0.3 < (several == single).mean() < 1
-
-
 def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):
     for changes in ({}, {"ema_decay": 0.5}):
         recipe = TOY.changed(changes)
-        network, curve, _ = train.train(
+        network, curve, _ = loop.train(
             recipe, scenes["train"], scenes["val"], device=CPU, say=quiet
         )
-        counts = train.evaluate(network, scenes["val"], CPU, recipe)
-        assert curve.val_miou.iloc[-1] == pytest.approx(train.Confusion(counts.sum(0)).miou)
-
-
-@pytest.mark.parametrize(("allows", "wanted"), [(1 << 31, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
-                                                (1 << 25, [(-3, 2**31 - 1), (-3, 1 << 25), (-1, 2**31 - 1)]),
-                                                (0, [(-3, 2**31 - 1), (-3, 1 << 25)])])  # fmt: skip
-def test_memory_is_held_as_far_as_the_c_library_allows(monkeypatch, allows, wanted):
-    """Where it allows nothing, its threshold for giving memory back stays as it is, too."""
-    asked = []
-
-    def mallopt(parameter, value):
-        asked.append((parameter, value))
-        return int(value <= allows)
-
-    monkeypatch.setattr(train.ctypes, "CDLL", lambda _name: SimpleNamespace(mallopt=mallopt))
-    train.hold_memory()
-    assert asked == wanted
-    monkeypatch.setattr(train.ctypes, "CDLL", lambda _name: SimpleNamespace())  # musl has none
-    train.hold_memory()
+        counts = evaluate.evaluate(network, scenes["val"], CPU, recipe)
+        assert curve.val_miou.iloc[-1] == pytest.approx(Confusion(counts.sum(0)).miou)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
@@ -98,6 +98,7 @@ def near_contours(classed, reach):
     return zone
 
 
+@settings(max_examples=15)  # of many pixels each
 @given(st.integers(0, 10_000))
 def test_boundary_sums_are_those_of_the_definition(seed):
     rng = np.random.default_rng(seed)

@@ -1,136 +1,208 @@
-import dataclasses
-import json
+"""What a study asks for, what of it is there, and how long the rest takes."""
+
+import shutil
 
 import pytest
 import torch
-from conftest import SMALL
+from toys import CPU, SMALLEST, TINY, done, give_own_root, quiet, toy_study
 
-from roadseg.config import study
-from roadseg.training import plan as forecast
-from roadseg.training import run as runs
+from roadseg.config import study as studies
+from roadseg.training import plan as planning
+from roadseg.training.loop import Diverged
+from roadseg.training.plan import Asked, plan, prune, step_seconds
+from roadseg.training.question import train_question
+from roadseg.training.run import Run, load_splits
+from roadseg.training.store import all_trainings, training_of
+from roadseg.training.warm_start import drawn_scenes
 
-PARAMS = """\
-{{study: timed, title: t, root: ., params: params.yaml, plan: plan.yaml, remarks: [], seeds: [0, 1],
-data: {data}, base: {{network: "fcn8s:tu-test_resnet", steps: 100}},
-networks: {{}}, tricks: {{flip: {{knobs: {{flip: 0.5}}}}, mirror: {{knobs: {{test_flip: true}}}},
-         start: {{knobs: {{pretrained: "scenes:9", pretrain_steps: 50}}}}}},
-studies: {{heads: {{question: q, networks: {{baseline: "baseline:0.05", fcn: "fcn8s:tu-test_resnet"}}}},
-          ladder: {{question: q, start: fcn, ladder: [start, flip, mirror]}}}}}}
+QUESTIONS = """\
+heads: {asks: 'Which?', networks: [baseline, fcn]}
+ladder: {asks: 'What helps?', start: fcn, ladder: [start, flip, mirror]}
+"""
+TRICKS = """\
+flip: {set: {flip: 0.5}}
+mirror: {set: {test_flip: true}}
+start: {set: {pretrained: "scenes:4", pretrain_steps: 2}}
+search: {set: {lr_search: [0.5, 2.0], lr_search_steps: 2}}
+wild: {set: {lr: 1.0e+30}}
 """
 
 
 @pytest.fixture
-def plan(tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text(PARAMS.format(data=json.dumps(SMALL)))
-    monkeypatch.setattr(study, "ROOT", tmp_path)
-    return study.load("params.yaml")
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "default_device", lambda: CPU)
+    return give_own_root(monkeypatch, tmp_path)
 
 
-def test_shared_trainings_count_once(plan, monkeypatch):
-    """At 0.1 s a step: four trainings of 100 steps and one pre-training of 50, two seeds each."""
+@pytest.fixture
+def asking(root, prepared):
+    def make(questions=QUESTIONS, seeds=(0, 1)):
+        return toy_study(root, prepared, questions, TRICKS, seeds)
+
+    return make
+
+
+@pytest.fixture
+def tenth(monkeypatch):
+    """Each step takes 0.1 s, on two cores; kept is which were timed."""
     timed = []
-    monkeypatch.setattr(forecast, "step_seconds", lambda recipe, *_: timed.append(recipe) or 0.1)
-    monkeypatch.setattr(forecast, "START_SECONDS", 0)
+    monkeypatch.setattr(planning, "step_seconds", lambda recipe, *_: timed.append(recipe) or 0.1)
+    monkeypatch.setattr(planning, "START_SECONDS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    text = forecast.forecast(plan)
-    assert text.startswith("Training takes about 45 s on ")
-    assert "the slowest arm is with-start (15 s)" in text
-    assert len(timed) == 4  # two networks, the pre-training, the flip; others are as long as these
-    timed.clear()
-    assert forecast.forecast(plan) == text and not timed  # kept
+    return timed
 
 
-def test_a_step_is_measured(plan):
-    recipe = plan.arms["fcn"].changed({"batch_size": 2, "teacher": "baseline:0.05", "distill_weight": 1.0})
+def train_all(study, names=None):
+    for question in study.questions.values():
+        arms = {
+            arm: [Run(recipe.changed({"seed": s}), study.seeds[0]) for s in study.seeds]
+            for arm, recipe in question.arms.items() if names is None or arm in names
+        }  # fmt: skip
+        train_question(arms, study.prepared, study.build / question.name, device=CPU, say=quiet)
+
+
+def test_shared_trainings_count_once(asking, tenth):
+    """Five arms: four trainings of 3 steps and a pre-training of 2, two seeds each."""
+    study = asking()
+    asked = Asked(study, CPU)
+    assert len(asked.runs) == 10
+    steps = sorted(recipe.steps for recipe, _ in asked.trainings)
+    assert steps == [2] * 2 + [3] * 8 and len(asked.missing) == 10
+    text = plan(study)
+    assert "10 runs; 0 are in the run store" in text and "10 trainings are to be done" in text
+    assert "about 1 s on " in text  # 28 steps on two cores: 1.4 s
+    assert len(tenth) == 4  # two networks, the pre-training, the flip; others are as long as these
+    tenth.clear()
+    assert plan(study) == text and not tenth  # kept
+
+
+def test_a_search_counts_once_for_all_seeds(asking):
+    """Two trials of 2 steps, and for each seed the training; its rate is not known before them."""
+    heads = "heads: {asks: 'Which?', tricks: [search], networks: [fcn]}\n"
+    asked = Asked(asking(heads), CPU)
+    found = [(recipe.steps, recipe.lr, recipe.seed) for recipe, _ in asked.trainings]
+    assert sorted(found) == [(2, 0.0005, 0), (2, 0.002, 0), (3, 0.001, 0), (3, 0.001, 1)]
+    train_all(asked.study)
+    asked = Asked(asked.study, CPU)
+    assert not asked.missing and len(asked.stored) == 2 and len(asked.trainings) == 4
+    assert {place.key for _, place in asked.trainings} == {t.key for t in all_trainings()}
+
+
+def test_equal_recipes_on_other_data_are_other_trainings(asking, root):
+    """Pre-trainings on few and many scenes, and an arm that is the same recipe on the study's."""
+    tricks = TRICKS + "more: {set: {pretrained: 'scenes:5', pretrain_steps: 2}}\n"
+    tricks += "short: {set: {steps: 2, schedule: poly}}\n"
+    questions = "alone: {asks: 'Which?', start: fcn, alone: [start, more, short]}\n"
+    asking(QUESTIONS)
+    (root / "tricks.yaml").write_text(tricks)
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("  ladder:", f"  {questions}  ladder:"))
+    study = studies.load()
+    for n in (4, 5):
+        drawn_scenes(n, (48, 96))
+    asked = Asked(study, CPU)
+    two = [(recipe, place) for recipe, place in asked.trainings if recipe.steps == 2 and not recipe.seed]
+    assert len(two) == 3 and len({recipe for recipe, _ in two}) == 1
+    assert len({place.key for _, place in two}) == 3
+
+
+def test_what_is_trained_is_there_until_something_changes(asking, tenth, monkeypatch):
+    study = asking()
+    train_all(study, ["baseline", "fcn"])
+    text = plan(study)
+    assert "10 runs; 4 are in the run store" in text and "6 trainings are to be done" in text
+    train_all(study)
+    assert plan(study).endswith("10 are in the run store.")
+    assert not Asked(study, CPU).missing
+
+    with monkeypatch.context() as patch:
+        patch.setattr("roadseg.training.store.TRAINING_CODE", "other")
+        assert len(Asked(study, CPU).missing) == 10 and not Asked(study, CPU).stored
+    with monkeypatch.context() as patch:
+        patch.setattr("roadseg.training.store.EVALUATION_CODE", "other")
+        assert not Asked(study, CPU).missing and not Asked(study, CPU).stored
+        assert plan(study).endswith("10 are to be scored anew; none is to be trained.")
+    more = asking(seeds=(0, 1, 2))
+    assert {recipe.seed for recipe in Asked(more, CPU).missing} == {2}
+    training = training_of(study.arms["fcn"], load_splits(study.prepared), CPU)
+    (training.folder / "training.json").write_text("{")
+    assert len(Asked(study, CPU).missing) == 1
+
+
+def test_without_prepared_data_nothing_is_there(asking, root, tenth):
+    study = asking()
+    train_all(study, ["baseline"])
+    assert len(Asked(study, CPU).stored) == 2
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params.replace("seed: 3", "seed: 4"))  # other scenes
+    changed = studies.load()
+    shutil.rmtree(study.prepared)
+    for each in (changed, study):
+        asked = Asked(each, CPU)
+        assert asked.splits is None and not asked.stored and len(asked.missing) == 10
+        assert "The data are not prepared yet" in plan(each)
+
+
+def test_a_run_that_diverged_is_not_planned_again(asking, tenth):
+    study = asking("wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n")
+    assert len(Asked(study, CPU).missing) == 2
+    train_all(study)
+    assert not Asked(study, CPU).missing and len(Asked(study, CPU).stored) == 2
+    assert not tenth
+
+
+def test_pruning_keeps_what_is_asked_for_and_what_it_started_from(asking):
+    study = asking()
+    train_all(study)
+    wanted = {training.key for training in all_trainings()}
+    assert len(wanted) == 10
+    for recipe in (TINY.changed({"lr": 0.5}), SMALLEST.changed({"seed": 7})):
+        done(recipe, study.prepared)
+    with pytest.raises(Diverged):
+        done(SMALLEST.changed({"lr": 1e30}), study.prepared)
+    assert prune().startswith("3 trainings")
+    assert {training.key for training in all_trainings()} == wanted
+    asking(QUESTIONS.splitlines()[0])
+    assert prune().startswith("6 trainings")  # all but those of the first question
+    assert len(list(all_trainings())) == 4
+
+
+def test_pruning_leaves_what_may_be_another_study_s(asking, root):
+    """One whose data are not prepared, so that nobody can tell."""
+    study = asking()
+    train_all(study, ["baseline"])
+    other = root / "studies/other"
+    other.mkdir(parents=True)
+    params = (root / "params.yaml").read_text().replace("study: synthetic", "study: other")
+    params = params.replace("root: .", "root: ../..").replace("folder: .", "folder: studies/other")
+    (other / "params.yaml").write_text(params)
+    for name in ("tricks.yaml", "remarks.md"):
+        (other / name).write_text("")
+    theirs = load_splits(study.prepared)
+    foreign = training_of(SMALLEST, theirs, CPU).decided_by | {"train": "f" * 64}
+    place = planning.Training(foreign)
+    place.keep_failure(SMALLEST, "theirs")
+    done(TINY.changed({"lr": 0.5}), study.prepared)
+    assert len(list(all_trainings())) == 4
+    told = prune()
+    assert told.startswith("1 trainings") and "other" in told
+    assert len(list(all_trainings())) == 3 and place.folder.is_dir()
+    shutil.rmtree(other)
+    assert prune().startswith("1 trainings") and not place.folder.exists()
+
+
+def test_a_step_is_measured():
+    recipe = TINY.changed({"teacher": "baseline:0.05", "distill_weight": 1.0})
     threads = torch.get_num_threads()
-    seconds = forecast.step_seconds(recipe, (48, 96), 19)
-    assert 0 <= seconds < 10 and torch.get_num_threads() == threads
+    assert 0 <= step_seconds(recipe, (48, 96), 19) < 10 and torch.get_num_threads() == threads
 
 
-def test_a_search_counts_once_for_all_seeds(plan, monkeypatch):
-    """Two trials of 30 steps on two cores at once, and two seeds of 100 steps: 130 times 0.1 s."""
-    monkeypatch.setattr(forecast, "step_seconds", lambda *_: 0.1)
-    recipe = plan.arms["fcn"].changed({"lr_search": [0.5, 2.0], "lr_search_steps": 30})
-    groups = forecast._groups(recipe, (0, 1))
-    assert [[part.steps for part in group] for group in groups] == [[30, 30], [100, 100]]
-    assert {part.lr for part in groups[0]} == {0.00015, 0.0006} and groups[1][1].seed == 1
-
-
-def test_a_large_step_is_told_from_a_small_one(plan, monkeypatch):
-    monkeypatch.setattr(forecast, "MOST_PIXELS", 2 * 128 * 128)
+def test_a_large_step_is_told_from_a_small_one(root, monkeypatch):
+    monkeypatch.setattr(planning, "MOST_PIXELS", 2 * 128 * 128)
     timed = []
-    monkeypatch.setattr(forecast, "train", lambda recipe, scenes, *_, **__: (
+    monkeypatch.setattr(planning, "train", lambda recipe, scenes, *_, **__: (
         timed.append(scenes.images.shape) or (0, 0, 0.1 * recipe.steps)
-    ))
-    seconds = forecast.step_seconds(plan.arms["fcn"].changed({"batch_size": 8}), (384, 384), 19)
+    ))  # fmt: skip
+    seconds = step_seconds(TINY.changed({"batch_size": 8}), (384, 384), 19)
     assert {shape[2:] for shape in timed} == {(128, 128)}
     assert seconds == pytest.approx(0.1 * 4 * 9)  # four times the images, nine times the pixels
-
-
-def test_finished_runs_take_no_time(plan, monkeypatch):
-    """With one arm done: three trainings of 100 steps and one pre-training of 50, two seeds each."""
-    monkeypatch.setattr(forecast, "step_seconds", lambda *_: 0.1)
-    monkeypatch.setattr(forecast, "START_SECONDS", 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    done = {("baseline", 0): None, ("baseline", 1): None}
-    monkeypatch.setattr(forecast, "finished", lambda _: done)
-    text = forecast.forecast(plan)
-    assert text.startswith("Training takes about 35 s on ")
-    assert text.endswith("2 runs are done already and take none of it.")
-    done[("fcn", 0)] = None  # its other seed has a core of its own, and takes as long as both
-    assert forecast.forecast(plan).startswith("Training takes about 35 s on ")
-    done |= {(arm, seed): None for arm in plan.arms for seed in (0, 1)}
-    assert forecast.forecast(plan) == "All of these runs are done already."
-
-
-def test_what_is_trained_is_finished_until_something_changes(plan, prepared, monkeypatch):
-    """Two seeds at once, with fewer threads each than this process has."""
-    plan.build.mkdir(parents=True)
-    plan.prepared.parent.mkdir(parents=True)
-    plan.prepared.symlink_to(prepared)
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(forecast, "default_device", lambda: cpu)
-    short = {arm: recipe.changed({"steps": 2, "batch_size": 2}) for arm, recipe in plan.arms.items()}
-    monkeypatch.setitem(plan.__dict__, "arms", short)
-    arm = plan.folder("baseline", 0).parent
-    records = runs.run_all(
-        [short["baseline"].changed({"seed": seed}) for seed in (0, 1)], prepared, arm, device=cpu, say=lambda _: None
-    )
-    both = {("baseline", 0): arm / "s0", ("baseline", 1): arm / "s1"}
-    assert forecast.finished(plan) == {}  # nobody has checked the data
-    checked = plan.build / "checked.json"
-    checked.write_text(json.dumps({**plan.data, "block": 99}))  # which no training sees
-    threads = torch.get_num_threads()
-    assert forecast.finished(plan) == both and torch.get_num_threads() == threads
-
-    monkeypatch.setattr(forecast, "ROOT", plan.build)
-    forecast.keep(plan, ["fcn"])
-    assert not (plan.build / "work").exists()
-    forecast.keep(plan, ["baseline"])
-    forecast.keep(plan, ["baseline"])
-    kept = {folder.name: folder for folder in (plan.build / "work/timed").iterdir()}
-    assert kept.keys() == {record.about["training"] for record in records}
-    files = {file.name for folder in kept.values() for file in folder.iterdir()}
-    assert files == {"record.json", "curve.csv", "weights.pt"}
-
-    settings = forecast._settings
-    with monkeypatch.context() as other:
-        other.setattr(forecast, "_settings", lambda *a: {**settings(*a), "code": "other"})
-        assert forecast.finished(plan) == {}
-    monkeypatch.setitem(short, "baseline", short["baseline"].changed({"steps": 3}))
-    assert forecast.finished(plan) == {}
-    monkeypatch.setitem(short, "baseline", short["baseline"].changed({"steps": 2}))
-    (arm / "s1/record.json").write_text("{")
-    assert forecast.finished(plan) == {("baseline", 0): arm / "s0"}
-    checked.write_text(json.dumps({**plan.data, "seed": 99}))
-    assert forecast.finished(plan) == {}
-
-
-def test_a_run_that_diverged_is_not_forecast_again(plan):
-    recipe = plan.arms["fcn"].changed({"seed": 1})
-    folder = plan.folder("fcn", 1)
-    folder.mkdir(parents=True)
-    for written, found in ((recipe, {("fcn", 1)}), (recipe.changed({"lr": 0.5}), set())):
-        content = {"recipe": dataclasses.asdict(written), "why": "diverged"}
-        (folder / "failed.json").write_text(json.dumps(content))
-        assert forecast._failed(plan) == found

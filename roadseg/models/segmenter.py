@@ -1,0 +1,128 @@
+"""What every network is: a body with its normalisation and size handling.
+
+A *body* maps normalised float images to logits at any resolution. `Segmenter` wraps every body in
+the same way: it normalises, pads to the body's stride, and returns logits of the images' own size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# ImageNet statistics in units of 0..255. Constants, because the library's own look-up asks a hub.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+class Segmenter(nn.Module):
+    """A body with its normalisation and size handling.
+
+    Parameters
+    ----------
+    body : module, float (N, 3, H, W) -> logits float (N, K, h, w)
+    stride : images are padded at the right and bottom, with the mean colour, to a multiple of it
+    auxiliary : None, or a head that maps the body's features at 1/16 of the size to logits: what
+        the part of the body that its `sixteenth_into` names reads, or else the fifth map of its
+        encoder, of segmentation-models-pytorch
+    """
+
+    def __init__(self, body: nn.Module, stride: int, auxiliary: nn.Module | None = None):
+        super().__init__()
+        self.body = body
+        _replace_dilated_depthwise(self)
+        self.stride = stride
+        self.auxiliary = auxiliary
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits float (N, K, H, W) for images (N, 3, H, W), uint8 or float in 0..255."""
+        x = self._padded(images)
+        return self._full_size(self.body(x), x, images)
+
+    def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits and the auxiliary head's, both float (N, K, H, W)."""
+        x, features = self._padded(images), []
+        # Caught on their way, so that every body keeps its own forward pass.
+        if reader := getattr(self.body, "sixteenth_into", ""):
+            hook = self.body.get_submodule(reader).register_forward_pre_hook(
+                lambda _module, inputs: features.append(inputs[0])
+            )
+        else:
+            hook = self.body.encoder.register_forward_hook(
+                lambda _module, _inputs, maps: features.append(maps[4])
+            )
+        try:
+            logits = self.body(x)
+        finally:
+            hook.remove()
+        extra = self.auxiliary(features[0])
+        return self._full_size(logits, x, images), self._full_size(extra, x, images)
+
+    def _padded(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        x = (images.float() - self.mean) / self.std
+        return F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+
+    def _full_size(self, logits: Tensor, x: Tensor, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        if logits.shape[-2:] != x.shape[-2:]:
+            logits = F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+
+class FCNHead(nn.Sequential):
+    """The auxiliary head: a 3x3 convolution to a quarter of the channels, and class scores.
+
+    Source
+    ------
+    Zhao et al. 2017 (PSPNet), section 3.3 for the idea; the head is FCNHead of MMSegmentation, with
+    one convolution, as in the course study.
+    """
+
+    def __init__(self, channels: int, classes: int):
+        between = max(channels // 4, 1)
+        super().__init__(
+            nn.Conv2d(channels, between, 3, padding=1, bias=False),
+            nn.BatchNorm2d(between),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(between, classes, 1),
+        )
+
+
+class DilatedDepthwise(nn.Conv2d):
+    """A grouped convolution of dilated rows, which a CPU computes in fp32 under autocast too.
+
+    In bf16 and channels_last the gradient of its weights holds what memory held before, now wrong
+    and now not finite, from some 20 rows on: torch 2.15 with oneDNN on AVX-512 with bf16.
+    `test_gradients_do_not_depend_on_what_memory_held` sees it.
+    """
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> "DilatedDepthwise":
+        """Return one with a convolution's settings and its very parameters, but without hooks."""
+        made = cls(
+            convolution.in_channels, convolution.out_channels, convolution.kernel_size,
+            stride=convolution.stride, padding=convolution.padding, dilation=convolution.dilation,
+            groups=convolution.groups, bias=convolution.bias is not None,
+            padding_mode=convolution.padding_mode, device="meta",  # which draws no random numbers
+        )  # fmt: skip
+        made.weight, made.bias = convolution.weight, convolution.bias
+        return made.train(convolution.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what nn.Conv2d does."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
+def _replace_dilated_depthwise(network: nn.Module) -> None:
+    """Put a DilatedDepthwise in the place of each convolution that is one."""
+    made = {}  # a convolution that has two places stays one
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if type(module) is nn.Conv2d and module.groups > 1 and module.dilation[0] > 1:
+            if module not in made:
+                made[module] = DilatedDepthwise.of(module)
+            network.set_submodule(name, made[module])

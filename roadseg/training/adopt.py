@@ -1,0 +1,186 @@
+"""Keeps finished trainings after a change of training code that changes no result.
+
+A changed loop is another key, so that the run store would train everything anew. `adopt` trains a
+few runs again, and keeps all others if these come to the same counts.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from roadseg.config.recipe import Recipe
+from roadseg.config.study import Study
+from roadseg.data.scenes import Scenes
+from roadseg.training.device import default_device
+from roadseg.training.evaluate import evaluate
+from roadseg.training.files import written
+from roadseg.training.loop import Diverged
+from roadseg.training.plan import Asked, is_finished
+from roadseg.training.run import load_splits, trained
+from roadseg.training.store import Training, all_trainings, key_of, rewrite
+from roadseg.training.workers import run_jobs
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A training that is asked for, and the one of other code that may stand for it."""
+
+    recipe: Recipe
+    new: Training
+    old: Training
+
+    @property
+    def network(self) -> str:
+        """The network's name, with what the recipe changes about its layers."""
+        return self.recipe.architecture
+
+    @property
+    def hyperparameters(self) -> set[str]:
+        """What the recipe sets, apart from the seed."""
+        return set(self.recipe.differences()) - {"seed"}
+
+
+def adopt(study: Study, say: Say = print) -> bool:
+    """Keep the trainings of a study that other training code made, if they come to the same.
+
+    One run of each network is trained anew, and one more for each hyperparameter that none of them
+    sets and others do.
+
+    Returns
+    -------
+    Whether all that was trained anew came to the same counts on val and test
+    """
+    device, kept = default_device(), _newest()
+
+    def instead(training: Training) -> Training:
+        """Return what stands for a training until it is adopted: its search chose a rate by it."""
+        return training if is_finished(training) else kept.get(_without_code(training), training)
+
+    asked = Asked(study, device, instead)
+    if asked.splits is None:
+        say(f"{study.name}: its data are not prepared; there is nothing to adopt.")
+        return True
+    candidates = [
+        Candidate(recipe, place, kept[_without_code(place)])
+        for recipe, place in asked.trainings
+        if place and not is_finished(place) and _without_code(place) in kept
+    ]
+    if not candidates:
+        say(f"{study.name}: no finished training is of other code; there is nothing to adopt.")
+        return True
+    chosen = _chosen([c for c in candidates if _converged(c.old) and _on_own_data(c, asked)])
+    if not chosen:
+        say(
+            f"{study.name}: {len(candidates)} trainings were made by other code, and none of them "
+            "has scores that could be compared: nothing is adopted."
+        )
+        return True
+    say(
+        f"{study.name}: {len(candidates)} trainings were made by other code. {len(chosen)} are "
+        "trained again, to see whether they come to the same."
+    )
+    jobs = {
+        f"{c.network} {c.new.key}": partial(_train, c.recipe, study.prepared, device)
+        for c in chosen
+    }
+    failed = [o.value for o in run_jobs(jobs, device, say).values() if o.how == "failed"]
+    differing = [c for c in chosen if not _equal(c, asked.splits, device)]
+    if failed or differing:
+        for problem in failed:
+            say(str(problem))
+        for c in differing:
+            say(
+                f"{c.network} (seed {c.recipe.seed}; {', '.join(sorted(c.hyperparameters))}) comes "
+                "to other counts than before."
+            )
+        say("The change alters results: nothing is adopted. 'make report' trains all of it anew.")
+        return False
+    for c in candidates:
+        if not is_finished(c.new):
+            _rekey(c)
+    say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
+    return True
+
+
+def _newest() -> dict[str, Training]:
+    """Return the newest of all trainings that differ in their code alone, by the rest's key."""
+    return {_without_code(training): training for training in sorted(all_trainings(), key=_age)}
+
+
+def _without_code(training: Training) -> str:
+    return key_of({**training.decided_by, "code": ""})
+
+
+def _age(training: Training) -> float:
+    return training.folder.stat().st_mtime
+
+
+def _converged(training: Training) -> bool:
+    try:
+        return training.is_whole
+    except Diverged:
+        return False
+
+
+def _on_own_data(candidate: Candidate, asked: Asked) -> bool:
+    """Return whether a training is on the study's data: one on synthetic scenes is its start."""
+    return candidate.new.decided_by["train"] == asked.splits["train"].digest
+
+
+def _chosen(candidates: list[Candidate]) -> list[Candidate]:
+    """Return few trainings that have every network, and between them every hyperparameter.
+
+    Of each network the one that sets most; of equals the shortest.
+    """
+    chosen, covered = [], set()
+    ranked = sorted(candidates, key=lambda c: (-len(c.hyperparameters), c.recipe.steps))
+    for network in dict.fromkeys(c.network for c in candidates):
+        chosen.append(next(c for c in ranked if c.network == network))
+        covered |= chosen[-1].hyperparameters
+    while rest := [c for c in ranked if c.hyperparameters - covered]:
+        chosen.append(max(rest, key=lambda c: len(c.hyperparameters - covered)))
+        covered |= chosen[-1].hyperparameters
+    return chosen
+
+
+def _train(recipe: Recipe, prepared: Path, device: torch.device, say: Say) -> None:
+    trained(recipe, load_splits(prepared), device, say)
+
+
+def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device) -> bool:
+    """Return whether old and new weights come to the same counts on val and test."""
+    if not _converged(candidate.new):
+        return False
+    old, new = (
+        training.network(candidate.recipe, device) for training in (candidate.old, candidate.new)
+    )
+    return all(
+        np.array_equal(*(evaluate(n, splits[split], device, candidate.recipe) for n in (old, new)))
+        for split in ("val", "test")
+    )
+
+
+def _rekey(candidate: Candidate) -> None:
+    """Put a finished training, with its scores, under its new key too."""
+    with written(candidate.new.folder) as work:
+        shutil.copytree(
+            candidate.old.folder, work, dirs_exist_ok=True, copy_function=_link,
+            ignore=shutil.ignore_patterns("step-*.pt"),
+        )  # fmt: skip
+        rewrite(work, candidate.new.decided_by, adopted_from=candidate.old.key)
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, which takes no room; copy it where that cannot be done."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

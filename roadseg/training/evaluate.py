@@ -1,0 +1,144 @@
+"""Scoring a trained network: counts per image, near contours and by confidence."""
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from roadseg.config.recipe import Recipe
+from roadseg.data.scenes import UNLABELLED, Scenes, read
+from roadseg.models.segmenter import Segmenter
+from roadseg.training import metrics
+from roadseg.training.device import precision_on
+from roadseg.training.metrics import count
+
+
+def score(
+    network: Segmenter,
+    recipe: Recipe,
+    val: Scenes,
+    test: Scenes,
+    device: torch.device,
+    predictions: Path,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Score a network on val and test, each image once.
+
+    Parameters
+    ----------
+    recipe : says at which sizes, and whether mirrored too, an image is predicted
+    predictions : an .npz file to write, 'test' uint8 (N, H, W)
+
+    Returns
+    -------
+    counts : 'val' and 'test', int64 (N, K, K) per image; 'boundary' of test, int64 (N, 3, K) per
+        image, see `metrics.boundary_sums`
+    reliability : of test, float64 (3, BINS), see `metrics.reliability`
+    """
+    reliability, boundary = np.zeros((3, metrics.BINS)), []
+    with _array_in(predictions, "test", test.labels.shape) as append:
+
+        def keep(best: Tensor, confidence: Tensor, labels: Tensor) -> None:
+            append(best.to(torch.uint8).cpu().numpy())
+            labelled = labels != UNLABELLED
+            right = (best == labels)[labelled].cpu().numpy()
+            reliability[:] += metrics.reliability(confidence[labelled].cpu().numpy(), right)
+            boundary.append(metrics.boundary_sums(best, labels, len(test.classes)).cpu())
+
+        counts = {
+            "val": evaluate(network, val, device, recipe),
+            "test": evaluate(network, test, device, recipe, keep),
+        }
+    return counts | {"boundary": torch.cat(boundary).numpy()}, reliability
+
+
+@contextlib.contextmanager
+def _array_in(
+    file: Path, name: str, shape: tuple[int, ...]
+) -> Iterator[Callable[[np.ndarray], object]]:
+    """Give what appends rows to an array uint8 of a new .npz file, which need not fit in memory."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(f"{name}.npy", "w", force_zip64=True) as array,
+    ):
+        np.lib.format.write_array_header_1_0(array, header)
+        yield lambda rows: array.write(rows.tobytes())
+
+
+@torch.no_grad()
+def evaluate(
+    network: Segmenter,
+    scenes: Scenes,
+    device: torch.device,
+    recipe: Recipe,
+    keep: Callable[[Tensor, Tensor, Tensor], object] | None = None,
+) -> np.ndarray:
+    """Predict every scene at full size, and count.
+
+    Parameters
+    ----------
+    keep : receives predictions int64, their probability float32 and labels uint8, all (n, H, W) on
+        the device, of some scenes after the other
+
+    Returns
+    -------
+    int64 (N, K, K) per image, row truth, column prediction
+    """
+    network.eval()
+    counts = []
+    bf16 = precision_on(device, recipe.precision) == "bf16"
+    for first in range(0, len(scenes), 8):
+        some = slice(first, first + 8)
+        x = torch.from_numpy(read(scenes.images, some)).to(device)
+        y = torch.from_numpy(read(scenes.labels, some)).to(device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            if once := recipe.test_scales == (1.0,) and not recipe.test_flip:
+                scores = network(x)
+            else:
+                scores = averaged_probabilities(
+                    network, x, recipe.test_scales, flip=recipe.test_flip
+                )
+        best = scores.argmax(1)
+        counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
+        if keep:
+            probabilities = scores.float().softmax(1) if once else scores
+            keep(best, probabilities.amax(1), y)
+    return np.concatenate(counts)
+
+
+def averaged_probabilities(
+    network: Callable[[Tensor], Tensor], images: Tensor, scales: tuple[float, ...], *, flip: bool
+) -> Tensor:
+    """Return class probabilities float (N, K, H, W), averaged over sizes and mirror images.
+
+    Parameters
+    ----------
+    network : images (N, 3, h, w) -> logits (N, K, h, w)
+    images : (N, 3, H, W), uint8 or float in 0..255
+    scales : factors on the images' size
+    flip : whether each size is also seen mirrored
+
+    Source
+    ------
+    Chen et al. 2018 (DeepLab), section 4.1, averages as here; there the maximum is taken for
+    multi-scale inputs in training.
+    """
+    size, total = images.shape[-2:], 0.0
+    for scale in scales:
+        x = images.float()
+        if scale != 1:
+            small = [max(round(scale * side), 1) for side in size]
+            x = F.interpolate(x, size=small, mode="bilinear", antialias=scale < 1)
+        for mirrored in (False, True) if flip else (False,):
+            logits = network(x.flip(-1) if mirrored else x).float()
+            logits = logits.flip(-1) if mirrored else logits
+            if logits.shape[-2:] != size:
+                logits = F.interpolate(logits, size=size, mode="bilinear")
+            total = total + logits.softmax(1)
+    return total / (len(scales) * (2 if flip else 1))

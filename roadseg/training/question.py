@@ -1,0 +1,176 @@
+"""All runs of one question: trained side by side, and copied out of the run store."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from roadseg.config import paths
+from roadseg.config.recipe import Recipe
+from roadseg.config.study import Study
+from roadseg.errors import InputError, nearest
+from roadseg.training.device import default_device
+from roadseg.training.files import written
+from roadseg.training.loop import Diverged
+from roadseg.training.lr_search import trials
+from roadseg.training.run import Run, do, is_stored, load_splits, trained, write_out
+from roadseg.training.store import Record, export_failure, training_of
+from roadseg.training.warm_start import drawn_scenes, start_digest
+from roadseg.training.workers import Outcome, run_jobs
+
+Say = Callable[[str], None]
+
+
+def resolved(study: Study, question: str) -> dict:
+    """Return what is trained for a question: for each arm its seeds, and its recipe.
+
+    Texts are not part of it, nor is what analysis alone needs.
+    """
+    seeds = study.seeds_asked(study.questions[question])
+    content = {}
+    for arm, recipe in study.questions[question].arms.items():
+        content[arm] = {"seeds": list(seeds), "recipe": recipe.differences()}
+        # DVC sees no file that a recipe names: another content is another question
+        starts = [start_digest(recipe.changed({"seed": seed})) for seed in seeds]
+        if any(starts):
+            content[arm]["starts_from"] = starts
+    return content
+
+
+def read_question(name: str, question: str) -> dict[str, list[Run]]:
+    """Read what the pipeline resolved for a question of a study: arm -> its runs.
+
+    Raises
+    ------
+    InputError : it has not been resolved, with what to do
+    """
+    folder = paths.ROOT / "build" / name / "questions"
+    file = folder / f"{question}.json"
+    if not file.is_file():
+        known = [f.stem for f in folder.glob("*.json")]
+        raise InputError(
+            f"{question}: is no question of {name} that is ready to be trained."
+            + (nearest(question, known) if known else f" Run: python -m roadseg resolve {name}")
+        )
+    return {
+        arm: [
+            Run(Recipe.of({**asked["recipe"], "seed": seed}), asked["seeds"][0])
+            for seed in asked["seeds"]
+        ]
+        for arm, asked in json.loads(file.read_text()).items()
+    }
+
+
+def train_question(
+    arms: dict[str, list[Run]],
+    prepared: Path,
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    say: Say = print,
+) -> dict[str, list[Record | None]]:
+    """Train and score all runs that the store has not got, and copy all into a folder.
+
+    Parameters
+    ----------
+    arms : the question's arms, each with its runs
+    prepared : folder of the prepared scenes
+    folder : receives ARM/sSEED of each run, and ARM/search.csv where a search chose the learning
+        rate; it appears when all are written, an old one is replaced then
+
+    Returns
+    -------
+    The records of each arm; None for each run whose loss did not stay finite, which is a result as
+    well
+
+    Raises
+    ------
+    InputError : some runs failed; those that did not are in the store
+    """
+    device = device or default_device()
+    splits = load_splits(prepared)
+    runs = {f"{arm}-s{run.recipe.seed}": (arm, run) for arm, found in arms.items() for run in found}
+    missing = {
+        name: (arm, run) for name, (arm, run) in runs.items() if not is_stored(run, splits, device)
+    }
+    _draw_scenes([run for _, run in missing.values()], splits["train"].labels.shape[1:])
+    jobs = _trials(missing, prepared, device)
+    jobs |= {name: partial(do, run, prepared, device) for name, (_, run) in missing.items()}
+    outcomes = run_jobs(jobs, device, say)
+    outcomes = {name: outcomes.get(name, Outcome("done", "stored")) for name in runs}
+    _raise_failed(outcomes)
+    with written(folder) as work:
+        for name, (arm, run) in runs.items():
+            target = work / arm / f"s{run.recipe.seed}"
+            target.mkdir(parents=True)
+            try:
+                write_out(run, prepared, device, target)
+            except Diverged as problem:
+                outcomes[name] = Outcome("diverged", str(problem))
+                export_failure(run.recipe, str(problem), target)
+    say(_summary(outcomes))
+    return {
+        arm: [_record(folder / arm / f"s{run.recipe.seed}") for run in found]
+        for arm, found in arms.items()
+    }
+
+
+def _trials(
+    runs: dict[str, tuple[str, Run]], prepared: Path, device: torch.device
+) -> dict[str, Callable[[Say], object]]:
+    """Return the trials of learning rates, as jobs: they come before runs that wait for them."""
+    jobs, splits = {}, load_splits(prepared)
+    for arm, run in runs.values():
+        for lr, trial in trials(run.searched).items():
+            training = training_of(trial, splits, device)
+            try:
+                if training.is_whole:
+                    continue
+            except Diverged:
+                continue
+            jobs.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
+    return {name: partial(_try, trial, prepared, device) for name, trial in jobs.values()}
+
+
+def _try(trial: Recipe, prepared: Path, device: torch.device, say: Say) -> None:
+    try:
+        trained(trial, load_splits(prepared), device, say)
+    except Diverged as problem:
+        say(str(problem))
+
+
+def _draw_scenes(runs, size: tuple[int, int]) -> None:
+    """Draw the scenes of pre-trainings once, before each process would."""
+    for source in {run.recipe.pretrained for run in runs}:
+        kind, _, n = source.partition(":")
+        if kind == "scenes":
+            drawn_scenes(int(n), size)
+
+
+def _raise_failed(outcomes: dict[str, Outcome]) -> None:
+    failed = {name: o.value for name, o in outcomes.items() if o.how == "failed"}
+    if failed:
+        told = [f"{name}: {why}" for name, why in failed.items()]
+        told.append(
+            f"{len(failed)} of {len(outcomes)} runs failed. The others came to their end and need "
+            "no training again."
+        )
+        raise InputError("\n".join(told))
+
+
+def _summary(outcomes: dict[str, Outcome]) -> str:
+    counts = Counter(o.value if o.how == "done" else o.how for o in outcomes.values())
+    told = [
+        (counts["trained"], "trained"),
+        (counts["scored"], "scored anew"),
+        (counts["stored"], "from the store"),
+        (counts["diverged"], "whose loss did not stay finite"),
+    ]
+    return f"{len(outcomes)} runs: " + ", ".join(f"{n} {what}" for n, what in told if n)
+
+
+def _record(folder: Path) -> Record | None:
+    return Record.read(folder) if (folder / "record.json").is_file() else None

@@ -1,0 +1,284 @@
+"""Where a training starts from: pre-training, weights in files and of other studies, a teacher."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from roadseg import code
+from roadseg.config import paths
+from roadseg.config.recipe import DEFAULTS, Recipe
+from roadseg.data import synthetic
+from roadseg.data.scenes import CITYSCAPES, Scenes
+from roadseg.errors import InputError
+from roadseg.models.build import WHOLE, check_name, on_meta
+from roadseg.models.pretrained import check_hub, load_encoder
+from roadseg.models.segmenter import Segmenter
+from roadseg.training.files import work_folder, written
+from roadseg.training.loop import make_network
+
+SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
+
+
+def start_weights(
+    recipe: Recipe,
+    scenes: Scenes,
+    train_first: Callable[[Recipe, dict[str, Scenes]], Segmenter],
+    say: Callable[[str], None],
+) -> Callable[[Segmenter], None]:
+    """Return what puts a recipe's pre-trained weights into its new network.
+
+    'scenes:N' trains the same network first, by `pretrain_steps` steps of Adam with the poly
+    schedule, on N road scenes drawn for that; 'study:NAME/ARM' and 'file:PATH' read weights that
+    this project or torch.save wrote; 'hub:NAME' asks segmentation-models-pytorch for its encoder's
+    published weights of that name, and may download them.
+
+    Parameters
+    ----------
+    recipe : one that is pre-trained
+    scenes : what it will learn from then
+    train_first : trains a recipe on 'train' and 'val'
+
+    Raises
+    ------
+    InputError : the weights are not there, or do not fit the network
+    """
+    kind, _, rest = recipe.pretrained.partition(":")
+    if kind == "hub":
+        return lambda network: load_encoder(network, rest, recipe.network)
+    if kind == "scenes":
+        if recipe.pretrained_part == "network" and scenes.classes != tuple(CITYSCAPES):
+            raise InputError(
+                "pretrained: drawn scenes have the classes of Cityscapes, these data have others: "
+                "set pretrained_part: encoder."
+            )
+        splits, plain = pretraining_scenes(recipe, scenes.labels.shape[1:]), pretraining(recipe)
+        say(f"pre-training: {plain.steps} steps on {rest} synthetic scenes")
+        donor = train_first(plain, splits)
+        weights = {name: value.cpu() for name, value in donor.state_dict().items()}
+    else:
+        file = weights_file(recipe.pretrained, recipe.seed)
+        try:
+            weights = torch.load(file, weights_only=True, map_location="cpu")
+        except Exception as problem:  # of many kinds, for a file that is no such archive
+            raise InputError(
+                f"pretrained: {recipe.pretrained}: cannot be read as weights "
+                f"({type(problem).__name__}); it must be a state dict that torch.save wrote."
+            ) from None
+        if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+            raise InputError(
+                f"pretrained: {recipe.pretrained}: holds {type(weights).__name__}, no weights by "
+                "name; save a network's or an encoder's state_dict()."
+            )
+    return lambda network: load_part(network, weights, recipe.pretrained_part, recipe.pretrained)
+
+
+def pretraining(recipe: Recipe) -> Recipe:
+    """Return the recipe that trains a recipe's network on drawn scenes first."""
+    return Recipe(
+        seed=recipe.seed, network=recipe.network, batch_norm=recipe.batch_norm,
+        residual=recipe.residual, steps=recipe.pretrain_steps, batch_size=recipe.batch_size,
+        lr=recipe.lr, schedule="poly", precision=recipe.precision,
+    )  # fmt: skip
+
+
+def pretraining_scenes(recipe: Recipe, size: tuple[int, int]) -> dict[str, Scenes]:
+    """Return the scenes that a recipe's network is trained on first, and a few for its curve."""
+    drawn = drawn_scenes(int(recipe.pretrained.partition(":")[2]), size)
+    few = dataclasses.replace(
+        drawn, images=drawn.images[:8], labels=drawn.labels[:8], names=drawn.names[:8]
+    )
+    return {"train": drawn, "val": few}
+
+
+def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source: str) -> None:
+    """Put a state dict into a network: all of it, or what its encoder finds there.
+
+    Raises
+    ------
+    InputError : a weight is missing or has another shape; `source` is named
+    """
+    wanted = network.state_dict()
+    if part == "encoder":
+        parts = getattr(network.body, "encoder_parts", ("encoder.",))
+        parts = tuple(f"body.{part}" for part in parts)
+        if not any(name.startswith(parts) for name in weights):  # an encoder's own state dict
+            weights = {parts[0] + name: value for name, value in weights.items()}
+        wanted = {name: value for name, value in wanted.items() if name.startswith(parts)}
+    else:  # an auxiliary head starts anew where the source has none
+        wanted = {
+            name: value for name, value in wanted.items()
+            if name in weights or not name.startswith("auxiliary.")
+        }  # fmt: skip
+    unfit = [n for n, v in wanted.items() if n not in weights or weights[n].shape != v.shape]
+    if unfit:
+        raise InputError(
+            f"pretrained: {source}: {len(unfit)} of the {len(wanted)} weights of the {part} are "
+            f"missing there or have another shape, {unfit[0]} first; it must come from the same "
+            "network" + (" and classes." if part == "network" else "'s encoder.")
+        )
+    network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+
+
+def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
+    """Return N synthetic road scenes of a size, (height, width), from `work/` if they are there."""
+    digest, folder = _drawn_digest(n, size), drawn_folder(n, size)
+    if not (folder / "labels.npy").is_file():
+        with written(folder) as work, ProcessPoolExecutor(os.cpu_count()) as pool:
+            images, labels = (
+                np.lib.format.open_memmap(work / file, "w+", np.uint8, shape)
+                for file, shape in (("images.npy", (n, 3, *size)), ("labels.npy", (n, *size)))
+            )
+            one = partial(synthetic.scene, SCENES_SEED, size=tuple(size))
+            for index, (image, classes) in enumerate(pool.map(one, range(n))):
+                images[index], labels[index] = image.transpose(2, 0, 1), classes
+    names = tuple(f"drawn-{i}" for i in range(n))
+    images, labels = (
+        np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in ("images", "labels")
+    )
+    classes, colours = tuple(CITYSCAPES), tuple(CITYSCAPES.values())
+    return Scenes(images, labels, names, names, classes, colours, digest)
+
+
+def drawn_folder(n: int, size: tuple[int, int]) -> Path:
+    """Return where N drawn scenes of a size lie, or will."""
+    return work_folder() / f"scenes-{_drawn_digest(n, size)[:12]}"
+
+
+def _drawn_digest(n: int, size: tuple[int, int]) -> str:
+    content = f"{code.digest('roadseg.data.synthetic')} {n} {tuple(size)} {SCENES_SEED}"
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def teach(
+    recipe: Recipe,
+    classes: int,
+    train_first: Callable[[Recipe], Segmenter],
+    say: Callable[[str], None],
+) -> Segmenter:
+    """Return the trained network that a recipe learns from.
+
+    'study:NAME/ARM' is that arm's. A network's name is that network trained by `teacher_recipe`.
+
+    Parameters
+    ----------
+    recipe : one with a teacher
+    classes : number of classes K
+    train_first : trains a recipe on the student's scenes
+
+    Raises
+    ------
+    InputError : the teacher is not there, or knows another number of classes
+    """
+    if not recipe.teacher.startswith("study:"):
+        say(f"the teacher, {recipe.teacher}:")
+        return train_first(teacher_recipe(recipe))
+    file = weights_file(recipe.teacher, recipe.seed)
+    theirs = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
+    network = make_network(theirs, classes)
+    weights = torch.load(file, weights_only=True, map_location="cpu")
+    load_part(network, weights, "network", recipe.teacher)
+    return network
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raise InputError unless what a recipe starts from is there: files, names, teachers."""
+    kind, _, name = recipe.pretrained.partition(":")
+    try:
+        if kind in ("file", "study"):
+            weights_file(recipe.pretrained, recipe.seed)
+        elif kind == "hub":
+            check_hub(name, recipe.network)
+        whole = recipe.network.split(":")[0] in WHOLE
+        if recipe.pretrained and whole and recipe.pretrained_part == "encoder":
+            raise InputError(
+                f"{recipe.network!r} has no encoder apart from the rest; set pretrained_part: "
+                "network, or leave it out."
+            )
+    except InputError as problem:
+        raise InputError(f"pretrained: {problem}") from None
+    if not recipe.teacher:
+        return
+    try:
+        if recipe.teacher.startswith("study:"):
+            weights_file(recipe.teacher, recipe.seed)
+        else:
+            check_name(recipe.teacher)
+            on_meta(partial(make_network, teacher_recipe(recipe), 2))
+    except InputError as problem:
+        raise InputError(f"teacher: {problem}") from None
+    if recipe.teacher == recipe.network:
+        raise InputError(f"teacher: {recipe.teacher!r} is the network itself; name a larger one.")
+
+
+def teacher_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of a teacher that is given as a network's name.
+
+    It is the student's, seed included, without distillation and without what belongs to the
+    student's network: changes of its layers, and weights that are not pre-trained on drawn scenes.
+    """
+    neutral = ["teacher", "distill_weight", "distill_temperature", "dropout", "batch_norm",
+               "residual"]  # fmt: skip
+    if not recipe.pretrained.startswith("scenes:"):
+        neutral += ["pretrained", "pretrained_part", "pretrain_steps"]
+    return recipe.changed({"network": recipe.teacher, **{name: DEFAULTS[name] for name in neutral}})
+
+
+def weights_file(source: str, seed: int) -> Path:
+    """Return the file that 'file:PATH' or 'study:NAME/ARM' stands for.
+
+    Of another study's arm it is the run of the same seed.
+
+    Raises
+    ------
+    InputError : there is no such file
+    """
+    kind, _, name = source.partition(":")
+    if kind == "file":
+        file = paths.ROOT / name
+        if not file.is_file():
+            raise InputError(f"{source}: no such file. Paths start at the project's root.")
+        return file
+    study, _, arm = name.partition("/")
+    runs = paths.ROOT / "build" / study / "runs"
+    for folder in sorted(runs.glob(f"*/{arm}/s{seed}")):  # equal ones, whatever question asks
+        if (folder / "weights.pt").is_file():
+            return folder / "weights.pt"
+        if (folder / "failed.json").is_file():
+            why = json.loads((folder / "failed.json").read_text())["why"]
+            raise InputError(f"{source}: its seed {seed} failed: {why}")
+    seeds = sorted({int(file.parent.name[1:]) for file in runs.glob(f"*/{arm}/s*/weights.pt")})
+    if seeds:
+        raise InputError(
+            f"{source}: has no run of seed {seed}, only of {', '.join(map(str, seeds))}. Train it "
+            f"with that seed too, so that seeds stay independent."
+        )
+    known = dict.fromkeys(sorted(f.parent.parent.name for f in runs.glob("*/*/s*/weights.pt")))
+    there = f"It has: {', '.join(known)}." if known else "It has none."
+    raise InputError(
+        f"{source}: study {study!r} has no trained arm {arm!r}. {there} "
+        f"Run 'make report STUDY={study}' first."
+    )
+
+
+def start_digest(recipe: Recipe) -> str:
+    """Return digests of the files that a recipe starts from, in order; '' if it names none.
+
+    Raises
+    ------
+    InputError : such a file is not there
+    """
+    files = [
+        weights_file(source, recipe.seed)
+        for source in (recipe.pretrained, recipe.teacher)
+        if source.startswith(("file:", "study:"))
+    ]
+    return " ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)

@@ -1,0 +1,129 @@
+"""Jobs in processes of their own, one thread each, as many at a time as there are cores."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+import torch
+
+from roadseg.errors import InputError
+from roadseg.training.loop import Diverged
+
+# Forked, a process starts at once; imports take longer than many a training.
+CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+KILLED = (
+    "its process was killed, most often for want of memory (lower batch_size or data: size), or "
+    "since a data file was cut short. Called again, it goes on from its last saved state."
+)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: 'done', with what it returned; 'diverged' or 'failed', with why."""
+
+    how: str
+    value: object
+
+
+def run_jobs(
+    jobs: dict[str, Callable[[Say], object]], device: torch.device, say: Say
+) -> dict[str, Outcome]:
+    """Do jobs and return how each ended; one that fails does not keep the others from being done.
+
+    On a GPU one after the other, in this process. On a CPU as many at a time as it has cores: small
+    networks do not fill several, two processes with several threads each wait for one another, and
+    a network of one thread comes to the same numbers whatever runs beside it.
+
+    Parameters
+    ----------
+    jobs : name -> what is called with a function that prints a line under the job's name
+
+    Raises
+    ------
+    KeyboardInterrupt : when the jobs that ran have saved their state
+    """
+    if device.type == "cuda":
+        return {name: _outcome(job, _named(name, say)) for name, job in jobs.items()}
+    waiting, running, ended = list(jobs.items()), {}, {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < torch.get_num_threads():
+                name, job = waiting.pop(0)
+                reader, writer = CONTEXT.Pipe(duplex=False)
+                process = CONTEXT.Process(target=_work, args=(job, writer))
+                process.start()
+                writer.close()  # so that its end is noticed when the process has gone
+                running[reader] = (name, process)
+            for reader in wait(list(running)):
+                name, process = running[reader]
+                try:
+                    sent = reader.recv()
+                except (EOFError, OSError):
+                    process.join()
+                    del running[reader]
+                    ended.setdefault(name, Outcome("failed", KILLED))
+                    continue
+                if isinstance(sent, Outcome):
+                    ended[name] = sent
+                else:
+                    say(f"{name}  {sent}")
+    except BaseException:
+        for _, process in running.values():
+            process.terminate()  # which saves its state first
+        for reader, (name, process) in running.items():
+            _print_rest(name, reader, say)
+            process.join()
+        raise
+    return {name: ended[name] for name in jobs}
+
+
+def _named(name: str, say: Say) -> Say:
+    return lambda line: say(f"{name}  {line}")
+
+
+def _print_rest(name: str, reader: Connection, say: Say) -> None:
+    try:
+        while True:
+            if isinstance(sent := reader.recv(), str):
+                say(f"{name}  {sent}")
+    except (EOFError, OSError):
+        return
+
+
+def _outcome(job: Callable[[Say], object], say: Say) -> Outcome:
+    try:
+        return Outcome("done", job(say))
+    except Diverged as problem:
+        say(str(problem))
+        return Outcome("diverged", str(problem))
+    except InputError as problem:
+        return Outcome("failed", str(problem))
+    except Exception:  # of one job: the others are done all the same
+        return Outcome("failed", traceback.format_exc())
+
+
+def _work(job: Callable[[Say], object], writer: Connection) -> None:
+    """Do one job in a process of its own.
+
+    Ctrl-C is the parent's to pass on. If the parent is killed, this one saves its state and ends.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        writer.send(_outcome(job, writer.send))
+    except (KeyboardInterrupt, BrokenPipeError):  # stopped, or nobody is there any more to be told
+        return
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,452 @@
+"""What is wrong with a study's files: several problems at once, old files, hostile input."""
+
+import json
+import re
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_study import BELOW, below, project
+from tiny import LISTED, LONG, MANY, TINY, appended, load, only, problems, refused, spoilt, write
+
+from roadseg.__main__ import main
+from roadseg.config import paths, study
+from roadseg.config.yaml import read_yaml
+from roadseg.errors import InputError
+from roadseg.training import resolve
+from roadseg.training.question import resolved
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """Let the test's folder be the project's root, so that its catalogue is the only one."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+
+
+def test_problems_are_lines_in_order_of_files(tmp_path):
+    files = spoilt(
+        appended(LONG, networks="odd: {netwrk: dabnet}\n"),
+        ("title: A tiny study", "title: 2024-01-01"), ("block: 1", "block: 0"),
+        ("steps: 10", "stesp: 10"), ("flip: 0.5", "flip: yes"), ("  - adamw", "  - adam"),
+        ("alone: [adamw]", "alonne: [adamw]"),
+    )  # fmt: skip
+    files["remarks.md"] = "Nothing was tuned.\n"
+    found = refused(tmp_path, files)
+    for line, said in zip(found, [
+        "params.yaml:2: title: 2024-01-01 is a date to other readers of YAML; put it into quotes.",
+        "params.yaml:9: data: block: 0 is not allowed; give 1 frame or more.",
+        "params.yaml:15: base: stesp: no such hyperparameter. Did you mean 'steps'? Known: ",
+        "params.yaml:26: questions: ladder: 'adam' is no trick of tricks.yaml. Did you mean 'adamw'? "
+        "Known: adamw, flip.",
+        "params.yaml:30: questions: each: alonne: no such setting. Did you mean 'alone'? Known: ",
+        "tricks.yaml:3: flip: flip: 'yes' is not allowed; it must be a probability in [0, 1]. To YAML "
+        "1.2 this is text; a switch is true or false.",
+        "networks.yaml:1: odd: netwrk: no such setting. Did you mean 'network'? Known: idea, network, ",
+        "remarks.md:1: belongs to no remark; begin each with '- '.",
+    ], strict=True):  # fmt: skip
+        assert line.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "message"),
+    [
+        # the question that is refused is not missed by the next one
+        ([("start: fcn-8s", "start: fcn-9s")], "params.yaml:23", "questions: ladder: start: 'fcn-9s' is no arm"),
+        ([("  - flip", "  - flop")], "params.yaml:25", "questions: ladder: 'flop' is no trick of tricks.yaml."),
+        ([("    networks: {", "    netwroks: {")], "params.yaml:20", "questions: heads: netwroks: no such setting."),
+        # nor is what it would have made
+        ([("fcn-8s: ", "fcn.8s: ")], "params.yaml:20", "questions: heads: arm: 'fcn.8s' cannot name a file"),
+        # a misspelt setting is not missing too, and what stands in it is not unknown
+        ([("seeds: [0", "sedes: [0")], "params.yaml:12", "sedes: no such setting. Did you mean 'seeds'?"),
+        ([("base:\n", "bsae:\n")], "params.yaml:13", "bsae: no such setting. Did you mean 'base'?"),
+        ([("questions:\n", "qeustions:\n")], "params.yaml:17", "qeustions: no such setting. Did you mean 'questions'?"),
+        ([("  size: [", "  sizes: [")], "params.yaml:8", "data: sizes: no such setting. Did you mean 'size'?"),
+        ([("      flip: 0.5", "      filp: 0.5")], "tricks.yaml:3", "flip: filp: no such hyperparameter."),
+        ([("    flip: 0.5", "    filp: 0.5")], "tricks.yaml:3", "flip: filp: no such hyperparameter."),
+        ([("  set:\n    flip", "  knobs:\n    flip")], "tricks.yaml:2", "flip: knobs: no such setting. Did you mean 'set'?"),
+        # contradictions wait for sound hyperparameters
+        ([("steps: 10", "steps: 10\n  cycles: 3\n  shedule: cosine")], "params.yaml:17", "base: shedule: no such"),
+        ([("flip: 0.5", "flip: 0.0")], "params.yaml:25", "questions: ladder: trick flip: flip is 0.0 already"),
+        ([("lr: 0.001", "warmup_steps: 10")], "params.yaml:16", "base: warmup_steps: 10 leaves nothing of steps"),
+        ([("study: tiny\n", "<<: {study: tiny}\n")], "params.yaml:1", "<<: is not supported; write the lines out."),
+    ],
+)  # fmt: skip
+def test_consequences_are_not_shown(tmp_path, changes, place, message):
+    if "      flip" in changes[0][0]:
+        changes = [("    flip: 0.5", "      flip: 0.5"), *changes]  # indented otherwise
+    (found,) = refused(tmp_path, spoilt(LONG, *changes))
+    assert found.startswith(f"{place}: {message}")
+
+
+def test_problems_that_are_no_consequence_are_shown(tmp_path):
+    files = spoilt(LONG, ("steps: 10", "steps: 10\n  cycles: 3\n  warmup_steps: 10"),
+                   ("source: synthetic", "source: synthetic\n  sed: 1"), ("  seed: 0\n", ""),
+                   ("start: with-flip", "start: with-flop"), ("  block: 1\n", ""))  # fmt: skip
+    assert [re.sub(r"(:\d+: [a-z]+(: \w+)?).*", r"\1", line) for line in refused(tmp_path, files)] == [
+        "params.yaml:5: data: block", "params.yaml:7: data: sed", "params.yaml:15: base: cycles",
+        "params.yaml:16: base: warmup_steps", "params.yaml:30: questions: each",
+    ]  # fmt: skip
+
+
+def test_a_problem_of_an_entry_has_the_file_that_says_it(tmp_path):
+    """The project's, or the study's own, whatever the other one says of the entry."""
+    def found(*changes, **more):
+        return problems(lambda: below(tmp_path, *changes, **more))
+
+    assert found(("idea: mirrors", "idea: 3")) == [
+        "tricks.yaml:1: flip: idea: 3 is not allowed; give text. Put it into quotes if it is meant."
+    ]
+    own = {"studies/tiny/tricks.yaml": BELOW["studies/tiny/tricks.yaml"].replace("flip: 0.5", "flip: 5")}
+    assert found(**own) == [
+        "studies/tiny/tricks.yaml:1: flip: flip: 5 is not allowed; it must be a probability in [0, 1]."
+    ]
+    # a value that the study replaces is judged no more
+    below(tmp_path, ("flip: 0.25", "flip: 25"))
+    below(tmp_path, **{"studies/tiny/networks.yaml": "unet: {network: dabnet, source: of it}\n"})
+    assert found(("network: unet", "netwrk: unet"), ("title: A tiny study", "title: 2020-02-02"),
+                 ("poly: {set:", "poly: {sett:")) == [
+        "studies/tiny/params.yaml:2: title: 2020-02-02 is a date to other readers of YAML; put it into "
+        "quotes.",
+        "studies/tiny/tricks.yaml:3: poly: sett: no such setting. Did you mean 'set'? Known: idea, set, "
+        "source.",
+        "networks.yaml:1: unet: netwrk: no such setting. Did you mean 'network'? Known: idea, network, "
+        "source.",
+    ]  # fmt: skip
+
+
+def test_the_same_fault_in_two_files_is_two_problems(tmp_path):
+    fault = "flip: {set: {flip: 0.5}, source: 2020-01-01}\n"
+    found = problems(lambda: below(tmp_path, **{
+        "tricks.yaml": fault, "studies/tiny/tricks.yaml": fault + "adamw: {set: {steps: 3}}\n",
+        "studies/tiny/params.yaml": BELOW["studies/tiny/params.yaml"].replace(", poly]", "]"),
+    }))  # fmt: skip
+    assert found == [
+        f"{file}:1: flip: source: 2020-01-01 is a date to other readers of YAML; put it into quotes."
+        for file in ("tricks.yaml", "studies/tiny/tricks.yaml")
+    ]
+
+
+def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
+    """A bad network stands on its line of the list, and arms that have it say nothing."""
+    files = spoilt(
+        appended(LISTED, tricks="ohem: {set: {ohem_threshold: 0.5, ohem_kept: 9999}}\n"
+                                "tie: {set: {pretrained: 'study:tiny/baseline'}}\n",
+                 networks="own: {network: 'smp:unet:resnet19'}\n"),
+        ('"dabnet"', '"dabent"'), ("adamw, poly]", "adamw, poly, ohem, tie]"),
+        ("source: synthetic", "source: sintetic"),
+    )  # fmt: skip
+    asked = load(tmp_path, files)
+    found = problems(lambda: resolve.check_settings(asked))
+    for line, (place, said) in zip(found, [
+        ("data:", "data: source: 'sintetic' is unknown. Did you mean 'synthetic'?"),
+        ("ladder: [", "arm with-ohem: ohem_kept: 9999 of at most 6144 pixels keeps all of them"),
+        ("ladder: [", "arm with-tie: study:tiny/baseline: is an arm of this study"),
+        ("ladder: [", "arm with-tie: pretrained: study:tiny/baseline: study 'tiny' has no trained"),
+        ("never:", "never: network 'dabent': unknown. Did you mean"),
+        ("own:", "own: network 'smp:unet:resnet19': unknown encoder"),
+    ], strict=True):  # fmt: skip
+        file, number, message = re.fullmatch(r"(\w+\.yaml):(\d+): (.*)", line).groups()
+        assert message.startswith(said)
+        assert files[file].split("\n")[int(number) - 1].strip().startswith(place)
+
+
+# Where a study lies ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("folder: studies/tiny", "folder: .", "folder: '.' is not allowed; here it must be 'studies/tiny'."),
+        ("folder: studies/tiny", "folder: studies/camvid", "folder: 'studies/camvid' is not allowed; here it"),
+        ("root: ../..", "root: .", "root: '.' is not allowed; here it must be '../..'."),
+        ("root: ../..", "root: ../../..", "root: '../../..' is not allowed; here it must be '../..'."),
+        ("root: ../..", "root: /tmp", "root: '/tmp' is not allowed; give the way from the study's folder to"
+         " the project's root: . or ../.."),
+        ("folder: studies/tiny", "folder: /tmp", "folder: '/tmp' is not allowed; give the study's folder from"
+         " the project's root: . or studies/NAME"),
+        ("folder: studies/tiny", "folder: studies/../x", "folder: 'studies/../x' is not allowed; "),
+        ("folder: studies/tiny", "folder: -x", "folder: '-x' is not allowed; give"),
+        ("folder: studies/tiny", "folder: x y", "folder: 'x y' is not allowed; give"),
+        ("folder: studies/tiny\n", "", "folder: missing; give the study's folder from the project's root"),
+        ("study: tiny", "study: camvid", "study: 'camvid' is not allowed; the study in studies/tiny is called tiny."),
+    ],
+)  # fmt: skip
+def test_a_study_says_where_it_lies_and_how_it_is_called(tmp_path, old, new, message):
+    found = problems(lambda: below(tmp_path, (old, new)))
+    assert found[0].partition(": ")[2].startswith(message)
+    assert [line.partition(":")[0] for line in found] == ["studies/tiny/params.yaml"] * len(found)
+
+
+def test_the_embedded_study_lies_in_the_root(tmp_path):
+    files = spoilt(TINY, ("root: .", "root: ../.."), ("folder: .", "folder: studies/tiny"))
+    assert refused(tmp_path, files) == [
+        "params.yaml:3: root: '../..' is not allowed; here it must be '.'.",
+        "params.yaml:4: folder: 'studies/tiny' is not allowed; here it must be '.'.",
+    ]
+    write(tmp_path, {**TINY, "remarks.md": ""})
+    assert problems(study.load) == [
+        "params.yaml:1: study: 'tiny' is not allowed; the embedded study is called synthetic."
+    ]
+
+
+def test_a_folder_that_no_study_can_be_called_after_is_refused(tmp_path):
+    files = {name.replace("tiny", "my_set"): text for name, text in BELOW.items()}
+    write(tmp_path, files)
+    with pytest.raises(InputError) as caught:
+        study.load("my_set")
+    assert str(caught.value) == (
+        "studies/my_set: 'my_set' cannot name a file; use letters, digits and single dashes, as in "
+        "fcn-8s, at most 60."
+    )
+
+
+@pytest.mark.parametrize("name", ["tricks.yaml", "remarks.md"])
+def test_files_that_the_pipeline_reads_are_missed_before_it_does(tmp_path, name):
+    below(tmp_path)
+    (tmp_path / "studies/tiny" / name).unlink()
+    with pytest.raises(InputError) as caught:
+        study.load("tiny")
+    assert str(caught.value) == (
+        f"studies/tiny/{name}: no such file. The pipeline reads it; an empty one will do."
+    )
+
+
+@pytest.mark.parametrize("part", ["tricks", "networks"])
+@pytest.mark.parametrize("command", ["plan", "resolve", "prepare"])
+def test_a_project_without_its_catalogue_says_so(tmp_path, capsys, part, command):
+    below(tmp_path)
+    (tmp_path / f"{part}.yaml").unlink()
+    assert main([command, "tiny"]) == 2
+    assert capsys.readouterr().err == (
+        f"roadseg: {part}.yaml: no such file. It holds the {part} that questions name, whichever study "
+        "asks; bring it back, or make an empty one.\n"
+    )
+
+
+# An earlier version's files ----------------------------------------------------------------------
+
+OLD = """\
+study: tiny
+title: A tiny study
+root: .
+params: params.yaml
+plan: plan.yaml
+data: {source: synthetic, path: roadseg/data/synthetic.py, size: [64, 96], block: 1, seed: 0,
+       counts: {train: 4, val: 2, test: 2}}
+seeds: [0, 1]
+remarks: [one]
+networks: {small: {network: "baseline:0.5"}}
+base: {network: "fcn8s:resnet18", steps: 10}
+tricks:
+  flip: {knobs: {flip: 0.5}, source: someone}
+studies:
+  heads:
+    question: Which?
+    networks: {baseline: baseline, fcn-8s: "fcn8s:resnet18"}
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "resolve", "check", "prepare", "results"])
+def test_an_earlier_version_s_params_yaml_is_one_message(tmp_path, capsys, command):
+    write(tmp_path, {**TINY, "params.yaml": OLD})
+    assert main([command, "params.yaml"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == (
+        "roadseg: params.yaml:4: is written for an earlier version of roadseg. params: take it out; "
+        "plan: take it out; remarks: move it into remarks.md, as points that begin with '- '; "
+        "networks: move it into networks.yaml; tricks: move it into tricks.yaml, with 'set:' for "
+        "'knobs:'; studies: call it 'questions:', with 'asks:' for 'question:'; folder: add it, the way "
+        "from the project's root to this file's folder. The embedded study's params.yaml shows how it "
+        "looks now.\n"
+    )
+    assert {file.name for file in tmp_path.iterdir()} == {"params.yaml", "tricks.yaml", "networks.yaml"}
+
+
+@pytest.mark.parametrize("key", ["studies", "plan", "params", "remarks", "tricks", "networks"])
+def test_each_key_of_an_earlier_version_has_its_remedy(tmp_path, capsys, key):
+    write(tmp_path, spoilt(TINY, ("seeds:", f"{key}: {{}}\nsedes:")))
+    for command in ("plan", "resolve"):
+        assert main([command, "params.yaml"]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(
+            f"roadseg: params.yaml:7: is written for an earlier version of roadseg. {key}: "
+        )
+        assert told.count("\n") == 1 and "folder:" not in told and "sedes" not in told
+
+
+def test_doing_what_the_message_says_mends_an_earlier_version_s_study(tmp_path):
+    text = OLD.replace("root: .\n", "root: .\nfolder: .\n").replace("studies:", "questions:")
+    text = re.sub(r"(?m)^(params|plan|remarks|networks|tricks):.*\n(  flip.*\n)?", "", text)
+    files = {
+        "params.yaml": text.replace("question: Which?", "asks: Which?"), "remarks.md": "- one\n",
+        "networks.yaml": 'small: {network: "baseline:0.5"}\n',
+        "tricks.yaml": "flip: {knobs: {flip: 0.5}, source: someone}\n",
+    }  # fmt: skip
+    assert only(tmp_path, files) == (
+        "tricks.yaml: flip: knobs: no such setting. Did you mean 'set'? Known: idea, set, source."
+    )
+    asked = load(tmp_path, spoilt(files, ("knobs:", "set:")))
+    assert asked.remarks == ("one",) and list(asked.arms) == ["baseline", "fcn-8s"]
+    assert asked.tricks["flip"].hyperparameters == {"flip": 0.5}
+
+
+# Hostile input -----------------------------------------------------------------------------------
+
+REAL = project()
+SYNTAX = st.sampled_from(list("{}[]:,-#&*!|>'\"%@`?\t\n ~=<.0123456789eE_xo") + [
+    "<<", "---\n", "...\n", "!!python/name:os.system ", "&a ", "*a", "null", "on", ".inf", "[a]: ",
+    "\ufeff", "\x00", "é", "\U0001f600", "\u2028", "seeds:", "  steps: 010\n", "set: ", "{}", "[]",
+    "- ", "tricks:\n", "folder: x\n",
+])  # fmt: skip
+
+
+def edited(draw, text: str) -> str:
+    """Return a text after some edits of characters or lines."""
+    for _ in range(draw(st.integers(1, 4))):
+        at, length = draw(st.integers(0, len(text))), draw(st.integers(0, 12))
+        lines = text.split("\n")
+        line, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+        kind = draw(
+            st.sampled_from(["put", "put", "cut", "drop", "twice", "move", "swap", "indent"])
+        )
+        if kind == "put":
+            text = text[:at] + draw(SYNTAX) + text[at:]
+            continue
+        if kind == "cut":
+            text = text[:at] + text[at + length :]
+            continue
+        if kind == "drop":
+            del lines[line]
+        elif kind == "twice":
+            lines.insert(other, lines[line])
+        elif kind == "move":
+            lines.insert(other, lines.pop(line))
+        elif kind == "swap":
+            lines[line], lines[other] = lines[other], lines[line]
+        else:
+            lines[line] = " " * draw(st.integers(0, 6)) + lines[line].lstrip()
+        text = "\n".join(lines)
+    return text
+
+
+@st.composite
+def edits(draw, names=tuple(REAL)) -> dict[str, bytes]:
+    """Return the real files, one or two of them edited."""
+    files = dict(REAL)
+    for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
+        files[name] = edited(draw, files[name])
+    return {name: text.encode() for name, text in files.items()}
+
+
+def outcome(folder, files: dict[str, bytes]) -> str:
+    """Return 'study', or 'message' after a look at it; anything else is an error."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    started = time.perf_counter()
+    try:
+        asked = study.load("params.yaml")
+        for question in asked.questions:
+            json.dumps(resolved(asked, question))
+        return "study"
+    except InputError as problem:
+        first, *rest = str(problem).split("\n")
+        assert not rest or re.fullmatch(rf"\w+\.yaml: {len(rest)} problems:", first)
+        places = []
+        for line in rest or [first]:
+            found = re.match(r"(params\.yaml|tricks\.yaml|networks\.yaml|remarks\.md):(\d+:)? \S", line)
+            assert found and line.endswith((".", "...")) and len(line) < 1200
+            places.append((list(REAL).index(found[1]), int((found[2] or "0:")[:-1])))
+        assert places == sorted(places)
+        return "message"
+    finally:
+        assert time.perf_counter() - started < 2
+
+
+def hostile(folder, contents, examples: int) -> set[str]:
+    seen = set()
+
+    @settings(max_examples=examples, deadline=None, database=None, derandomize=True,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(contents)
+    def tried(content):
+        seen.add(outcome(folder, content))
+
+    tried()
+    return seen
+
+
+def test_edits_of_the_real_settings_end_in_a_study_or_a_message(tmp_path, record_property):
+    assert hostile(tmp_path, edits(("params.yaml",)), 300) == {"study", "message"}
+    tried = ["Hostile input", "params.yaml, random edits", 300, "a study or one message"]
+    record_property("tried", json.dumps(tried))
+
+
+def test_edits_of_the_real_catalogue_end_in_a_study_or_a_message(tmp_path, record_property):
+    assert hostile(tmp_path, edits(), 300) == {"study", "message"}
+    tried = ["Hostile input", "params.yaml, catalogue and remarks, random edits", 300, "a study or one message"]
+    record_property("tried", json.dumps(tried))
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "tricks.yaml"])
+def test_arbitrary_content_ends_in_a_message(tmp_path, record_property, name):
+    pieces = st.lists(SYNTAX | st.text(max_size=5), max_size=40).map("".join)
+    encoded = pieces.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    files = {other: text.encode() for other, text in REAL.items()}
+    contents = (st.binary(max_size=200) | encoded).map(lambda content: {**files, name: content})
+    assert hostile(tmp_path, contents, 150) == {"message"}
+    tried = ["Hostile input", f"{name}, arbitrary bytes and text", 150, "one message"]
+    record_property("tried", json.dumps(tried))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["fcn-8s", "flip", "course", "fcn8s:resnet18", "adamw", "synthetic"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def test_any_value_in_any_place_ends_in_a_study_or_a_message(tmp_path, record_property):
+    files = appended(MANY, networks="small: {network: unet, idea: i}\n")
+    write(tmp_path, {**files, "remarks.md": ""})
+    plain = {name: json.dumps(read_yaml(tmp_path / name)) for name in files}
+    places = []
+
+    def walk(value, path):
+        places.append(path)
+        if isinstance(value, dict | list):
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                walk(inner, (*path, key))
+
+    for name, text in plain.items():
+        for key, inner in json.loads(text).items():
+            walk(inner, (name, key))
+
+    @st.composite
+    def changed(draw) -> dict[str, bytes]:
+        name, *parents, last = draw(st.sampled_from(places))
+        content = json.loads(plain[name])
+        inside = content
+        for key in parents:
+            inside = inside[key]
+        inside[last] = draw(VALUES)
+        return {**{n: text.encode() for n, text in plain.items()}, name: json.dumps(content).encode()}
+
+    assert hostile(tmp_path, changed(), 200) <= {"study", "message"}
+    tried = ["Hostile input", "params.yaml and catalogue, any value in any place", 200, "a study or one message"]
+    record_property("tried", json.dumps(tried))
+
+
+@pytest.mark.parametrize("key", ["study", "root", "folder"])
+@pytest.mark.parametrize(
+    "path", ["../../x", "/tmp/x", "a/../../x", "x; rm x", "-x", "$(x)", "x\ny", "", "a b"]
+)  # fmt: skip
+def test_what_is_written_stays_inside(tmp_path, monkeypatch, key, path):
+    """These three stand in the pipeline's paths and commands, whatever folder a study is in."""
+    write(tmp_path / "project", {"tricks.yaml": "", "networks.yaml": ""})
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "project")
+    text = re.sub(rf"(?m)^{key}:.*", lambda _: f"{key}: {json.dumps(path)}", TINY["params.yaml"])
+    file = write(tmp_path / "elsewhere", {**TINY, "params.yaml": text})
+    with pytest.raises(InputError, match=f"params.yaml:[134]: {key}: .* (is not allowed|cannot name)"):
+        study.load(file)

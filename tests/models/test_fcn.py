@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from roadseg.analysis import cost
+from roadseg.models.build import build
+
+
+def test_fcn8s_over_vgg16_has_the_paper_s_parameters():
+    with torch.device("meta"):
+        network = build("fcn8s:vgg16", 21)
+    # 134.5 M in the published comparison tables for FCN-8s
+    assert cost.parameters(network) / 1e6 == pytest.approx(134.5, abs=0.3)
+
+
+def test_fcn_starts_as_bilinear_upsampling_of_its_scores():
+    body = build("fcn8s:tu-resnet10t", 3).body.eval()
+    scores = torch.rand(1, 3, 6, 9)
+    upsampled = body.upsample[0](scores)
+    expected = torch.nn.functional.interpolate(scores, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(upsampled[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+
+
+def test_skips_reach_the_scores():
+    """FCN-8s differs from FCN-32s exactly by two more score layers and two upsamplings."""
+    fine, coarse = (
+        set(dict(build(f"{kind}:tu-resnet10t", 3).named_parameters()))
+        for kind in ("fcn8s", "fcn32s")
+    )
+    extra = fine - coarse
+    assert extra == {
+        f"body.{part}" for part in (
+            "scores.1.weight", "scores.1.bias", "scores.2.weight", "scores.2.bias",
+            "upsample.0.weight", "upsample.1.weight",
+        )
+    }  # fmt: skip

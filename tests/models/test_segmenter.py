@@ -1,0 +1,65 @@
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from roadseg.models.build import build
+from roadseg.models.segmenter import MEAN, STD, DilatedDepthwise, Segmenter
+
+
+def test_normalisation_is_part_of_the_network():
+    network = build("baseline:0.1", 3)
+    network.body = torch.nn.Identity()
+    pixel = torch.tensor(MEAN).view(1, 3, 1, 1) + 2 * torch.tensor(STD).view(1, 3, 1, 1)
+    torch.testing.assert_close(network(pixel), torch.full((1, 3, 1, 1), 2.0))
+    black = network(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))[0, :, 0, 0]
+    torch.testing.assert_close(black, -torch.tensor(MEAN) / torch.tensor(STD))
+
+
+def test_padding_does_not_reach_the_logits_of_smp_networks():
+    """At sizes the library accepts, our network is the library's, and nothing else."""
+    network = build("smp:unet:resnet18", 4).eval()
+    images = torch.rand(1, 3, 64, 96) * 255
+    theirs = smp.Unet("resnet18", encoder_weights=None, classes=4).eval()
+    theirs.load_state_dict(network.body.state_dict())
+    x = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), theirs(x))
+
+
+def test_the_auxiliary_head_sees_the_features_at_a_sixteenth():
+    network = build("fcn8s:tu-resnet10t", 5, auxiliary=True).eval()
+    images = torch.rand(1, 3, 64, 96) * 255
+    x = (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    with torch.no_grad():
+        features = network.body.encoder(x)[4]
+        assert features.shape[-2:] == (4, 6)
+        small = network.auxiliary(features)
+        expected = torch.nn.functional.interpolate(small, size=(64, 96), mode="bilinear")
+        main, extra = network.with_auxiliary(images)
+        torch.testing.assert_close(extra, expected)
+        torch.testing.assert_close(main, network(images))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_dilated_depthwise_convolutions_give_way_to_ones_with_the_same_parameters(bias):
+    twice = nn.Conv2d(4, 4, 3, padding="same", dilation=2, groups=2, bias=bias)
+    strided = nn.Conv2d(
+        4, 8, (3, 1), stride=2, padding=(2, 0), dilation=(2, 1), groups=4, bias=bias
+    )
+    others = [nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, 3, groups=4)]
+    body = nn.Sequential(twice, nn.ReLU(), nn.ModuleList([twice, strided, *others]))
+    strided.weight.requires_grad_(False)
+    names, state = list(body.state_dict()), torch.get_rng_state()
+    held = dict(body.named_parameters())
+    network = Segmenter(body, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(network.body.state_dict()) == names
+    assert all(held[n] is p for n, p in network.body.named_parameters())
+    first, _, (again, second, *rest) = network.body
+    assert first is again and rest == others
+    x = torch.rand(2, 4, 9, 7)
+    for before, after in ((twice, first), (strided, second)):
+        assert type(before) is nn.Conv2d and type(after) is DilatedDepthwise
+        assert repr(after) == repr(before).replace("Conv2d", "DilatedDepthwise")
+        assert torch.equal(after(x), before(x))

@@ -1,0 +1,193 @@
+"""After a change of code that changes no result, what is finished is kept; else it is not."""
+
+import numpy as np
+import pytest
+from toys import CPU, copied, give_own_root, quiet, toy_study
+
+from roadseg.training import loop, store
+from roadseg.training.adopt import adopt
+from roadseg.training.plan import Asked
+from roadseg.training.question import train_question
+from roadseg.training.run import Run, load_splits
+from roadseg.training.store import all_trainings
+
+HEADS = "heads: {asks: 'Which?', networks: [baseline, fcn]}\n"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr("roadseg.training.adopt.default_device", lambda: CPU)
+    return give_own_root(monkeypatch, tmp_path)
+
+
+def trained_study(root, prepared, questions, tricks="flip: {set: {flip: 0.5}}\n", seeds=(0, 1)):
+    """A study whose runs are all in the store, made by other code than what follows."""
+    study = toy_study(root, prepared, questions, tricks, seeds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "TRAINING_CODE", "before")
+        for question in study.questions.values():
+            arms = {
+                arm: [Run(recipe.changed({"seed": s}), study.seeds[0]) for s in study.seeds]
+                for arm, recipe in question.arms.items()
+            }
+            train_question(arms, study.prepared, study.build / question.name, device=CPU, say=quiet)
+    return study
+
+
+def records(study, folder):
+    """All runs of a study as the store has them now."""
+    return {
+        run.recipe: copied(run.recipe, study.prepared, folder / run.recipe.digest, run.search_seed)
+        for run in Asked(study, CPU).stored
+    }
+
+
+def of_code():
+    """Which trainings of the store are of which code, and which of them were adopted."""
+    found = {}
+    for training in all_trainings():
+        name = "training.json" if (training.folder / "training.json").is_file() else "failed.json"
+        adopted = '"adopted_from"' in (training.folder / name).read_text()
+        code = training.decided_by["code"]
+        found.setdefault("adopted" if adopted else "before" if code == "before" else "anew", []).append(training)
+    return {what: len(trainings) for what, trainings in found.items()}
+
+
+def assert_kept(study, root, n):
+    """All n runs are there, with scores, and come to what they came to by the code before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "TRAINING_CODE", "before")
+        before = records(study, root / "before")
+    after = records(study, root / "after")
+    assert len(before) == len(after) == n
+    for recipe, record in after.items():
+        old = before[recipe]
+        assert record.about["training"] != old.about["training"]
+        assert record.about["code"] == store.TRAINING_CODE and old.about["code"] == "before"
+        for name in ("weights", "lr_used", "digest", "data_digest", "precision"):
+            assert record.about[name] == old.about[name]
+        for name in ("val", "test"):
+            np.testing.assert_array_equal(record.counts[name], old.counts[name])
+        np.testing.assert_array_equal(record.boundary, old.boundary)
+        np.testing.assert_array_equal(record.curve.to_numpy(), old.curve.to_numpy())
+    lines = []
+    arms = {"all": [Run(recipe, study.seeds[0]) for recipe in after]}
+    numbered = {str(i): [run] for i, run in enumerate(arms["all"])}
+    train_question(numbered, study.prepared, root / "out", device=CPU, say=lines.append)
+    assert lines == [f"{n} runs: {n} from the store"]
+
+
+def test_one_run_of_each_network_is_trained_anew_and_the_rest_is_kept(prepared, root):
+    study, lines = trained_study(root, prepared, HEADS), []
+    assert of_code() == {"before": 4} and not Asked(study, CPU).stored
+    assert adopt(study, lines.append)
+    assert of_code() == {"before": 4, "anew": 2, "adopted": 2}
+    trained_anew = {line.split()[0] for line in lines if " epoch " in line}
+    assert trained_anew == {"baseline:0.05", "fcn8s:tu-test_resnet"}
+    # those that were trained anew are scored anew, too
+    assert len(Asked(study, CPU).stored) == 2
+    train_question(
+        {str(i): [run] for i, run in enumerate(Asked(study, CPU).runs)}, study.prepared, root / "x",
+        device=CPU, say=quiet,
+    )  # fmt: skip
+    assert_kept(study, root, 4)
+    lines.clear()
+    assert adopt(study, lines.append) and len(lines) == 1 and "nothing to adopt" in lines[0]
+
+
+def test_a_change_that_alters_results_is_told_and_nothing_is_kept(prepared, root, monkeypatch):
+    """Here all weights start elsewhere."""
+    study, lines, stream = trained_study(root, prepared, HEADS), [], loop.stream
+
+    def other(seed, purpose):
+        return stream(seed + 9 if purpose == "init" else seed, purpose)
+
+    monkeypatch.setattr(loop, "stream", other)
+    assert not adopt(study, lines.append)
+    assert of_code() == {"before": 4, "anew": 2}
+    for network in ("baseline:0.05", "fcn8s:tu-test_resnet"):
+        assert any(line.startswith(network) and "other counts" in line for line in lines)
+    assert "nothing is adopted" in lines[-1]
+
+
+def test_a_run_that_fails_now_is_a_change_as_well(prepared, root, monkeypatch):
+    study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
+
+    def fail(*_, **__):
+        raise RuntimeError("the change is wrong")
+
+    monkeypatch.setattr("roadseg.training.run.train", fail)
+    assert not adopt(study, lines.append)
+    assert of_code() == {"before": 2}
+    assert any("the change is wrong" in line for line in lines)
+
+
+def test_where_there_is_nothing_to_adopt_that_is_said(prepared, root):
+    study, lines = toy_study(root, prepared, HEADS), []
+    assert adopt(study, lines.append)
+    (study.prepared / "scenes.json").unlink()
+    assert adopt(study, lines.append)
+    assert len(lines) == 2 and all("nothing to adopt" in line for line in lines)
+    assert not list(all_trainings())
+
+
+TRICKS = """\
+flip: {set: {flip: 0.5}}
+smooth: {set: {label_smoothing: 0.1}}
+both: {set: {weight_decay: 0.1, schedule: poly}}
+"""
+
+
+def test_each_hyperparameter_is_in_a_run_that_is_trained_anew(prepared, root):
+    """'both' sets most; flip and smooth are in none of it, so that each has a run of its own."""
+    alone = "alone: {asks: 'What helps?', start: fcn, alone: [flip, smooth, both]}\n"
+    study, lines = trained_study(root, prepared, HEADS + alone, TRICKS, seeds=(0,)), []
+    assert of_code() == {"before": 5}
+    assert adopt(study, lines.append)
+    assert of_code() == {"before": 5, "anew": 4, "adopted": 1}
+    (kept,) = [t for t in all_trainings() if t.about().get("code") != "before"
+               and '"adopted_from"' in (t.folder / "training.json").read_text()]  # fmt: skip
+    assert kept.decided_by["recipe"].keys().isdisjoint({"flip", "label_smoothing", "schedule"})
+
+
+SEARCH = "search: {set: {lr_search: [0.5, 2.0], lr_search_steps: 2}}\nwild: {set: {lr: 1.0e+30}}\n"
+
+
+def test_searched_and_failed_runs_are_kept_as_well(prepared, root):
+    """A search's choice is known before its trials are adopted."""
+    questions = "heads: {asks: 'Which?', tricks: [search], networks: [baseline, fcn]}\n"
+    questions += "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
+    study, lines = trained_study(root, prepared, questions, SEARCH, seeds=(0, 1)), []
+    splits = load_splits(study.prepared)
+    assert splits and of_code() == {"before": 2 * (2 + 2) + 2}
+    assert adopt(study, lines.append), lines
+    assert of_code() == {"before": 10, "anew": 2, "adopted": 8}
+    assert not Asked(study, CPU).missing
+    n = len(Asked(study, CPU).stored)
+    train_question(
+        {str(i): [run] for i, run in enumerate(Asked(study, CPU).runs)}, study.prepared, root / "x",
+        device=CPU, say=quiet,
+    )  # fmt: skip
+    assert len(Asked(study, CPU).stored) == 6 and n >= 4
+
+
+def test_what_cannot_be_compared_is_not_adopted(prepared, root):
+    """Runs without scores, here of losses that were not finite, vouch for nothing."""
+    questions = "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
+    study, lines = trained_study(root, prepared, questions, SEARCH, seeds=(0,)), []
+    assert adopt(study, lines.append)
+    assert of_code() == {"before": 1} and "nothing is adopted" in lines[-1]
+
+
+def test_what_another_study_starts_from_is_kept_with_it(prepared, root):
+    """A pre-training on synthetic scenes, and a teacher."""
+    tricks = "pre: {set: {pretrained: 'scenes:4', pretrain_steps: 2}}\n"
+    tricks += "teach: {set: {teacher: 'baseline:0.1', distill_weight: 1.0}}\n"
+    questions = HEADS.replace("baseline, fcn", "baseline")
+    questions += "alone: {asks: 'What helps?', start: baseline, alone: [pre, teach]}\n"
+    study, lines = trained_study(root, prepared, questions, tricks), []
+    assert of_code() == {"before": 2 * 3 + 2 * 2}
+    assert adopt(study, lines.append), lines
+    assert not Asked(study, CPU).missing
+    counts = of_code()
+    assert counts["before"] == 10 and counts["anew"] + counts["adopted"] == 10

@@ -1,0 +1,195 @@
+"""Jobs in processes: each is done, whatever happens to the others, and none outlives its parent."""
+
+import os
+import re
+import signal
+import time
+
+import psutil
+import pytest
+import torch
+import toys
+from toys import CPU, ENDLESS, Process, train_arms
+
+from roadseg.errors import InputError
+from roadseg.training.loop import Diverged
+from roadseg.training.workers import CONTEXT, Outcome, run_jobs
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    Process.kill_all()
+
+
+@pytest.fixture
+def two_at_once(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+def give(value, say):
+    say(f"gives {value}")
+    return value
+
+
+def refuse(say):
+    raise InputError("this is not allowed")
+
+
+def diverge(say):
+    raise Diverged("the loss is not finite")
+
+
+def break_down(say):
+    return {}["gone"]
+
+
+def die(say):
+    say("about to die")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(say):
+    os._exit(3)
+
+
+def count_threads(say):
+    return torch.get_num_threads()
+
+
+def test_each_job_ends_in_its_own_way_and_the_others_are_done(two_at_once):
+    lines = []
+    jobs = {"first": lambda say: give(1, say), "refused": refuse, "diverged": diverge,
+            "broken": break_down, "killed": die, "left": leave,
+            "last": lambda say: give([2, None], say)}  # fmt: skip
+    ended = run_jobs(jobs, CPU, lines.append)
+    assert list(ended) == list(jobs)
+    assert ended["first"] == Outcome("done", 1) and ended["last"] == Outcome("done", [2, None])
+    assert ended["refused"] == Outcome("failed", "this is not allowed")
+    assert ended["diverged"] == Outcome("diverged", "the loss is not finite")
+    assert ended["broken"].how == "failed"
+    assert "KeyError: 'gone'" in ended["broken"].value and "in break_down" in ended["broken"].value
+    for name in ("killed", "left"):
+        assert ended[name].how == "failed" and "its process was killed" in ended[name].value
+    assert set(lines) == {
+        "first  gives 1", "last  gives [2, None]", "killed  about to die",
+        "diverged  the loss is not finite",
+    }  # fmt: skip
+
+
+def test_no_job_is_no_work():
+    assert run_jobs({}, CPU, toys.quiet) == {}
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_as_many_at_a_time_as_there_are_cores(monkeypatch, cores):
+    """So many that they can wait for one another, and no more."""
+    meeting = CONTEXT.Barrier(cores)
+    running = CONTEXT.Value("i", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+
+    def meet(say):
+        with running:
+            running.value += 1
+            most = running.value
+        meeting.wait(60)
+        with running:
+            most = max(most, running.value)
+            running.value -= 1
+        return most
+
+    ended = run_jobs({str(i): meet for i in range(2 * cores)}, CPU, toys.quiet)
+    assert {outcome.how for outcome in ended.values()} == {"done"}
+    assert max(outcome.value for outcome in ended.values()) == cores
+
+
+def test_a_child_computes_with_one_thread_whatever_its_parent_has():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ended = run_jobs({"one": count_threads, "other": count_threads}, CPU, toys.quiet)
+        assert {outcome.value for outcome in ended.values()} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_on_a_gpu_one_after_the_other_in_this_process():
+    lines = []
+    jobs = {"own": lambda say: os.getpid(), "broken": break_down, "diverged": diverge,
+            "said": lambda say: give(1, say)}  # fmt: skip
+    ended = run_jobs(jobs, torch.device("cuda"), lines.append)
+    assert ended["own"] == Outcome("done", os.getpid()) and ended["broken"].how == "failed"
+    assert ended["diverged"].how == "diverged" and ended["said"].value == 1
+    assert lines == ["diverged  the loss is not finite", "said  gives 1"]
+
+
+# Stops ---------------------------------------------------------------------------------------------
+
+TWO = {"arm": [ENDLESS, ENDLESS.changed({"seed": 1})], "other": [ENDLESS.changed({"lr": 0.0001})]}
+# Two arms whose encoders start from one pre-training, which one of them does and the other awaits.
+SHARING = {
+    arm: [ENDLESS.changed({"pretrained": "scenes:6", "pretrain_steps": 900_000, "flip": flip})]
+    for arm, flip in (("arm", 0.0), ("other", 0.5))
+}
+
+
+def states(root):
+    return {file.parent.name for file in (root / "work/runs").glob("*/step-*.pt")}
+
+
+def children_of(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_children_end_with_their_parent_and_have_saved_their_state(
+    prepared, tmp_path, number, record_property
+):
+    """Ctrl-C in the parent alone, as in a notebook; and a parent that is killed."""
+    process = Process(tmp_path, train_arms, tmp_path, prepared, TWO)
+    for job in ("arm-s0", "arm-s1"):
+        process.until(rf"{job}  epoch +2/")
+    children = children_of(process)
+    assert len(children) == 2
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    status, text = process.end(30)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive and time.monotonic() - began < 20
+    assert len(states(tmp_path)) == 2
+    assert status != 0 and not re.search("other-s0", text)  # it never began
+    if number == signal.SIGINT:
+        assert text.endswith("KeyboardInterrupt\n")
+        told = re.findall(r"^(\S+)  stopped at step (\d+)", text, re.M)
+        assert sorted(name for name, _ in told) == ["arm-s0", "arm-s1"]
+        steps = {int(f.name.split("-")[1]) for f in (tmp_path / "work/runs").glob("*/step-*.pt")}
+        assert steps >= {int(step) for _, step in told}
+    assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "build").exists()
+
+
+def test_a_child_that_waits_for_another_s_training_ends_as_well(prepared, tmp_path):
+    """Two arms share a pre-training: one trains it, the other waits for that when Ctrl-C comes."""
+    process = Process(tmp_path, train_arms, tmp_path, prepared, SHARING)
+    process.until("waits for process")
+    process.until(r"epoch +2/")
+    children = children_of(process)
+    os.kill(process.pid, signal.SIGINT)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert process.end(30)[0] != 0
+    assert len(states(tmp_path)) == 1
+
+
+def test_a_job_that_is_killed_is_told_and_the_rest_is_trained(prepared, tmp_path):
+    short = {"arm": [ENDLESS], "other": [toys.SMALLEST, toys.SMALLEST.changed({"seed": 1})]}
+    process = Process(tmp_path, train_arms, tmp_path, prepared, short)
+    process.until(r"arm-s0  epoch +2/")
+    process.until(r"other-s1  epoch +1/1")
+    process.wait(lambda: len(children_of(process)) == 1)  # the others came to their end
+    children_of(process)[0].kill()
+    status, text = process.end()
+    assert status != 0 and "InputError: arm-s0: its process was killed" in text
+    assert "other-s" not in text.partition("InputError")[2]
+    kept = list((tmp_path / "work/runs").glob("*/training.json"))
+    assert len(kept) == 2
