@@ -59,7 +59,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     assert planned.returncode == 0 and "5 questions ask for 11 runs" in planned.stdout
     embedded = call(clone, "roadseg", "start", "Synthetic", "data/raw/mine")
     assert embedded.returncode == 2 and embedded.stderr == (
-        "roadseg: Synthetic: is the embedded study's name; choose another one.\n"
+        "roadseg: Synthetic: exists already, as the embedded study; choose another name.\n"
     )
     again = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
     assert again.returncode == 2 and again.stderr == (

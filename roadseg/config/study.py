@@ -95,6 +95,10 @@ class Study:
         kinds = [question for question in self.questions.values() if question.kind == "networks"]
         return max(kinds, key=lambda s: (len(s.arms), s is not self.fcn), default=None)
 
+    def asks(self, *kinds: str) -> bool:
+        """Return whether one of the questions is of one of some kinds."""
+        return any(question.kind in kinds for question in self.questions.values())
+
     def without(self, arms: Collection[str]) -> "Study":
         """Return the study without arms, by the names they are trained under.
 
@@ -248,8 +252,8 @@ def _check_pipeline(name: str, content: dict, file: Path, problems: Problems) ->
     if isinstance(content.get("study"), str) and content["study"] != name:
         where = "the embedded study" if name == EMBEDDED else f"the study in {_shown(file.parent)}"
         problems.add(f"study: {content['study']!r} is not allowed; {where} is called {name}.")
-    for needed in (file.with_name("tricks.yaml"), file.with_name("remarks.md")):
-        if not needed.is_file():
+    for beside in ("tricks.yaml", "networks.yaml", "remarks.md"):
+        if not (needed := file.with_name(beside)).is_file():
             raise InputError(
                 f"{_shown(needed)}: no such file. The pipeline reads it; an empty one will do."
             )

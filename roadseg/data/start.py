@@ -31,14 +31,13 @@ data:
 
 """
 
-TRICKS = (
-    "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
-)
+TRICKS = "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
+NETWORKS = "# Networks of this study alone.\n"
 REMARKS = "- Recipes and tricks are the embedded study's; nothing was tuned.\n"
 
 
 def start(name: str, data: Path) -> tuple[Path, Summary]:
-    """Check a data set and write `studies/NAME`: params.yaml, tricks.yaml, remarks.md, dvc.yaml.
+    """Check a data set and write `studies/NAME`: what is asked, and the pipeline.
 
     Seeds, recipes and questions are the embedded study's. The image size is the most frequent
     one of the files, made smaller where that has more than 180 x 240 pixels, in whole fours, and at
@@ -55,7 +54,7 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     check_name("study", name)
     target = paths.ROOT / "studies" / name
     if name.lower() == EMBEDDED:
-        raise InputError(f"{name}: is the embedded study's name; choose another one.")
+        raise InputError(f"{name}: exists already, as the embedded study; choose another name.")
     if target.exists():
         raise InputError(f"studies/{name}: exists already; choose another name, or remove it.")
     if not str(data).isprintable():
@@ -82,6 +81,7 @@ def start(name: str, data: Path) -> tuple[Path, Summary]:
     try:
         (work / "params.yaml").write_text(text + embedded[embedded.index("\nseeds:") + 1 :])
         (work / "tricks.yaml").write_text(TRICKS)
+        (work / "networks.yaml").write_text(NETWORKS)
         (work / "remarks.md").write_text(REMARKS)
         shutil.copy(paths.ROOT / "dvc.yaml", work)
         work.rename(target)

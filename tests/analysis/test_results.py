@@ -172,7 +172,7 @@ def study(tmp_path, monkeypatch):
                 )
             folder = study.run_folder(arm, seed)
             folder.mkdir(parents=True)
-            about = {"seconds": 1.0, "start_seconds": 0.5, "device": "d", "lr_used": 0.1,
+            about = {"seconds": 1.0, "start_seconds": 0.5, "device": "d", "lr_used": 0.1, "precision": "fp32",
                      "training": f"{arm.removesuffix('-t')}-{seed}"}  # fmt: skip
             recipe = dataclasses.asdict(study.arms[arm].changed({"seed": seed}))
             (folder / "record.json").write_text(json.dumps({"recipe": recipe, "about": about}))
@@ -328,6 +328,13 @@ def test_energy_is_told_where_every_run_of_an_arm_has_a_meter(study):
     meter(study, "fcn", [10.0, 20.0, None])
     joules = results.collect(study).outcomes.set_index("arm").joules
     assert joules["baseline"] == 30 and joules.drop("baseline").isna().all()
+
+
+def test_runs_of_two_precisions_are_not_compared(study):
+    file = study.run_folder("fcn", 3) / "record.json"
+    file.write_text(file.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    with pytest.raises(InputError, match="bf16 .such as fcn-s3.*base: precision"):
+        results.collect(study)
 
 
 def fail(study, question, arm, seed, why="the loss is not finite"):

@@ -90,3 +90,8 @@ def test_what_only_testing_sees_is_no_part_of_the_training():
 def test_the_architecture_names_what_changes_the_layers():
     assert Recipe(network="baseline:0.5").architecture == "baseline:0.5"
     assert Recipe(residual=True, batch_norm=True).architecture == "baseline+batch_norm+residual"
+
+
+def test_at_a_chosen_rate_a_search_is_over():
+    searched = Recipe(lr=0.1, lr_search=(0.5, 2.0), lr_search_steps=7)
+    assert searched.at_lr(0.2) == Recipe(lr=0.2)

@@ -389,7 +389,7 @@ def test_how_long_blocks_are_decides_no_array(tmp_path):
 # The catalogue, and where a study lies -----------------------------------------------------------
 
 BELOW = {
-    **{f"studies/tiny/{name}": text for name, text in TINY.items() if name != "networks.yaml"},
+    **{f"studies/tiny/{name}": text for name, text in TINY.items()},
     "studies/tiny/remarks.md": "",
     "tricks.yaml": "flip: {set: {flip: 0.25, hue_jitter: 9}, idea: mirrors, source: the project}\n"
                    "dice: {set: {dice_weight: 1.0}, idea: overlap}\n",

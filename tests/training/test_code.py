@@ -204,6 +204,17 @@ def test_the_closure_is_what_python_imports():
     assert loaded <= set(code.closure(*code.TRAINING))
 
 
+def test_templates_and_scripts_beside_modules_count_too(toy):
+    """By their bytes; those of other folders, and in the project's own, do not."""
+    for name in ("deep/page.html.j2", "deep/page.js", "deep/notes.txt", "page.css"):
+        (toy / name).write_text(name)
+    before = code.beside("toy.deep.inner")
+    assert list(before) == ["deep/page.html.j2", "deep/page.js"] and code.beside("toy.second") == before
+    (toy / "deep/page.js").write_text("x")
+    after = code.beside("toy.deep.inner")
+    assert [name for name in after if after[name] != before[name]] == ["deep/page.js"]
+
+
 # Notebooks -----------------------------------------------------------------------------------------
 
 

@@ -176,7 +176,7 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     params = (root / "params.yaml").read_text().replace("study: synthetic", "study: other")
     params = params.replace("root: .", "root: ../..").replace("folder: .", "folder: studies/other")
     (other / "params.yaml").write_text(params)
-    for name in ("tricks.yaml", "remarks.md"):
+    for name in ("tricks.yaml", "networks.yaml", "remarks.md"):
         (other / name).write_text("")
     theirs = load_splits(study.prepared)
     foreign = training_of(SMALLEST, theirs, CPU).decided_by | {"train": "f" * 64}

@@ -147,7 +147,8 @@ def test_children_end_with_their_parent_and_have_saved_their_state(
     prepared, tmp_path, number, record_property
 ):
     """Ctrl-C in the parent alone, as in a notebook; and a parent that is killed."""
-    process = Process(tmp_path, train_arms, tmp_path, prepared, TWO)
+    only_when_stopped = 3600
+    process = Process(tmp_path, train_arms, tmp_path, prepared, TWO, 2, only_when_stopped)
     for job in ("arm-s0", "arm-s1"):
         process.until(rf"{job}  epoch +2/")
     children = children_of(process)

@@ -108,6 +108,7 @@ CONTEXT.set_forkserver_preload(["roadseg.training.question", "toys"])
 
 def _begin(function, arguments, out):
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # as where no such server began it
     for stream in (1, 2):
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     sys.stdout = sys.stderr = open(1, "w", buffering=1)  # noqa: SIM115
@@ -164,11 +165,11 @@ class Process:
         return self.process.exitcode, self.text
 
 
-def set_up(root):
+def set_up(root, pause=0.1):
     """Give a process a root of its own, one thread, and a state saved ten times a second."""
     paths.ROOT = root
     os.environ.pop("DVC_ROOT", None)
-    checkpoints.PAUSE, checkpoints.SHARE = 0.1, 1e9
+    checkpoints.PAUSE, checkpoints.SHARE = pause, 1e9
     torch.set_num_threads(1)
 
 
@@ -178,9 +179,9 @@ def train_one(root, prepared, recipe):
     done(recipe, prepared, say=print)
 
 
-def train_arms(root, prepared, arms, at_once=2):
+def train_arms(root, prepared, arms, at_once=2, pause=0.1):
     """Train a question, as a notebook's kernel does."""
-    set_up(root)
+    set_up(root, pause)
     own, threads = os.getpid(), torch.get_num_threads
     torch.get_num_threads = lambda: at_once if os.getpid() == own else threads()
     runs = {arm: [Run(recipe) for recipe in recipes] for arm, recipes in arms.items()}
