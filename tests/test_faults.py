@@ -213,6 +213,11 @@ def wait_for(reached, seconds: float = 60):
     return found
 
 
+def below(pid: int) -> list[psutil.Process]:
+    """All processes that a process began, and these began, parents first."""
+    return psutil.Process(pid).children(recursive=True)
+
+
 class Begun:
     """A command that was begun in the clone, as a terminal does it, and all that is printed below it."""
 
@@ -246,11 +251,13 @@ class Begun:
         os.killpg(self.pid, signal.SIGINT)
         return before
 
-    def kernel(self) -> psutil.Process:
-        below = psutil.Process(self.pid).children(recursive=True)
-        (kernel,) = [p for p in below if "ipykernel" in " ".join(p.cmdline()) and p.parent() not in
-                     [k for k in below if "ipykernel" in " ".join(k.cmdline())]]  # fmt: skip
-        return kernel
+    def kernel(self) -> psutil.Process | None:
+        """The kernel of the one notebook that is executed: the first of all that are its copies."""
+        for process in below(self.pid):
+            with contextlib.suppress(psutil.Error):
+                if "ipykernel" in " ".join(process.cmdline()):
+                    return process
+        return None
 
     def end(self, seconds: float = 240) -> tuple[int, str]:
         self.process.wait(seconds)
@@ -283,7 +290,7 @@ def tell(record_property, area, tried, times, outcome):
     record_property("tried", json.dumps([area, tried, times, outcome]))
 
 
-TRAIN = ("dvc", "repro", "train")
+TRAIN = ("dvc", "repro", "train@heads", "train@ladder")  # in this order, which else is DVC's
 HEADS = ("roadseg", "train", "synthetic", "heads")
 TRAINS = r"^baseline-s0  epoch +3/"
 
@@ -343,7 +350,7 @@ def test_dvc_killed_alone_leaves_a_training_that_nobody_doubles(fresh, whole, re
 def test_the_driver_killed_takes_its_kernel_and_processes_along(fresh, whole, record_property):
     begun = Begun(fresh, *TRAIN)
     begun.until(TRAINS)
-    (driver,) = [p for p in psutil.Process(begun.pid).children(recursive=True)
+    (driver,) = [p for p in below(begun.pid)
                  if p.cmdline()[-3:] == ["train", "synthetic", "heads"] and "-m" in p.cmdline()]  # fmt: skip
     training = set(owners(fresh).values())
     assert len(training) == 2
@@ -360,19 +367,20 @@ def test_the_driver_killed_takes_its_kernel_and_processes_along(fresh, whole, re
 
 
 def test_a_dead_kernel(fresh, whole, record_property):
-    begun = Begun(fresh, *TRAIN)
-    begun.until(TRAINS)
-    begun.kernel().kill()
-    status, out = begun.end(60)
-    assert status != 0 and "Traceback" not in out, out
-    assert out.count("roadseg: ") == 1
-    assert "roadseg: question heads: train.ipynb: its kernel died, most often for want of memory" in out
-    assert "heads.failed.ipynb" in out and "Running stage 'train@ladder'" not in out
-    nothing_left(fresh)
+    for moment in (r"^Running stage 'train@heads'", TRAINS):  # it starts; it trains
+        begun = Begun(fresh, *TRAIN)
+        begun.until(moment)
+        wait_for(begun.kernel).kill()
+        status, out = begun.end(60)
+        assert status != 0 and "Traceback" not in out, out
+        assert out.count("roadseg: ") == 1
+        assert "roadseg: question heads: train.ipynb: its kernel died, most often for want of memory" in out
+        assert "heads.failed.ipynb" in out and "Running stage 'train@ladder'" not in out
+        nothing_left(fresh)
     status, out = Begun(fresh, *TRAIN).end()
     assert status == 0 and "goes on after step" in out, out
     assert_whole(fresh, whole)
-    tell(record_property, "Faults", "a kernel killed during training", 1,
+    tell(record_property, "Faults", "a kernel killed while it starts, and during training", 2,
          "one message, status 2; the next call goes on; equal weights")  # fmt: skip
 
 
@@ -426,8 +434,7 @@ def test_control_c_ends_the_pipeline_and_it_goes_on(fresh, whole, record_propert
 
 
 MOMENTS = [  # stage, seconds after it was begun: the kernel starts, imports, trains
-    *(("train@heads", after) for after in (0.1, 0.6, 1.2, 1.8, 2.5, 3.5, 5.0, 7.0)),
-    ("train@ladder", 1.5), ("results", 1.0), ("results", 5.0), ("chapters", 0.8), ("chapters", 2.0),
+    *(("train@", after) for after in (0.1, 0.6, 1.2, 1.8, 2.5, 3.5, 5.0, 7.0)), ("results", 1.0), ("results", 5.0), ("chapters", 0.8), ("chapters", 2.0),
     ("chapters", 6.0), ("report", 0.3),
 ]  # fmt: skip
 
@@ -435,7 +442,7 @@ MOMENTS = [  # stage, seconds after it was begun: the kernel starts, imports, tr
 def test_control_c_at_any_moment(fresh, whole, record_property):
     for stage, after in MOMENTS:
         begun = Begun(fresh, "dvc", "repro")
-        begun.until(f"^Running stage '{stage}'")
+        begun.until(f"^Running stage '{stage}")
         time.sleep(after)
         assert begun.process.poll() is None, (stage, after)
         pressed = time.monotonic()
@@ -481,13 +488,19 @@ def test_two_at_once_train_each_run_once(fresh, whole, others, record_property):
 def test_who_waits_is_told_whom_to_stop_and_goes_on_there(fresh, whole, record_property):
     first = Begun(fresh, *HEADS)
     first.until(TRAINS)
-    second, third = Begun(fresh, *HEADS), Begun(fresh, *HEADS)
+    suspended = ours(fresh)
+    for process in suspended:  # so that it is not done before the next one comes
+        process.suspend()
+    second = Begun(fresh, *HEADS)
+    told = second.until(r"^(\S+)  waits for process (\d+),.*\(kill (\d+) stops it; it saves its state\)")
+    assert told[2] == told[3] and int(told[2]) in owners(fresh)
+    third = Begun(fresh, *HEADS)
     third.until(r"waits for process")
     third.press()
     status, out = third.end(15)
     assert status == 130 and "roadseg: stopped" in out and "Traceback" not in out, out
-    told = second.until(r"^(\S+)  waits for process (\d+),.*\(kill (\d+) stops it; it saves its state\)")
-    assert told[2] == told[3] and int(told[2]) in owners(fresh)
+    for process in suspended:
+        process.resume()
     os.kill(int(told[2]), signal.SIGTERM)
     assert first.end()[0] == 2
     assert f"{told[1]}: its process was killed" in first.text
@@ -497,6 +510,8 @@ def test_who_waits_is_told_whom_to_stop_and_goes_on_there(fresh, whole, record_p
     assert_whole(fresh, whole)
     tell(record_property, "Resume", "a training stopped while another process waits for it", 1,
          "the other one goes on from its state; equal weights")  # fmt: skip
+    tell(record_property, "Resume", "Ctrl-C to a process that waits for another one", 1,
+         "it ends, the other goes on")  # fmt: skip
 
 
 # An arm that fails -------------------------------------------------------------------------------
@@ -563,9 +578,8 @@ def test_an_arm_that_fails_lets_the_others_be_trained(fresh, whole, record_prope
         for arm in ("spoilt", "gone", "huge"):
             replace(fresh / "params.yaml", f"      - {arm}\n", "")
         status, out = Begun(fresh, "dvc", "repro", "train@wild").end()
-        assert status == 0 and summary(out) == ["6 runs: 6 from the store"] or summary(out) == [
-            "6 runs: 4 from the store, 2 whose loss did not stay finite"
-        ], out
+        assert status == 0, out
+        assert summary(out) == ["6 runs: 4 from the store, 2 whose loss did not stay finite"]
         for seed in SEEDS:
             assert re.search(
                 rf"roadseg: arm fcn-8s-wild, seed {seed}: the loss is not finite at step \d+: lr \S+, images "

@@ -40,7 +40,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     )
     made = clone / "studies/own-set"
     assert {file.name for file in made.iterdir()} == {
-        "params.yaml", "tricks.yaml", "remarks.md", "dvc.yaml"
+        "params.yaml", "tricks.yaml", "networks.yaml", "remarks.md", "dvc.yaml"
     }  # fmt: skip
     assert (made / "dvc.yaml").read_bytes() == (clone / "dvc.yaml").read_bytes()
     settings = read_yaml(made / "params.yaml")

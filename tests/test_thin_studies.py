@@ -59,7 +59,8 @@ def made(clone, name, params, tricks="# none of its own\n"):
     folder.mkdir()
     (folder / "params.yaml").write_text(params)
     (folder / "tricks.yaml").write_text(tricks)
-    (folder / "remarks.md").write_text("")
+    for beside in ("remarks.md", "networks.yaml"):
+        (folder / beside).write_text("")
     shutil.copy(clone / "dvc.yaml", folder)
     result = call(clone, "dvc", "repro", f"studies/{name}/dvc.yaml")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,6 +1,6 @@
 """Tells a refactoring from a change of results: what a few toy trainings come to.
 
-`python tests/test_golden.py` writes tests/golden.json anew, for a change of results that is meant.
+`PYTHONPATH=tests python tests/training/test_golden.py` writes golden.json beside it anew, for a change of results that is meant.
 On the processor kind and torch version that it was written with, counts and losses must be equal;
 elsewhere arithmetic differs in the last digits, and they must be near.
 """
@@ -64,7 +64,7 @@ def toy(name: str, scenes: dict) -> dict:
 
 def test_every_knob_takes_part():
     elsewhere = {"seed", "pretrained", "pretrained_part", "pretrain_steps", "lr_search",
-                 "lr_search_steps"}  # see test_runs.py  # fmt: skip
+                 "lr_search_steps"}  # see test_run.py  # fmt: skip
     used = {name for changes in RECIPES.values() for name in {**TOY, **changes}}
     assert used | elsewhere == set(DEFAULTS)
 
