@@ -80,11 +80,11 @@ def study(clone) -> Path:
 def bystanders(study, tmp_path_factory):
     """Processes that have nothing to do with the pipeline: none of its faults may end them."""
     other = tmp_path_factory.mktemp("other")
-    (other / "dvc.yaml").write_text("stages:\n  wait:\n    cmd: sleep 100000\n")
+    (other / "dvc.yaml").write_text("stages:\n  wait:\n    cmd: sleep 7200\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=other, check=True)
     commands = {
-        "a terminal in the project": (["sleep", "100000"], study),
-        "another project": (["sleep", "100000"], other),
+        "a terminal in the project": (["sleep", "7200"], study),
+        "another project": (["sleep", "7200"], other),
         "another project's pipeline": ([sys.executable, "-m", "dvc", "repro"], other),
     }
     running = {
@@ -136,6 +136,7 @@ def clear(study) -> None:
         shutil.rmtree(study / BUILD / folder, ignore_errors=True)
     for folder in ("work", "results", "reports", ".dvc/cache/runs"):
         shutil.rmtree(study / folder, ignore_errors=True)
+    (study / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     lock = (study / "dvc.lock").read_text()
     (study / "dvc.lock").write_text(
         re.sub(r"(?m)^  (train@\w+|results|chapters|report):\n(    .*\n)*", "", lock)
@@ -202,6 +203,20 @@ def kill(processes) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes, timeout=20)
+
+
+def mend(study) -> None:
+    """Remove DVC's table of locks if it is no JSON, as `make report` does.
+
+    DVC writes it in place; killed in that moment, it leaves an empty file and refuses to work.
+    """
+    file = study / ".dvc/tmp/rwlock"
+    try:
+        json.loads(file.read_text())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        file.unlink()
 
 
 def wait_for(reached, seconds: float = 60):
@@ -314,6 +329,7 @@ def test_killed_at_random_dvc_repro_comes_to_the_same_weights(fresh, whole, seed
         while found := ours(fresh):  # in any order, and what is begun meanwhile too
             chance.shuffle(found)
             kill(found)
+        mend(fresh)
     begun = Begun(fresh, "dvc", "repro")
     status, out = begun.end(600)
     assert status == 0, out

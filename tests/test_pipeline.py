@@ -267,6 +267,7 @@ def test_what_changes_no_result_trains_nothing(reproduced):
     assert not {s for s in ran(result) if s.startswith("train@")} and result.returncode == 0
 
 
+@pytest.mark.slow
 def test_each_change_trains_exactly_what_it_must(reproduced):
     """In the store of this clone are the runs that these changes ask for, and no others."""
     shutil.rmtree(reproduced / "work", ignore_errors=True)
