@@ -29,6 +29,8 @@ report: $(READY)  ## train what is not trained yet and render the report (STUDY=
 		{ echo "STUDY=$(STUDY): no studies/$(STUDY)/params.yaml; known: synthetic $(notdir $(wildcard studies/*))"; exit 2; }
 	@# the same for all studies; one that was never run has no copy, so that `dvc repro -P` leaves it alone
 	@test -f $(STUDY_DIR)/dvc.yaml || cp dvc.yaml $(STUDY_DIR)/
+	@# DVC writes its table of locks in place; killed in that moment, it cannot read it again
+	@test ! -f .dvc/tmp/rwlock || $(BIN)/python -m json.tool .dvc/tmp/rwlock >/dev/null 2>&1 || rm -f .dvc/tmp/rwlock
 	@# settings first, with our own messages; a bare `dvc repro` may show DVC's
 	$(BIN)/python -m roadseg resolve $(STUDY)
 	$(BIN)/dvc repro $(STUDY_DIR)/dvc.yaml

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -158,8 +159,9 @@ def adopt(study: Study) -> int:
 
 def code(study: Study) -> None:
     """Write the digest of the code of each stage, for the pipeline to depend on."""
+    from roadseg.training.files import write_changed
+
     folder = study.build / "code"
-    folder.mkdir(parents=True, exist_ok=True)
     for stage, modules in STAGES.items():
         files = sorted((paths.ROOT / "notebooks").glob(NOTEBOOKS.get(stage, "no notebook")))
         notebooks = {file.name: digests.of_notebook(file) for file in files}
@@ -167,12 +169,7 @@ def code(study: Study) -> None:
         lines = [f"{digests.of_file(f)} {name}" for name, f in digests.closure(*modules).items()]
         lines += [f"{digest} {name}" for name, (digest, _) in notebooks.items()]
         lines += [f"{digest} {name}" for name, digest in digests.beside(*modules).items()]
-        file = folder / f"{stage}.txt"
-        text = "\n".join(lines) + "\n"
-        if not file.is_file() or file.read_text() != text:
-            partial = file.with_suffix(".partial")  # DVC may keep the old one as a link
-            partial.write_text(text)
-            partial.replace(file)
+        write_changed(folder / f"{stage}.txt", "\n".join(lines) + "\n")
 
 
 def resolve(study: Study) -> None:
@@ -232,7 +229,7 @@ def results(study: Study) -> None:
 def chapters(study: Study) -> None:
     """Execute the report's notebooks, as many at a time as there are cores."""
     from roadseg.analysis.tables import Results
-    from roadseg.report.notebooks import CHAPTERS, execute, leave_out
+    from roadseg.report.notebooks import CHAPTERS, end, execute, leave_out
     from roadseg.report.text import missing
 
     lacking = missing(study, Results.read(study))
@@ -257,8 +254,11 @@ def chapters(study: Study) -> None:
                 job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for kernel in kernels:  # a thread that waits for one would not be waited for in vain
-                kernel.shutdown_kernel(now=True)
+            # A thread that waits for its kernel is not waited for in vain; some may only start.
+            while not all(job.done() for job in jobs):
+                for kernel in kernels:
+                    end(kernel)
+                time.sleep(0.1)
             raise
 
 

@@ -86,21 +86,29 @@ class Scenes:
 
         Raises
         ------
-        InputError : the folder holds no prepared data set
+        InputError : the folder holds no prepared data set, or a file of it cannot be read
         """
         folder = Path(folder)
         if not (folder / "scenes.json").is_file():
             raise InputError(f"{folder}: no prepared data here. Run 'make report' first.")
         about = json.loads((folder / "scenes.json").read_text())
         return cls(
-            images=np.load(folder / f"{split}_images.npy", mmap_mode="r"),
-            labels=np.load(folder / f"{split}_labels.npy", mmap_mode="r"),
+            images=_mapped(folder / f"{split}_images.npy"),
+            labels=_mapped(folder / f"{split}_labels.npy"),
             names=tuple(about["splits"][split]["names"]),
             sequences=tuple(about["splits"][split]["sequences"]),
             classes=tuple(about["classes"]),
             colours=tuple(map(tuple, about["colours"])),
             digest=about["splits"][split]["digest"],
         )
+
+
+def _mapped(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r")
+    except (OSError, ValueError) as problem:  # gone, or shorter than its head says
+        why = getattr(problem, "strerror", None) or problem
+        raise InputError(f"{file}: cannot be read ({why}). {AGAIN}") from None
 
 
 def data_digest(folder: Path) -> str:

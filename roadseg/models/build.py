@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from roadseg.errors import InputError, nearest
 from roadseg.models.baseline import Baseline
@@ -108,10 +109,20 @@ def build(
 def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
     """Return the network that `make` builds, on the meta device: shapes without numbers."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Numbers():
             return make()
     except RuntimeError:  # some encoders compute with numbers while they are built
         return make().to("meta")
+
+
+class _Numbers(TorchFunctionMode):
+    """On the meta device, gives SegFormer's encoders the few numbers that they are built by."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        if function is torch.linspace:
+            options = {"device": "cpu", **options}
+        return function(*arguments, **options)
 
 
 def _drop_channels(share: float, layer: nn.Module, inputs: tuple) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
+import psutil  # noqa: E402
 from jupyter_client.manager import KernelManager  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 
@@ -52,7 +53,7 @@ def execute(
     parameters : name -> value; each name must occur in the tagged cell
     echo : whether what the notebook prints is printed here as well, line by line
     kernels : receives the notebook's kernel once it is started. Who runs several notebooks in
-        threads can end one by its `shutdown_kernel(now=True)`; here that is an InputError
+        threads can `end` one; here that is an InputError
 
     Raises
     ------
@@ -73,15 +74,16 @@ def execute(
         kernel_name="python3", transport_encryption="auto",
         client_class="jupyter_client.asynchronous.AsyncKernelClient",  # one that sees it die
     )  # fmt: skip
-    # It comes up while papermill is imported, and leaves its user's history alone.
-    kernel.start_kernel(
-        cwd=str(paths.ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"]
-    )
-    if kernels is not None:
-        kernels.append(kernel)
+    running = []  # cells
     try:
-        with _passed_on(kernel):
-            _execute(source, notebook, target, parameters, kernel, echo)
+        with _passed_on(kernel, running):
+            # It comes up while papermill is imported, and leaves its user's history alone.
+            kernel.start_kernel(
+                cwd=str(paths.ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"]
+            )
+            if kernels is not None:
+                kernels.append(kernel)
+            _execute(source, notebook, target, parameters, kernel, echo, running)
     except TimeoutError:  # an OSError too
         raise InputError(
             f"{source.name}: for {SILENT} s nothing was heard of what a cell put out, as on a "
@@ -94,7 +96,15 @@ def execute(
         ) from None
     finally:
         # Killed: a kernel that is asked to leave takes two seconds for it.
-        kernel.shutdown_kernel(now=True)
+        if kernel.has_kernel:
+            kernel.shutdown_kernel(now=True)
+
+
+def end(kernel: KernelManager) -> None:
+    """Kill a kernel; who executes a notebook in it, in another thread, hears of that."""
+    process = getattr(kernel.provisioner, "process", None)
+    if process is not None and process.poll() is None:
+        process.kill()
 
 
 def leave_out(source: Path, target: Path, why: str) -> None:
@@ -111,8 +121,10 @@ def leave_out(source: Path, target: Path, why: str) -> None:
 
 
 @contextlib.contextmanager
-def _passed_on(kernel: KernelManager):
+def _passed_on(kernel: KernelManager, running: list):
     """Let Ctrl-C interrupt the kernel, which lives in a process group of its own, and wait for it.
+
+    A kernel hears it within a cell only; while none is `running`, this ends at once.
 
     Only the main thread can do that; in another one the caller ends the process, and the kernel
     notices.
@@ -124,7 +136,7 @@ def _passed_on(kernel: KernelManager):
 
     def interrupt(*_) -> None:
         pressed.append(1)
-        if len(pressed) > 1:  # no more patience
+        if len(pressed) > 1 or not running:  # no more patience, or nothing to wait for
             raise KeyboardInterrupt
         print("stopping when the state is saved; once more: at once", file=sys.stderr)
         os.killpg(kernel.provisioner.pgid, signal.SIGINT)
@@ -143,8 +155,9 @@ def _execute(
     parameters: dict,
     kernel: KernelManager,
     echo: bool,
+    running: list,
 ) -> None:
-    """Execute a notebook, which `source` held, in a running kernel."""
+    """Execute a notebook, which `source` held, in a running kernel; `running` has the cell."""
     import papermill
 
     known = papermill.inspect_notebook(str(source))
@@ -156,19 +169,26 @@ def _execute(
     from papermill.exceptions import PapermillExecutionError
 
     failed = target.with_suffix(".failed.ipynb")
-    _write(stripped, failed)
+    own = target.with_suffix(f".{os.getpid()}.ipynb")  # another process may execute it as well
+    for left in target.parent.glob(f"{target.stem}.*.ipynb"):
+        pid = left.name.split(".")[-2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
+    _write(stripped, own)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
-                str(failed), str(failed), parameters,
+                str(own), str(own), parameters,
                 kernel_name="python3", km=kernel, progress_bar=False, iopub_timeout=SILENT,
                 stdout_file=sys.stdout if echo else None,
+                on_cell_execute=lambda **_: running.append(1),
+                on_cell_complete=lambda **_: running.clear(),
             )  # fmt: skip
     except PapermillExecutionError as problem:
         if problem.ename == "KeyboardInterrupt":
-            failed.unlink()
             raise KeyboardInterrupt from None
+        own.replace(failed)
         cause = (
             problem.evalue
             if problem.ename == "InputError"
@@ -178,12 +198,20 @@ def _execute(
             f"{source.name}, cell {problem.exec_count}: {cause}\n"
             f"The notebook as far as it came: {failed}"
         ) from None
-    except DeadKernelError:
+    except RuntimeError as problem:
+        # that of a kernel which dies before its first cell is no DeadKernelError
+        if not isinstance(problem, DeadKernelError) and "Kernel died" not in str(problem):
+            raise
+        own.replace(failed)
         raise InputError(
             f"{source.name}: its kernel died, most often for want of memory (lower batch_size or "
             f"data: size) or in a library's crash.\nThe notebook as far as it came: {failed}"
         ) from None
-    notebook = read(failed)
+    else:
+        notebook = read(own)
+        failed.unlink(missing_ok=True)
+    finally:
+        own.unlink(missing_ok=True)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
@@ -192,7 +220,6 @@ def _execute(
                 output.get("metadata", {}).pop("execution", None)
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     _write(notebook, target)
-    failed.unlink()
 
 
 def read(file: Path) -> NotebookNode:
@@ -207,6 +234,9 @@ def read(file: Path) -> NotebookNode:
 
 def _write(notebook: NotebookNode, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    nbformat.write(notebook, partial)
-    partial.replace(target)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    try:
+        nbformat.write(notebook, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

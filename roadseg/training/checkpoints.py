@@ -16,6 +16,8 @@ import psutil
 import torch
 from filelock import FileLock, Timeout
 
+from roadseg.training.files import unwritable
+
 PAUSE = 15.0  # seconds from one saved state to the next, at least
 SHARE = 0.02  # of the time that saving may take; large networks are saved less often
 
@@ -37,6 +39,7 @@ class Checkpoints:
 
     Raises
     ------
+    InputError : on entering: the folder cannot be written
     KeyboardInterrupt : from `save` and on leaving: the process was asked to stop
     """
 
@@ -49,14 +52,18 @@ class Checkpoints:
         self._handlers = {}
 
     def __enter__(self) -> "Checkpoints":
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire()
-        except Timeout:
-            self.say(self._busy())
-            self._lock.acquire(timeout=-1)
-        own = psutil.Process()
-        self._owner.write_text(json.dumps({"pid": own.pid, "started": own.create_time()}))
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                self.say(self._busy())
+                self._lock.acquire(timeout=-1)
+            own = psutil.Process()
+            self._owner.write_text(json.dumps({"pid": own.pid, "started": own.create_time()}))
+        except OSError as problem:
+            self._lock.release()
+            raise unwritable(self.folder.parent, problem) from None
         if threading.current_thread() is threading.main_thread():  # others cannot set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._ask)

@@ -1,12 +1,14 @@
 """Files that appear whole or not at all, and where those lie that can be made again."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from roadseg.config import paths
 from roadseg.errors import InputError
@@ -19,6 +21,16 @@ def work_folder() -> Path:
     project itself.
     """
     return Path(os.environ.get("DVC_ROOT") or paths.ROOT) / "work"
+
+
+def write_changed(file: Path, text: str) -> None:
+    """Write a text unless the file has it; replaced, since DVC may keep the old one as a link."""
+    if file.is_file() and file.read_text() == text:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 @contextlib.contextmanager
@@ -38,12 +50,51 @@ def written(folder: Path) -> Iterator[Path]:
     try:
         work.mkdir(parents=True)
         yield work
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
+        _put(work, folder)
     except OSError as problem:
-        raise InputError(
-            f"{folder}: cannot be written ({problem.strerror or problem}). Make room, or let it be "
-            "written there, and call again: it goes on from what is in work/."
-        ) from None
+        raise unwritable(folder, problem) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Let a folder take the place of another, whoever else does so at the same time."""
+    aside = folder.with_name(f"{folder.name}.old.{os.getpid()}.partial")
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(aside)
+        try:
+            work.rename(folder)
+            return
+        except OSError as problem:
+            if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in here with this folder; FOLDER.lock is beside it.
+
+    Raises
+    ------
+    InputError : that cannot be written
+    """
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire()
+    except OSError as problem:
+        raise unwritable(lock.lock_file, problem) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def unwritable(place: Path | str, problem: OSError) -> InputError:
+    """Return what is said of a place that cannot be written."""
+    return InputError(
+        f"{place}: cannot be written ({problem.strerror or problem}). Make room, or let it be "
+        "written there, and call again: it goes on from what is in work/."
+    )

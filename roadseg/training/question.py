@@ -11,6 +11,7 @@ import torch
 from roadseg.config import paths
 from roadseg.config.recipe import Recipe
 from roadseg.config.study import Study
+from roadseg.data.scenes import Scenes, stamp
 from roadseg.errors import InputError, nearest
 from roadseg.training.device import default_device
 from roadseg.training.files import written
@@ -93,14 +94,26 @@ def train_question(
     device = device or default_device()
     splits = load_splits(prepared)
     runs = {f"{arm}-s{run.recipe.seed}": (arm, run) for arm, found in arms.items() for run in found}
-    missing = {
-        name: (arm, run) for name, (arm, run) in runs.items() if not is_stored(run, splits, device)
-    }
+    files = stamp(*splits.values())  # what is trained on others would be kept as of these
+    outcomes, missing = {}, {}
+    for name, (arm, run) in runs.items():
+        try:
+            if is_stored(run, splits, device):
+                outcomes[name] = Outcome("done", "stored")
+            else:
+                missing[name] = arm, run
+        except InputError as problem:  # what it starts from is gone; the others are trained
+            outcomes[name] = Outcome("failed", str(problem))
     _draw_scenes([run for _, run in missing.values()], splits["train"].labels.shape[1:])
-    jobs = _trials(missing, prepared, device)
-    jobs |= {name: partial(do, run, prepared, device) for name, (_, run) in missing.items()}
-    outcomes = run_jobs(jobs, device, say)
-    outcomes = {name: outcomes.get(name, Outcome("done", "stored")) for name in runs}
+    jobs = {
+        name: partial(_try, trial, prepared, files, device)
+        for name, trial in _trials(missing, splits, device).items()
+    }
+    jobs |= {
+        name: partial(do, run, prepared, device, files=files) for name, (_, run) in missing.items()
+    }
+    ended = run_jobs(jobs, device, say)
+    outcomes = {name: outcomes.get(name) or ended[name] for name in runs}
     _raise_failed(outcomes)
     with written(folder) as work:
         for name, (arm, run) in runs.items():
@@ -119,10 +132,10 @@ def train_question(
 
 
 def _trials(
-    runs: dict[str, tuple[str, Run]], prepared: Path, device: torch.device
-) -> dict[str, Callable[[Say], object]]:
-    """Return the trials of learning rates, as jobs: they come before runs that wait for them."""
-    jobs, splits = {}, load_splits(prepared)
+    runs: dict[str, tuple[str, Run]], splits: dict[str, Scenes], device: torch.device
+) -> dict[str, Recipe]:
+    """Return the missing trials of learning rates: they come before runs that wait for them."""
+    found = {}
     for arm, run in runs.values():
         for lr, trial in trials(run.searched).items():
             training = training_of(trial, splits, device)
@@ -131,13 +144,15 @@ def _trials(
                     continue
             except Diverged:
                 continue
-            jobs.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
-    return {name: partial(_try, trial, prepared, device) for name, trial in jobs.values()}
+            found.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
+    return dict(found.values())
 
 
-def _try(trial: Recipe, prepared: Path, device: torch.device, say: Say) -> None:
+def _try(
+    trial: Recipe, prepared: Path, files: dict[str, tuple], device: torch.device, say: Say
+) -> None:
     try:
-        trained(trial, load_splits(prepared), device, say)
+        trained(trial, load_splits(prepared, files), device, say)
     except Diverged as problem:
         say(str(problem))
 
@@ -154,10 +169,10 @@ def _raise_failed(outcomes: dict[str, Outcome]) -> None:
     failed = {name: o.value for name, o in outcomes.items() if o.how == "failed"}
     if failed:
         told = [f"{name}: {why}" for name, why in failed.items()]
-        told.append(
-            f"{len(failed)} of {len(outcomes)} runs failed. The others came to their end and need "
-            "no training again."
-        )
+        others = "" if len(failed) == len(outcomes) else (
+            " The others came to their end and need no training again."
+        )  # fmt: skip
+        told.append(f"{len(failed)} of {len(outcomes)} runs failed.{others}")
         raise InputError("\n".join(told))
 
 

@@ -15,6 +15,7 @@ from roadseg.data.datasets import SOURCES, find_source, link_source
 from roadseg.data.layout import BadData
 from roadseg.errors import InputError, nearest
 from roadseg.models.build import check_name, on_meta
+from roadseg.training.files import write_changed
 from roadseg.training.loop import make_network
 from roadseg.training.question import resolved
 from roadseg.training.warm_start import check_start
@@ -81,18 +82,11 @@ def _texts(study: Study) -> dict:
 
 
 def _write(file: Path, content: dict) -> None:
-    """Write JSON, replacing the file: DVC may keep the old one as a link into its cache."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    if file.is_file() and file.read_text() == text:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(file)
+    write_changed(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _check_sizes(recipe: Recipe, size: list[int]) -> None:
-    """Raise InputError where a knob means nothing, or a network too little, at an image size."""
+    """Raise InputError where a setting means nothing, or a network too little, at a size."""
     pixels = size[0] * size[1] * recipe.crop**2
     if recipe.ohem_threshold < 1 and recipe.ohem_kept >= pixels:
         raise InputError(

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, check_unchanged, data_digest, stamp
@@ -20,9 +19,9 @@ from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import device_name, peak_memory
 from roadseg.training.energy import spending
 from roadseg.training.evaluate import score
-from roadseg.training.files import written
+from roadseg.training.files import alone, written
 from roadseg.training.loop import Diverged, train
-from roadseg.training.lr_search import search
+from roadseg.training.lr_search import search, trials
 from roadseg.training.store import (
     VERSIONS,
     Training,
@@ -48,9 +47,21 @@ class Run:
         return self.recipe.changed({"seed": self.search_seed})
 
 
-def load_splits(prepared: Path) -> dict[str, Scenes]:
-    """Open the prepared scenes of all splits."""
-    return {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
+def load_splits(prepared: Path, files: dict[str, tuple] | None = None) -> dict[str, Scenes]:
+    """Open the prepared scenes of all splits.
+
+    Parameters
+    ----------
+    files : their `stamp`, if they must be what they were then
+
+    Raises
+    ------
+    InputError : they are not there, or not what they were
+    """
+    splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
+    if files is not None:
+        check_unchanged(files, *splits.values())
+    return splits
 
 
 def trained(
@@ -187,7 +198,7 @@ def scored(
 ) -> bool:
     """Score a finished training on val and test, unless the store has that; return whether."""
     decided_by = scores_decided_by(recipe, splits["val"], splits["test"], device)
-    with FileLock(f"{training.folder}.lock"):  # who waited for this training comes here as well
+    with alone(training.folder):  # who waited for this training comes here as well
         if training.has_scores(decided_by):
             return False
         _score(recipe, training, training.scores(decided_by), splits, device)
@@ -225,7 +236,7 @@ def choose_lr(
     ------
     Diverged : the loss was finite at none of the rates
     """
-    if run.recipe.lr_search == (1.0,):
+    if not trials(run.searched):
         return run.recipe.lr, None
 
     def try_one(trial: Recipe) -> tuple[float, float]:
@@ -241,8 +252,19 @@ def choose_lr(
     return search(run.searched, try_one)
 
 
-def do(run: Run, prepared: Path, device: torch.device, say: Say) -> str:
+def do(
+    run: Run,
+    prepared: Path,
+    device: torch.device,
+    say: Say,
+    *,
+    files: dict[str, tuple] | None = None,
+) -> str:
     """Train and score a run, as far as the store has not got it; return what was done.
+
+    Parameters
+    ----------
+    files : see `load_splits`
 
     Returns
     -------
@@ -252,7 +274,7 @@ def do(run: Run, prepared: Path, device: torch.device, say: Say) -> str:
     ------
     What `trained` and `choose_lr` do
     """
-    splits = load_splits(prepared)
+    splits = load_splits(prepared, files)
     lr, _ = choose_lr(run, splits, device, say)
     recipe = run.recipe.at_lr(lr)
     training, was_trained = trained(recipe, splits, device, say)
@@ -299,7 +321,7 @@ def stored_recipe(
             return float("nan"), float("nan")
         return float(tried.curve()["val_miou"].iloc[-1]), 0.0
 
-    if run.recipe.lr_search == (1.0,):
+    if not trials(run.searched):
         return run.recipe
     try:
         return run.recipe.at_lr(search(run.searched, try_one)[0])
