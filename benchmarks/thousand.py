@@ -218,9 +218,7 @@ def measure(profiled: str, file: str) -> dict:
     seconds["plan: steps to time"] *= len(steps)
     counted["trainings"] = len(planning.Asked(study, default_device()).trainings)
     write_records(study)
-    for module, name in (
-        (results, "_costs"), (results, "_catalogue"), (results.course, "compare"),
-    ):  # fmt: skip
+    for module, name in ((results, "_costs"), (results, "_catalogue")):
         apart(module, name, "per network")
     with clock("tables"):
         found = results.collect(study)

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from roadseg.analysis import cost, course, intervals, pareto
+from roadseg.analysis import cost, intervals, pareto
 from roadseg.analysis.intervals import Interval
-from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, reference, write_together
+from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, write_together
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study, network_alone
@@ -137,7 +137,6 @@ def collect(study: Study) -> Results:
             columns=VOLUMES,
         ),
         catalogue=_catalogue(study, size, len(names)),
-        course=course.compare(reference()),
         curves=pd.concat(
             [
                 record.curve.assign(run=f"{arm}-s{seed}", arm=arm, seed=seed)

@@ -115,11 +115,21 @@ def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
         return make().to("meta")
 
 
+# What initialisations write with. On the meta device there is nothing to write, and torch takes
+# seconds for it.
+WRITES = {
+    getattr(Tensor, name)
+    for name in ("normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_")
+}
+
+
 class _Numbers(TorchFunctionMode):
     """On the meta device, gives SegFormer's encoders the few numbers that they are built by."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
+        if function in WRITES and arguments[0].is_meta:
+            return arguments[0]
         if function is torch.linspace:
             options = {"device": "cpu", **options}
         return function(*arguments, **options)

@@ -112,7 +112,7 @@ def train_question(
     jobs |= {
         name: partial(do, run, prepared, device, files=files) for name, (_, run) in missing.items()
     }
-    ended = run_jobs(jobs, device, say)
+    ended = run_jobs(jobs, device, say, {name: arm for name, (arm, _) in missing.items()})
     outcomes = {name: outcomes.get(name) or ended[name] for name in runs}
     _raise_failed(outcomes)
     with written(folder) as work:

@@ -1,10 +1,12 @@
 """Jobs in processes of their own, one thread each, as many at a time as there are cores."""
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +35,10 @@ class Outcome:
 
 
 def run_jobs(
-    jobs: dict[str, Callable[[Say], object]], device: torch.device, say: Say
+    jobs: dict[str, Callable[[Say], object]],
+    device: torch.device,
+    say: Say,
+    alike: dict[str, str] | None = None,
 ) -> dict[str, Outcome]:
     """Do jobs and return how each ended; one that fails does not keep the others from being done.
 
@@ -44,6 +49,8 @@ def run_jobs(
     Parameters
     ----------
     jobs : name -> what is called with a function that prints a line under the job's name
+    alike : name -> name of a group of jobs that take about as long. Groups of which none has ended
+        come first, then the longest jobs, so that no core is idle at the end
 
     Raises
     ------
@@ -51,33 +58,36 @@ def run_jobs(
     """
     if device.type == "cuda":
         return {name: _outcome(job, _named(name, say)) for name, job in jobs.items()}
-    waiting, running, ended = list(jobs.items()), {}, {}
+    waiting, running, ended, seconds = dict(jobs), {}, {}, {}
+    group = {name: name for name in jobs} | (alike or {})
     try:
         while waiting or running:
             while waiting and len(running) < torch.get_num_threads():
-                name, job = waiting.pop(0)
+                name = max(waiting, key=lambda name: seconds.get(group[name], math.inf))
+                job = waiting.pop(name)
                 reader, writer = CONTEXT.Pipe(duplex=False)
                 process = CONTEXT.Process(target=_work, args=(job, writer))
                 process.start()
                 writer.close()  # so that its end is noticed when the process has gone
-                running[reader] = (name, process)
+                running[reader] = (name, process, time.perf_counter())
             for reader in wait(list(running)):
-                name, process = running[reader]
+                name, process, began = running[reader]
                 try:
                     sent = reader.recv()
                 except (EOFError, OSError):
                     process.join()
                     del running[reader]
                     ended.setdefault(name, Outcome("failed", KILLED))
+                    seconds[group[name]] = time.perf_counter() - began
                     continue
                 if isinstance(sent, Outcome):
                     ended[name] = sent
                 else:
                     say(f"{name}  {sent}")
     except BaseException:
-        for _, process in running.values():
+        for _, process, _ in running.values():
             process.terminate()  # which saves its state first
-        for reader, (name, process) in running.items():
+        for reader, (name, process, _) in running.items():
             _print_rest(name, reader, say)
             process.join()
         raise

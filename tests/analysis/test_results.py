@@ -149,9 +149,6 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "networks.yaml").write_text("{}")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(results, "THROUGHPUT_SECONDS", 0.1)
-    # test_course.py has the real one, which builds large networks
-    monkeypatch.setattr(results, "reference", lambda: None)
-    monkeypatch.setattr(results.course, "compare", lambda _: pd.DataFrame({"network": ["x"]}))
     study = load("params.yaml")
     study.prepared.mkdir(parents=True)
     splits = {"test": {"names": list("abcd"), "sequences": list("abcd"), "digest": "1"}}

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -53,8 +54,25 @@ def leave(say):
     os._exit(3)
 
 
+def wait(seconds, name, say):
+    say(name)
+    time.sleep(seconds)
+
+
 def count_threads(say):
     return torch.get_num_threads()
+
+
+def test_the_longest_jobs_come_first_once_one_of_their_kind_has_ended(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    told = []
+    seconds = {"short-0": 0, "short-1": 0, "long-0": 0.2, "long-1": 0.2, "long-2": 0.2}
+    run_jobs(
+        {name: partial(wait, each, name) for name, each in seconds.items()}, CPU, told.append,
+        {name: name.split("-")[0] for name in seconds},
+    )  # fmt: skip
+    order = ["short-0", "long-0", "long-1", "long-2", "short-1"]
+    assert [line.split()[0] for line in told] == order
 
 
 def test_each_job_ends_in_its_own_way_and_the_others_are_done(two_at_once):

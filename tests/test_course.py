@@ -1,14 +1,25 @@
 """The course study's multiply-adds, counted again."""
 
+import sys
+
+import pandas as pd
 import pytest
 
-from roadseg.analysis import course
-from roadseg.analysis.tables import reference
+from roadseg.analysis.tables import reference, reference_costs
+from roadseg.config.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import course  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def table():
     return course.compare(reference())
+
+
+def test_the_table_in_git_is_what_we_count(table):
+    pd.testing.assert_frame_equal(table, reference_costs(), rtol=1e-5)
 
 
 def test_what_can_be_built_alike_costs_alike(table):
