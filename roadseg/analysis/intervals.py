@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from roadseg.training.metrics import class_sums, iou_of_sums
+from roadseg.training.metrics import class_sums, iou_of_sums, miou_of_sums
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def seed_noise(
     Assumed is that the arms have alike variances and, between seeds, no more correlation for one
     pair than for another. That is plausible for one network trained in similar ways; it is not
     for networks of different size. With two arms nothing is assumed: twice the variance is the
-    variance of their paired difference. `tests/test_intervals.py` measures what it costs if the
-    variances differ by a factor of two: two arms of the noisier kind are then covered in 91 %.
+    variance of their paired difference. `tests/analysis/test_intervals.py` has what it costs if
+    the variances differ by a factor of two: two arms of the noisier kind are then covered in 91 %.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def interval(
     resampling both factors at once counts `both` too often: here each is resampled by itself.
     Davison & Hinkley 1997, section 3.2, for drawing groups. Satterthwaite 1946 for the degrees of
     freedom; that one part is subtracted is beyond what he treats. How often the intervals cover a
-    known truth is measured in `tests/test_intervals.py`.
+    known truth is measured in `tests/analysis/test_intervals.py`.
     """
     return _intervals(False, counts, blocks, minus, noise, rounds)[0]
 
@@ -208,8 +208,7 @@ def _intervals(
     weights = _resamples(n, rounds)
 
     def measured(sums: np.ndarray) -> np.ndarray:
-        found = iou_of_sums(sums)
-        return found if per_class else np.nanmean(found, axis=-1, keepdims=True)
+        return iou_of_sums(sums) if per_class else miou_of_sums(sums)[..., None]
 
     def sampled(sums: np.ndarray) -> np.ndarray:
         of_block = in_block @ sums.reshape(seeds, -1, 3 * k)  # (S, B, 3 K)

@@ -311,6 +311,7 @@ def _boundary(records: list[Record]) -> np.ndarray:
 
 
 def _arm_row(arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+    """Return an arm's scores: `test_miou` is the mean over seeds of each seed's mIoU."""
     test = _tests(records)
     score = _told(intervals.interval(test, blocks))
     recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))

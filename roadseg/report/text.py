@@ -163,6 +163,7 @@ def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "trick": rows["trick"].to_numpy(),
+            "test mIoU %": own["test_miou"].map(lambda x: f"{100 * x:.1f}").to_numpy(),
             "change (points)": [points(x) for x in rows["difference"]],
             "95 % interval": [
                 "none" if np.isnan(low) else f"{points(low)} to {points(high)}"

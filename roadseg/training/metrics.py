@@ -76,7 +76,12 @@ def iou_of_sums(sums: np.ndarray) -> np.ndarray:
 
 def miou(counts: np.ndarray) -> np.ndarray:
     """Return mIoU (...,) of counts (..., K, K): the mean over classes that occur in the truth."""
-    return np.nanmean(iou(counts), axis=-1)
+    return miou_of_sums(class_sums(counts))
+
+
+def miou_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Return `miou`, (...,), of `class_sums`, (..., 3, K)."""
+    return np.nanmean(iou_of_sums(sums), axis=-1)
 
 
 def count(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
