@@ -105,6 +105,7 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
     assert val == test
 
 
+@pytest.mark.slow
 def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
     """Scores that are all alike, and no second FCN: nothing to rank, nothing to tell apart."""
     text = made(clone, "pair", PAIR, TRICKS)
@@ -114,6 +115,7 @@ def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
     assert "Its rank correlation with cheapness is +1.00, that with mIoU cannot be told" in text
 
 
+@pytest.mark.slow
 def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     text = made(clone, "failing", FAILING, TRICKS)
     tables = {
