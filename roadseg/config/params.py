@@ -36,6 +36,10 @@ def _are_seeds(value: list) -> bool:
     return whole and 0 < len(set(value)) == len(value)
 
 
+def _are_lengths(value: list) -> bool:
+    return len(value) > 1 and _are_seeds(value) and 0 not in value
+
+
 def _is_size(value: list) -> bool:
     return len(value) == 2 and all(type(side) is int and 32 <= side <= 8192 for side in value)
 
@@ -43,6 +47,7 @@ def _is_size(value: list) -> bool:
 Text = Annotated[str, Field(description="text")]
 Natural = Annotated[int, Field(ge=1, description="a whole number >= 1")]
 Lines = Annotated[dict, Field(description=LINES)]
+LENGTHS = "a list of two or more different whole numbers >= 1"
 SEEDS = "a list of different whole numbers >= 0"
 
 
@@ -101,6 +106,8 @@ class _Question(_Part):
     )
     leave_one_out: list = Field(None, description="a list of tricks")
     alone: list = Field(None, description="a list of tricks")
+    length: list = Field(None, description="a list of tricks")
+    steps: Annotated[list, _holds(_are_lengths)] = Field(None, description=LENGTHS)
     noise: Annotated[list, _holds(_are_seeds)] = Field(None, description=SEEDS)
 
 

@@ -11,7 +11,7 @@ from roadseg.errors import InputError, nearest
 
 NAME = "letters, digits and single dashes, as in fcn-8s"
 TRICK, NETWORK = "no trick of tricks.yaml", "no network of networks.yaml"
-KINDS = ("networks", "ladder", "leave_one_out", "alone", "noise")
+KINDS = ("networks", "ladder", "leave_one_out", "alone", "length", "noise")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ class Question:
     ----------
     kind : 'networks'; 'ladder', where each arm is the one before it and one trick more;
         'leave_one_out', the recipe with all tricks, and with all but one; 'alone', the start, and
-        the start with one trick; 'noise', one recipe and many seeds
+        the start with one trick; 'length', the same at each of several numbers of training steps;
+        'noise', one recipe and many seeds
     arms : name of each arm -> its recipe (at seed 0)
-    effects : (trick, arm, against) of each comparison that the question is made for
+    effects : (trick, arm, against) of each comparison that the question is made for; in a length
+        question the trick is named with its number of steps, as in 'flip at 300 steps'
     seeds : of a noise question, those that its arm is trained with beside the study's; else empty
     labels : of a networks question, arm -> the network's name there; else empty
     shared : of a networks question, the tricks that all its arms have; else empty
@@ -184,8 +186,9 @@ def ask(name: str, about: dict, known: Known) -> Question | None:
         problems.add(f"give exactly one of {', '.join(KINDS)}.", *path)
         return None
     (kind,) = kinds
-    unused = "start" if kind == "networks" else "tricks"
-    for key in (unused, *(["goal"] if kind != "noise" else [])):
+    belongs = {"tricks": "networks", "goal": "noise", "steps": "length"}
+    unused = [key for key in belongs if kind != belongs[key]]
+    for key in unused + ["start"] * (kind == "networks"):
         if key in about:
             problems.add(f"{key}: has no effect here; leave it out.", *path)
     make = _networks if kind == "networks" else _from_start
@@ -259,6 +262,9 @@ def _from_start(name: str, kind: str, about: dict, known: Known):
             return None
         known.at.setdefault(first, (*path, "start"))
         return {first: known.arms[first]}, (), {}, ()
+    if kind == "length" and not about.get("steps"):
+        problems.add("steps: missing; list the numbers of training steps.", *path)
+        return None
     asked = list(COURSE_LADDER) if about[kind] == "course" else about[kind]
     tricks = known.listed(asked, known.tricks, TRICK, *path, kind)
     least = 2 if kind == "leave_one_out" else 1
@@ -277,6 +283,12 @@ def _from_start(name: str, kind: str, about: dict, known: Known):
     def apply(recipe: Recipe | None, trick: str, *note: str) -> Recipe | None:
         return known.applied(recipe, trick, at(trick), *path, *note) if apart else None
 
+    if kind == "length":
+        starts = _shortened(known.arms[first], about["steps"], known, path)
+        arms, effects = _length(first, starts, tricks, apply)
+        for arm in arms:
+            known.at.setdefault(arm, (*path, "steps"))
+        return arms, effects, {}, ()
     arms, effects = TRICK_QUESTIONS[kind](first, known.arms[first], tricks, apply)
     for trick, *pair in effects:
         for arm in pair:
@@ -312,6 +324,30 @@ def _alone(first: str, start: Recipe | None, tricks: list[str], apply):
     """Return arms and effects of one trick at a time on the start."""
     arms = {first: start} | {f"{first}-{trick}": apply(start, trick) for trick in tricks}
     return arms, [(trick, f"{first}-{trick}", first) for trick in tricks]
+
+
+def _shortened(start: Recipe | None, steps: list[int], known: Known, path) -> dict:
+    """Return a recipe at several numbers of steps; None, noted, where that is not possible."""
+    found = {}
+    for index, n in enumerate(steps):
+        try:
+            found[n] = start and start.changed({"steps": n})
+        except InputError as problem:
+            found[n] = known.problems.add(str(problem), *path, at=(*path, "steps", index))
+    return found
+
+
+def _length(first: str, starts: dict[int, Recipe | None], tricks: list[str], apply):
+    """Return arms and effects of one trick at a time, at each of several numbers of steps."""
+    arms, effects = {}, []
+    for n, start in starts.items():
+        plain = f"{first}-{n}-steps"
+        arms[plain] = start
+        for trick in tricks:
+            arm = f"{first}-{trick}-{n}-steps"
+            arms[arm] = apply(start, trick)
+            effects.append((f"{trick} at {n} steps", arm, plain))
+    return arms, effects
 
 
 TRICK_QUESTIONS = {"ladder": _ladder, "leave_one_out": _leave_one_out, "alone": _alone}

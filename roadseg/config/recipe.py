@@ -17,11 +17,13 @@ def _one_of(default, *choices):
     return rule(default, "one of " + ", ".join(choices), lambda v: v in choices)
 
 
-FORMS_OF_WEIGHTS = "scenes:N, study:NAME/ARM, file:PATH or hub:NAME"
+FORMS_OF_WEIGHTS = "imagenet, scenes:N, study:NAME/ARM, file:PATH or hub:NAME"
 
 
 def _is_source(text: str) -> bool:
     kind, _, rest = text.partition(":")
+    if text == "imagenet":
+        return True
     if kind == "scenes":
         return rest.isascii() and rest.isdigit() and int(rest) > 0
     if kind == "study":
@@ -68,11 +70,14 @@ class Recipe:
     residual: bool = rule(False, "true or false", lambda v: True)
     dropout: float = rule(0.0, "a probability in [0, 1)", lambda v: 0 <= v < 1)
 
-    # Where the weights start. '' is at random; otherwise 'scenes:N', 'study:NAME/ARM',
+    # Where the weights start. '' is at random; otherwise 'imagenet', 'scenes:N', 'study:NAME/ARM',
     # 'file:PATH' or 'hub:NAME' (see training/warm_start.py).
     pretrained: str = rule("", FORMS_OF_WEIGHTS, lambda v: not v or _is_source(v))
     pretrained_part: str = _one_of("encoder", "encoder", "network")
     pretrain_steps: int = rule(1000, "a whole number >= 1", lambda v: v >= 1)
+    # What of the encoder keeps the weights it starts with (see models/freeze.py).
+    freeze_stages: int = rule(0, "a whole number in 0..5", lambda v: 0 <= v <= 5)
+    freeze_norm: bool = rule(False, "true or false", lambda v: True)
 
     # Budget, in steps: a trick that alters data or batch must not silently alter training time.
     steps: int = rule(1000, "a whole number >= 1", lambda v: v >= 1)
@@ -87,6 +92,7 @@ class Recipe:
         lambda v: v and len(set(v)) == len(v) and all(0.001 <= factor <= 1000 for factor in v),
     )  # fmt: skip
     lr_search_steps: int = rule(300, "a whole number >= 1", lambda v: v >= 1)
+    encoder_lr: float = rule(1.0, "a factor in (0, 10]", lambda v: 0 < v <= 10)
     weight_decay: float = rule(0.0, "a number >= 0", lambda v: v >= 0)
     schedule: str = _one_of("fixed", "fixed", "poly", "cosine")
     poly_power: float = rule(0.9, "a number > 0", lambda v: v > 0)
@@ -104,6 +110,7 @@ class Recipe:
 
     # The loss: cross-entropy over labelled pixels, with these at their neutral values.
     class_balance: float = rule(0.0, "a number in [0, 1]", lambda v: 0 <= v <= 1)
+    class_power: float = rule(0.0, "an exponent in [0, 1]", lambda v: 0 <= v <= 1)
     ohem_threshold: float = rule(1.0, "a probability in (0, 1]", lambda v: 0 < v <= 1)
     ohem_kept: int = rule(10000, "a whole number >= 1", lambda v: v >= 1)
     label_smoothing: float = rule(0.0, "a number in [0, 1)", lambda v: 0 <= v < 1)
@@ -138,6 +145,10 @@ class Recipe:
         for name, companion, words in COMPANIONS:
             if getattr(self, name) != DEFAULTS[name] and not companion(self):
                 raise InputError(f"{name}: has no effect without {words}; leave it out.")
+        if self.class_balance and self.class_power:
+            raise InputError(
+                "class_power: class_balance weighs the classes already; set only one of them."
+            )
         baseline = self.network.startswith("baseline")
         for name in ("batch_norm", "residual"):
             if getattr(self, name) and not baseline:

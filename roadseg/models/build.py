@@ -1,4 +1,4 @@
-"""The networks by name: our own, and any of segmentation-models-pytorch."""
+"""The networks by name: our own, and those of segmentation-models-pytorch and torchvision."""
 
 import difflib
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from roadseg.models.fcn import FCN
 from roadseg.models.pretrained import WIDE
 from roadseg.models.realtime import DABNet, LMFFNet
 from roadseg.models.segmenter import FCNHead, Segmenter
+from roadseg.models.tv import BACKBONES, TorchvisionNetwork
 from roadseg.models.unet import UNet
 
 WHOLE = ("dabnet", "lmffnet")  # networks without an encoder that could be taken out
@@ -25,6 +26,8 @@ FORMS = {
     "fcn32s": "fcn32s:ENCODER",
     "fcn16s": "fcn16s:ENCODER",
     "fcn8s": "fcn8s:ENCODER",
+    "fcn4s": "fcn4s:ENCODER",
+    "tv": "tv:NETWORK",
     "smp": "smp:ARCHITECTURE:ENCODER",
 }
 STRIDED = ("deeplabv3", "deeplabv3plus")
@@ -48,8 +51,9 @@ def build(
     ----------
     name : 'baseline', 'baseline-unpool', 'unet', 'dabnet', 'lmffnet' (each also with ':WIDTH', a
         factor on its channels such as 0.25), 'fcn32s:ENCODER', 'fcn16s:ENCODER', 'fcn8s:ENCODER',
-        or 'smp:ARCHITECTURE:ENCODER', with DeepLabV3 and DeepLabV3+ also 'smp:...:STRIDE', where
-        the encoder stops getting coarser: 8 or 16
+        'fcn4s:ENCODER', 'tv:NETWORK' (see `tv.BACKBONES`), or 'smp:ARCHITECTURE:ENCODER', with
+        DeepLabV3 and DeepLabV3+ also 'smp:...:STRIDE', where the encoder stops getting coarser: 8
+        or 16
     classes : number of classes K >= 2
     batch_norm, residual : see `Baseline`, and for the baselines only
     dropout : probability of dropping a channel of what the last score layer reads (in an FCN, of
@@ -82,6 +86,9 @@ def build(
             architecture, encoder_name=encoder, encoder_weights=None, classes=classes, **options
         )
         stride, head = 32, getattr(body, "segmentation_head", None)
+    elif kind == "tv":
+        body = TorchvisionNetwork(rest[0], classes)
+        stride, head = body.stride, body.score_layer
     else:
         (encoder,) = rest
         skips = int(kind.removeprefix("fcn").removesuffix("s"))
@@ -90,11 +97,12 @@ def build(
         stride, head = 32, body.scores[0]
     if stride > 1:
         maps = getattr(getattr(body, "encoder", None), "out_channels", ())
-        if auxiliary and (len(maps) < 5 or not maps[4]):
+        sixteenth = maps[4] if len(maps) > 4 else getattr(body, "auxiliary_channels", 0)
+        if auxiliary and not sixteenth:
             raise InputError(
                 f"aux_weight: {name!r} has no features at 1/16 of the size; set it to 0."
             )
-        channels = maps[4] if auxiliary else 0
+        channels = sixteenth
         if dropout and head is None:
             raise InputError(
                 f"dropout: {name!r} has no score layer to drop channels of; set it to 0."
@@ -166,6 +174,13 @@ def check_name(name: str) -> None:
             f"network {name!r}: unknown architecture {rest[0]!r}."
             + nearest(rest[0], smp.MODEL_ARCHITECTURES_MAPPING)
         )
+    if kind == "tv":
+        if rest[0] not in BACKBONES:
+            raise InputError(
+                f"network {name!r}: torchvision has no network {rest[0]!r}."
+                + nearest(rest[0], BACKBONES)
+            )
+        return
     encoder = rest[-1]
     known = smp.encoders.encoders
     if encoder.startswith("tu-"):  # any of timm's networks

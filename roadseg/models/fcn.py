@@ -1,4 +1,4 @@
-"""Fully convolutional networks: FCN-32s, FCN-16s and FCN-8s."""
+"""Fully convolutional networks: FCN-32s, FCN-16s, FCN-8s and FCN-4s."""
 
 import torch
 from segmentation_models_pytorch.encoders import get_encoder
@@ -9,21 +9,22 @@ class FCN(nn.Module):
     """Fully convolutional network with skip connections over any encoder.
 
     Class scores at 1/32 are upsampled by two and added to scores from the encoder's 1/16 map
-    (FCN-16s), then likewise to those of its 1/8 map (FCN-8s). The last upsampling is bilinear.
+    (FCN-16s), then likewise to those of its 1/8 map (FCN-8s) and of its 1/4 map (FCN-4s). The last
+    upsampling is bilinear.
 
     Parameters
     ----------
     encoder_name : an encoder of segmentation-models-pytorch; built without weights
     classes : number of classes K
-    stride : 32, 16 or 8, the resolution of the finest scores
+    stride : 32, 16, 8 or 4, the resolution of the finest scores
     fc_channels : width of the convolutional fc6 (7x7) and fc7 (1x1) of the paper, which belong
         to VGG-16 (4096); 0 leaves them out, as is usual over residual encoders
 
     Source
     ------
-    Long, Shelhamer, Darrell 2015, section 4. We deviate in training all skips at once from the
-    start, hence scores are not initialised to zero; in reading the encoder's last map *before*
-    each pooling; and in padding fc6 by 3 instead of the image by 100.
+    Long, Shelhamer, Darrell 2015, section 4, which stops at FCN-8s. We deviate in training all
+    skips at once from the start, hence scores are not initialised to zero; in reading the encoder's
+    last map *before* each pooling; and in padding fc6 by 3 instead of the image by 100.
     """
 
     def __init__(self, encoder_name: str, classes: int, *, stride: int, fc_channels: int = 0):
@@ -36,7 +37,7 @@ class FCN(nn.Module):
                 nn.Conv2d(channels[5], fc_channels, 7, padding=3), nn.ReLU(True), nn.Dropout2d(),
                 nn.Conv2d(fc_channels, fc_channels, 1), nn.ReLU(True), nn.Dropout2d(),
             )  # fmt: skip
-        levels = {32: [5], 16: [5, 4], 8: [5, 4, 3]}[stride]
+        levels = {32: [5], 16: [5, 4], 8: [5, 4, 3], 4: [5, 4, 3, 2]}[stride]
         self.levels = levels
         self.scores = nn.ModuleList(
             nn.Conv2d(fc_channels if fc_channels and level == 5 else channels[level], classes, 1)

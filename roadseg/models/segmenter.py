@@ -4,8 +4,11 @@ A *body* maps normalised float images to logits at any resolution. `Segmenter` w
 the same way: it normalises, pads to the body's stride, and returns logits of the images' own size.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 # ImageNet statistics in units of 0..255. Constants, because the library's own look-up asks a hub.
@@ -22,17 +25,34 @@ class Segmenter(nn.Module):
     stride : images are padded at the right and bottom, with the mean colour, to a multiple of it
     auxiliary : None, or a head that maps the body's features at 1/16 of the size to logits: what
         the part of the body that its `sixteenth_into` names reads, or else the fifth map of its
-        encoder, of segmentation-models-pytorch
+        encoder, of segmentation-models-pytorch; of torchvision's, the map that is called 'aux'
+
+    Images are normalised as ImageNet's by default; weights that expect something else bring it
+    along, here and in the state dict.
     """
 
     def __init__(self, body: nn.Module, stride: int, auxiliary: nn.Module | None = None):
         super().__init__()
         self.body = body
-        _replace_dilated_depthwise(self)
+        _replace_grouped(self)
         self.stride = stride
         self.auxiliary = auxiliary
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.frozen: list[nn.Module] = []  # see `freeze.py`
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+
+    @torch.no_grad()
+    def normalise_by(self, mean: Iterable[float], std: Iterable[float]) -> None:
+        """Set what images in 0..255 are normalised by, one number per channel each."""
+        self.mean.copy_(torch.tensor(list(mean)).view(1, 3, 1, 1))
+        self.std.copy_(torch.tensor(list(std)).view(1, 3, 1, 1))
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Set training or eval mode; what is frozen stays in eval mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float (N, K, H, W) for images (N, 3, H, W), uint8 or float in 0..255."""
@@ -49,7 +69,9 @@ class Segmenter(nn.Module):
             )
         else:
             hook = self.body.encoder.register_forward_hook(
-                lambda _module, _inputs, maps: features.append(maps[4])
+                lambda _module, _inputs, maps: features.append(
+                    maps["aux"] if isinstance(maps, dict) else maps[4]
+                )
             )
         try:
             logits = self.body(x)
@@ -90,16 +112,17 @@ class FCNHead(nn.Sequential):
         )
 
 
-class DilatedDepthwise(nn.Conv2d):
-    """A grouped convolution of dilated rows, which a CPU computes in fp32 under autocast too.
+class GroupedConvolution(nn.Conv2d):
+    """A grouped convolution, which a CPU computes in fp32 under autocast too.
 
-    In bf16 and channels_last the gradient of its weights holds what memory held before, now wrong
-    and now not finite, from some 20 rows on: torch 2.15 with oneDNN on AVX-512 with bf16.
+    In bf16 the gradient of its weights takes most of a step's time (docs/performance.md). With
+    dilated rows it is wrong as well: in channels_last it holds what memory held before, now wrong
+    and now not finite, from some 20 rows on (torch 2.15 with oneDNN on AVX-512 with bf16);
     `test_gradients_do_not_depend_on_what_memory_held` sees it.
     """
 
     @classmethod
-    def of(cls, convolution: nn.Conv2d) -> "DilatedDepthwise":
+    def of(cls, convolution: nn.Conv2d) -> "GroupedConvolution":
         """Return one with a convolution's settings and its very parameters, but without hooks."""
         made = cls(
             convolution.in_channels, convolution.out_channels, convolution.kernel_size,
@@ -108,21 +131,24 @@ class DilatedDepthwise(nn.Conv2d):
             padding_mode=convolution.padding_mode, device="meta",  # which draws no random numbers
         )  # fmt: skip
         made.weight, made.bias = convolution.weight, convolution.bias
+        made.same = isinstance(convolution, Conv2dSame)
         return made.train(convolution.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what nn.Conv2d does."""
+        """Return what the convolution that it stands for does, in the input's precision."""
+        if self.same:
+            x = pad_same(x, self.kernel_size, self.stride, self.dilation)
         if x.device.type != "cpu":
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.to(self.weight.dtype))
+            return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
-def _replace_dilated_depthwise(network: nn.Module) -> None:
-    """Put a DilatedDepthwise in the place of each convolution that is one."""
+def _replace_grouped(network: nn.Module) -> None:
+    """Put a GroupedConvolution in the place of each convolution that is one."""
     made = {}  # a convolution that has two places stays one
     for name, module in list(network.named_modules(remove_duplicate=False)):
-        if type(module) is nn.Conv2d and module.groups > 1 and module.dilation[0] > 1:
+        if type(module) in (nn.Conv2d, Conv2dSame) and module.groups > 1:
             if module not in made:
-                made[module] = DilatedDepthwise.of(module)
+                made[module] = GroupedConvolution.of(module)
             network.set_submodule(name, made[module])

@@ -362,6 +362,27 @@ def intervals(arms: pd.DataFrame) -> Drawing:
     return figure.saying("Test mIoU: " + _listed(arms["arm"], score, " %"))
 
 
+def lengths(arms: pd.DataFrame) -> Drawing:
+    """Show test mIoU against the number of training steps, a line for each label.
+
+    Columns of `arms`: label, steps, test_miou, low, high.
+    """
+    figure, axis = _subplots(figsize=(7, 3.6))
+    for colour, (label, rows) in zip(PALETTE, arms.groupby("label", sort=False), strict=False):
+        rows = rows.sort_values("steps")
+        score, low, high = (100 * rows[name] for name in ("test_miou", "low", "high"))
+        axis.errorbar(rows["steps"], score, yerr=[score - low, high - score], fmt="o-", capsize=4,
+                      color=colour, label=label)  # fmt: skip
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(steps := sorted(arms["steps"].unique()), [f"{n}" for n in steps])
+    axis.set(xlabel="training steps", ylabel="test mIoU (%), 95 % interval")
+    axis.legend(frameon=False, fontsize=8)
+    return figure.saying(
+        "Test mIoU in percent by training steps: "
+        + _listed([f"{r.label}, {r.steps}" for r in arms.itertuples()], 100 * arms["test_miou"])
+    )
+
+
 def differences(rows: list[pd.Series]) -> Drawing:
     """Show paired differences with their intervals: rows of `Results.comparisons`."""
     figure, axis = _subplots(figsize=(7, 0.7 + 0.42 * len(rows)))

@@ -9,24 +9,31 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, check_unchanged, read, stamp
 from roadseg.errors import InputError
 from roadseg.models.build import build
+from roadseg.models.freeze import encoder_of, freeze
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.augment import augment
 from roadseg.training.batches import batches, order
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import hold_memory, precision_on
 from roadseg.training.evaluate import evaluate
-from roadseg.training.losses import balanced_weights, distillation_loss, segmentation_loss
+from roadseg.training.losses import (
+    balanced_weights,
+    distillation_loss,
+    power_weights,
+    segmentation_loss,
+)
 from roadseg.training.metrics import Confusion
 
 
@@ -71,6 +78,38 @@ def make_network(recipe: Recipe, classes: int) -> Segmenter:
         recipe.network, classes, batch_norm=recipe.batch_norm, residual=recipe.residual,
         dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0,
     )  # fmt: skip
+
+
+def parameter_groups(network: Segmenter, recipe: Recipe) -> list[dict]:
+    """Return the trained parameters for the optimiser; the encoder's apart if it has its own rate.
+
+    Raises
+    ------
+    InputError : the recipe gives a rate to the encoder of a network that has none
+    """
+    trained = [p for p in network.parameters() if p.requires_grad]
+    if recipe.encoder_lr == 1:
+        return [{"params": trained}]
+    encoder = {id(p) for p in encoder_of(network, "encoder_lr").parameters()}
+    inside = [p for p in trained if id(p) in encoder]
+    outside = [p for p in trained if id(p) not in encoder]
+    return [{"params": outside}, {"params": inside, "lr": recipe.lr * recipe.encoder_lr}]
+
+
+@torch.no_grad()
+def ema_update(decay: float, averaged: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+    """Move an exponential moving average on, in place; `n` weights were averaged before.
+
+    It is the weighted mean of all weights so far: the first ones count as much as their age allows,
+    and no more, however short the training is.
+
+    Source
+    ------
+    Kingma & Ba 2015, section 3: the average that starts at 0, divided by 1 - decay ** (n + 1).
+    """
+    share = (1 - decay) / (1 - decay ** (n + 1))  # on the device, which need not wait for it
+    for mean, new in zip(averaged, current, strict=True):
+        mean.lerp_(new, share) if mean.is_floating_point() else mean.copy_(new)
 
 
 def labelled_pixels(scenes: Scenes) -> np.ndarray:
@@ -128,22 +167,25 @@ def train(
     network = make_network(recipe, len(scenes.classes))
     if start:
         start(network)
+    freeze(network, recipe.freeze_stages, recipe.freeze_norm)
     network = network.to(device, memory_format=torch.channels_last).train()
     averaged = None
     if recipe.ema_decay:
-        keep = get_ema_multi_avg_fn(recipe.ema_decay)
-        averaged = AveragedModel(network, multi_avg_fn=keep, use_buffers=True)
+        update = partial(ema_update, recipe.ema_decay)
+        averaged = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
     torch.manual_seed(stream(recipe.seed, "dropout"))
     chance = Generator().manual_seed(stream(recipe.seed, "augment"))
 
     class_weights = None
     if recipe.class_balance:
-        weights = balanced_weights(labelled_pixels(scenes), recipe.class_balance)
-        class_weights = torch.from_numpy(weights).float().to(device)
+        class_weights = balanced_weights(labelled_pixels(scenes), recipe.class_balance)
+    if recipe.class_power:
+        class_weights = power_weights(labelled_pixels(scenes), recipe.class_power)
+    if class_weights is not None:
+        class_weights = torch.from_numpy(class_weights).float().to(device)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    optimizer = kind(
-        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
+    groups = parameter_groups(network, recipe)
+    optimizer = kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: lr_factor(s, recipe))
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     if averaged:

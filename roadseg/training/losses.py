@@ -149,6 +149,27 @@ def balanced_weights(pixels: np.ndarray, beta: float) -> np.ndarray:
     return weights / weights[occurs].mean()
 
 
+def power_weights(pixels: np.ndarray, power: float) -> np.ndarray:
+    """Return a weight per class, its number of pixels to the minus `power`: float (K,), of mean 1.
+
+    At 1/2 that is the square root of the inverse frequency: between no weights, at 0, and inverse
+    frequencies, at 1. A class that does not occur has 0, and is left out of the mean.
+
+    Parameters
+    ----------
+    pixels : int (K,), labelled pixels of each class in the training images
+    power : in (0, 1]
+
+    Source
+    ------
+    Mikolov et al. 2013, section 2.3, sample words by the square root of their frequency; as weights
+    of classes, Mahajan et al. 2018, section 2.2.
+    """
+    occurs = pixels > 0
+    weights = np.where(occurs, np.maximum(pixels, 1).astype(np.float64) ** -power, 0.0)
+    return weights / weights[occurs].mean()
+
+
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Divergence between two networks' maps of where each class is: channel-wise distillation.
 

@@ -14,6 +14,7 @@ import torch
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, check_unchanged, data_digest, stamp
 from roadseg.errors import InputError
+from roadseg.models.pretrained import where_from
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import device_name, peak_memory
@@ -167,6 +168,7 @@ def _about(
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         **{name: decided[name] for name in ("precision", "code", "start", *VERSIONS)},
+        "start_weights": where_from(recipe.pretrained, recipe.network),
         "python": platform.python_version(),
         "seconds": round(seconds, 2),
         "start_seconds": round(sum(t["seconds"] + t["start_seconds"] for t in before), 2),

@@ -20,7 +20,13 @@ from roadseg.data import synthetic
 from roadseg.data.scenes import CITYSCAPES, Scenes
 from roadseg.errors import InputError
 from roadseg.models.build import WHOLE, check_name, on_meta
-from roadseg.models.pretrained import check_hub, load_encoder
+from roadseg.models.pretrained import (
+    check_published,
+    encoder_of,
+    file_digest,
+    load_encoder,
+    packaged_file,
+)
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.files import work_folder, written
 from roadseg.training.loop import make_network
@@ -38,8 +44,8 @@ def start_weights(
 
     'scenes:N' trains the same network first, by `pretrain_steps` steps of Adam with the poly
     schedule, on N road scenes drawn for that; 'study:NAME/ARM' and 'file:PATH' read weights that
-    this project or torch.save wrote; 'hub:NAME' asks segmentation-models-pytorch for its encoder's
-    published weights of that name, and may download them.
+    this project or torch.save wrote; 'imagenet' and 'hub:NAME' are the encoder's published weights,
+    see `models.pretrained`.
 
     Parameters
     ----------
@@ -52,8 +58,8 @@ def start_weights(
     InputError : the weights are not there, or do not fit the network
     """
     kind, _, rest = recipe.pretrained.partition(":")
-    if kind == "hub":
-        return lambda network: load_encoder(network, rest, recipe.network)
+    if kind in ("imagenet", "hub"):
+        return lambda network: load_encoder(network, rest or kind, recipe.network)
     if kind == "scenes":
         if recipe.pretrained_part == "network" and scenes.classes != tuple(CITYSCAPES):
             raise InputError(
@@ -112,11 +118,13 @@ def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source:
         parts = tuple(f"body.{part}" for part in parts)
         if not any(name.startswith(parts) for name in weights):  # an encoder's own state dict
             weights = {parts[0] + name: value for name, value in weights.items()}
+        normalisation = [name for name in ("mean", "std") if name in weights]
+        parts = (*parts, *normalisation)
         wanted = {name: value for name, value in wanted.items() if name.startswith(parts)}
-    else:  # an auxiliary head starts anew where the source has none
+    else:  # an auxiliary head starts anew where the source has none, normalisation is ImageNet's
         wanted = {
             name: value for name, value in wanted.items()
-            if name in weights or not name.startswith("auxiliary.")
+            if name in weights or not name.startswith(("auxiliary.", "mean", "std"))
         }  # fmt: skip
     unfit = [n for n, v in wanted.items() if n not in weights or weights[n].shape != v.shape]
     if unfit:
@@ -195,8 +203,8 @@ def check_start(recipe: Recipe) -> None:
     try:
         if kind in ("file", "study"):
             weights_file(recipe.pretrained, recipe.seed)
-        elif kind == "hub":
-            check_hub(name, recipe.network)
+        elif kind in ("imagenet", "hub"):
+            check_published(name or kind, recipe.network)
         whole = recipe.network.split(":")[0] in WHOLE
         if recipe.pretrained and whole and recipe.pretrained_part == "encoder":
             raise InputError(
@@ -223,11 +231,12 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe of a teacher that is given as a network's name.
 
     It is the student's, seed included, without distillation and without what belongs to the
-    student's network: changes of its layers, and weights that are not pre-trained on drawn scenes.
+    student's network: changes of its layers, and weights that are neither pre-trained on drawn
+    scenes nor ImageNet's.
     """
     neutral = ["teacher", "distill_weight", "distill_temperature", "dropout", "batch_norm",
                "residual"]  # fmt: skip
-    if not recipe.pretrained.startswith("scenes:"):
+    if not recipe.pretrained.startswith(("scenes:", "imagenet")):
         neutral += ["pretrained", "pretrained_part", "pretrain_steps"]
     return recipe.changed({"network": recipe.teacher, **{name: DEFAULTS[name] for name in neutral}})
 
@@ -270,7 +279,7 @@ def weights_file(source: str, seed: int) -> Path:
 
 
 def start_digest(recipe: Recipe) -> str:
-    """Return digests of the files that a recipe starts from, in order; '' if it names none.
+    """Return digests of the files that a recipe starts from, in order; '' if there are none.
 
     Raises
     ------
@@ -281,4 +290,7 @@ def start_digest(recipe: Recipe) -> str:
         for source in (recipe.pretrained, recipe.teacher)
         if source.startswith(("file:", "study:"))
     ]
-    return " ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    if recipe.pretrained == "imagenet" and (file := packaged_file(encoder_of(recipe.network))):
+        digests.insert(0, file_digest(file))
+    return " ".join(digest[:12] for digest in digests)

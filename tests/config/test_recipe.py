@@ -28,7 +28,8 @@ def test_defaults_are_only_added_to():
         "label_smoothing": 0.0, "focal_gamma": 0.0, "dice_weight": 0.0, "lovasz_weight": 0.0,
         "aux_weight": 0.0, "teacher": "", "distill_weight": 0.0, "distill_temperature": 4.0,
         "test_scales": (1.0,), "test_flip": False, "precision": "auto", "lr_search": (1.0,),
-        "lr_search_steps": 300,
+        "lr_search_steps": 300, "freeze_stages": 0, "freeze_norm": False, "encoder_lr": 1.0,
+        "class_power": 0.0,
     }  # fmt: skip
     assert Recipe().digest == "44136fa355b3"
 
@@ -57,13 +58,14 @@ def test_differences_rebuild_the_recipe():
         ({"test_scales": [1, 1]}, "test_scales: [1, 1] is not allowed"),
         ({"test_scales": 2.0}, "test_scales: 2.0 is not allowed"),
         ({"test_scales": ["a"]}, "test_scales: ['a'] is not allowed"),
-        ({"pretrained": "imagenet"}, "pretrained: 'imagenet' is not allowed; it must be scenes:N,"
+        ({"pretrained": "imagnet"}, "pretrained: 'imagnet' is not allowed; it must be imagenet, scenes:N,"
          " study:NAME/ARM, file:PATH or hub:NAME."),
         ({"pretrained": "scenes:many"}, "pretrained: 'scenes:many' is not allowed"),
         ({"pretrain_steps": 7, "pretrained": "hub:imagenet"}, "pretrain_steps: has no effect without"
          " pretrained: scenes:N"),
         ({"teacher": "baseline"}, "teacher: has no effect without distill_weight above 0"),
         ({"distill_weight": 1.0}, "distill_weight: has no effect without a teacher"),
+        ({"class_balance": 0.9, "class_power": 0.5}, "class_power: class_balance weighs the classes"),
         ({"ohem_kept": 5}, "ohem_kept: has no effect without ohem_threshold below 1"),
         ({"cycles": 2}, "cycles: has no effect without schedule: cosine"),
         ({"batch_norm": True, "network": "fcn8s:resnet18"}, "batch_norm: is a change to the baseline"),

@@ -176,6 +176,22 @@ def test_alone_puts_one_trick_on_the_start(tmp_path):
     assert found.effects == (("flip", "fcn-8s-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
 
 
+def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
+    length = "  longer:\n    asks: q\n    start: fcn-8s\n    length: [flip, poly]\n    steps: [5, 20]\n"
+    asked = load(tmp_path, appended(TINY, length))
+    found, start = asked.questions["longer"], asked.arms["fcn-8s"]
+    assert found.arms == {
+        f"fcn-8s{trick}-{n}-steps": start.changed({"steps": n, **changes})
+        for n in (5, 20)
+        for trick, changes in (("", {}), ("-flip", {"flip": 0.5}), ("-poly", {"schedule": "poly"}))
+    }
+    assert found.effects[1] == ("poly at 5 steps", "fcn-8s-poly-5-steps", "fcn-8s-5-steps")
+    assert len(found.effects) == 4
+    for steps in ("", "    steps: [5]\n", "    steps: [5, 5]\n", "    steps: [0, 5]\n"):
+        files = appended(TINY, length.replace("    steps: [5, 20]\n", steps))
+        assert "longer: steps: " in only(tmp_path, files)
+
+
 def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
     asked = load(tmp_path, MANY)
     assert asked.seeds_of("fcn-8s") == (0, 1, 2, 5) and asked.seeds_of("baseline") == (0, 1)
@@ -330,7 +346,7 @@ def test_each_distinct_network_is_built_once(tmp_path, monkeypatch):
     files = appended(TINY, tricks="head: {set: {aux_weight: 0.4}}\n")
     asked = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, poly, head]")))
     built = []
-    monkeypatch.setattr(resolve, "on_meta", lambda make: built.append(make.args[0]))
+    monkeypatch.setattr(resolve, "on_meta", lambda make: built.append(make.args[0]) or make())
     resolve.check_settings(asked)
     assert [(network.network, network.aux_weight) for network in built] == [
         ("baseline", 0.0), ("fcn8s:resnet18", 0.0), ("fcn8s:resnet18", 0.4)

@@ -1,10 +1,11 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from roadseg.models.build import build
-from roadseg.models.segmenter import MEAN, STD, DilatedDepthwise, Segmenter
+from roadseg.models.segmenter import MEAN, STD, GroupedConvolution, Segmenter
 
 
 def test_normalisation_is_part_of_the_network():
@@ -42,13 +43,14 @@ def test_the_auxiliary_head_sees_the_features_at_a_sixteenth():
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_dilated_depthwise_convolutions_give_way_to_ones_with_the_same_parameters(bias):
+def test_grouped_convolutions_give_way_to_ones_with_the_same_parameters(bias):
     twice = nn.Conv2d(4, 4, 3, padding="same", dilation=2, groups=2, bias=bias)
     strided = nn.Conv2d(
         4, 8, (3, 1), stride=2, padding=(2, 0), dilation=(2, 1), groups=4, bias=bias
     )
-    others = [nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, 3, groups=4)]
-    body = nn.Sequential(twice, nn.ReLU(), nn.ModuleList([twice, strided, *others]))
+    same = Conv2dSame(4, 4, 3, stride=2, groups=4, bias=bias)
+    others = [nn.Conv2d(4, 4, 3, dilation=2)]
+    body = nn.Sequential(twice, nn.ReLU(), nn.ModuleList([twice, strided, same, *others]))
     strided.weight.requires_grad_(False)
     names, state = list(body.state_dict()), torch.get_rng_state()
     held = dict(body.named_parameters())
@@ -56,10 +58,9 @@ def test_dilated_depthwise_convolutions_give_way_to_ones_with_the_same_parameter
     assert torch.equal(torch.get_rng_state(), state)
     assert list(network.body.state_dict()) == names
     assert all(held[n] is p for n, p in network.body.named_parameters())
-    first, _, (again, second, *rest) = network.body
+    first, _, (again, second, third, *rest) = network.body
     assert first is again and rest == others
     x = torch.rand(2, 4, 9, 7)
-    for before, after in ((twice, first), (strided, second)):
-        assert type(before) is nn.Conv2d and type(after) is DilatedDepthwise
-        assert repr(after) == repr(before).replace("Conv2d", "DilatedDepthwise")
+    for before, after in ((twice, first), (strided, second), (same, third)):
+        assert type(after) is GroupedConvolution and type(before) is not GroupedConvolution
         assert torch.equal(after(x), before(x))

@@ -37,6 +37,9 @@ RECIPES = {
         "dice_weight": 1.0, "lovasz_weight": 1.0, "test_scales": [0.75, 1.0], "test_flip": True,
         "teacher": "fcn8s:tu-resnet10t", "distill_weight": 3.0, "distill_temperature": 2.0,
     },
+    "fine-tuned": {
+        "freeze_stages": 2, "freeze_norm": True, "encoder_lr": 0.1, "class_power": 0.5,
+    },
     "baseline": {"network": "baseline:0.05", "batch_norm": True, "residual": True},
 }  # fmt: skip
 

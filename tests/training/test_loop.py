@@ -133,6 +133,10 @@ KNOBS = {
     "crop": {"crop": 0.75},
     "size_jitter": {"size_jitter": 1.5},
     "class_balance": {"class_balance": 1.0},
+    "class_power": {"class_power": 0.5},
+    "freeze_stages": {"freeze_stages": 2},
+    "freeze_norm": {"freeze_norm": True},
+    "encoder_lr": {"encoder_lr": 0.1},
     "ohem_threshold": {"ohem_threshold": 0.02, "ohem_kept": 200},
     "ohem_kept": {"ohem_threshold": 0.02, "ohem_kept": 400},
     "label_smoothing": {"label_smoothing": 0.2},
@@ -195,7 +199,7 @@ def test_neutral_leaves_the_computation_as_it_was(scenes, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("entered at neutral")
 
-    for name in ("AveragedModel", "balanced_weights", "distillation_loss"):
+    for name in ("AveragedModel", "balanced_weights", "power_weights", "distillation_loss", "encoder_of"):
         monkeypatch.setattr(loop, name, forbidden)
     monkeypatch.setattr(evaluate, "averaged_probabilities", forbidden)
     for name in ("hard_pixels", "DICE", "LOVASZ"):
@@ -221,9 +225,12 @@ def test_the_average_of_weights_is_the_one_by_hand(scenes):
         network, _, _ = loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
     finally:
         loop.AveragedModel = plain
-    expected = trace[0]
-    for later in trace[1:]:
-        expected = [0.75 * a + 0.25 * b for a, b in zip(expected, later, strict=True)]
+    # the weighted mean of all of them, the last one first in weight
+    shares = np.array([0.75**age for age in range(len(trace))][::-1])
+    shares = shares / shares.sum()
+    expected = [
+        sum(share * p for share, p in zip(shares, ps, strict=True)) for ps in zip(*trace, strict=True)
+    ]
     for found, wanted in zip(network.parameters(), expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
 

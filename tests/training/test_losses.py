@@ -12,6 +12,7 @@ from roadseg.training.losses import (
     cross_entropy,
     distillation_loss,
     hard_pixels,
+    power_weights,
     segmentation_loss,
 )
 
@@ -171,6 +172,12 @@ def test_all_terms_at_once_are_finite(batch):
     loss = segmentation_loss(logits, labels, **TERMS)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+
+
+def test_power_weights_by_hand():
+    pixels = np.array([16, 4, 0])
+    np.testing.assert_allclose(power_weights(pixels, 0.5), [2 / 3, 4 / 3, 0.0])
+    np.testing.assert_allclose(power_weights(pixels, 1.0), balanced_weights(pixels, 1.0))
 
 
 def test_balanced_weights_by_hand():

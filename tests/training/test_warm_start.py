@@ -125,8 +125,8 @@ def test_published_weights_are_asked_for_by_name(prepared, root, monkeypatch):
     assert asked == [("tu-test_resnet", "imagenet")]
     wanted = {f"body.encoder.{name}": p.detach() for name, p in donor.named_parameters()}
     assert_close(encoder_of(weights_of(root)), wanted)
-    with pytest.raises(InputError, match=r"hub:other: no such weights could be loaded for tu-test_resnet"
-                       r" \(no network\). Without a network, put"):  # fmt: skip
+    with pytest.raises(InputError, match=r"other: the weights of tu-test_resnet could not be loaded"
+                       r" \(no network\). Without a network, use one"):  # fmt: skip
         done(TINY.changed({"pretrained": "hub:other"}), prepared)
 
 
@@ -201,7 +201,7 @@ def test_a_residual_baseline_s_encoder_has_its_shortcuts(prepared, root):
          " 'gone'. It has: known. Run 'make report STUDY=own' first."),
         ({"pretrained": "study:none/gone"}, "pretrained: study:none/gone: study 'none' has no trained arm"
          " 'gone'. It has none."),
-        ({"pretrained": "hub:imgnet"}, "pretrained: hub:imgnet: tu-test_resnet has no such weights."),
+        ({"pretrained": "hub:imgnet"}, "pretrained: imgnet: tu-test_resnet has no such weights."),
         ({"teacher": "fcn8s:resnet19", "distill_weight": 1.0}, "teacher: network 'fcn8s:resnet19': unknown"
          " encoder 'resnet19'. Did you mean"),
         ({"teacher": "study:own/gone", "distill_weight": 1.0}, "teacher: study:own/gone: study 'own' has no"),
