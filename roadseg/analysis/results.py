@@ -136,6 +136,7 @@ def collect(study: Study) -> Results:
             ],
             columns=VOLUMES,
         ),
+        prior=pd.DataFrame([_prior(study.prepared, blocks)]),
         catalogue=_catalogue(study, size, len(names)),
         curves=pd.concat(
             [
@@ -267,6 +268,9 @@ def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None
         row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
         for row in results.arms.itertuples()
     }
+    headline["location prior"] = {
+        name: round(results.prior[name].iloc[0], 4) for name in ("test_miou", "val_miou")
+    }
     packed = io.BytesIO()
     np.savez_compressed(packed, **counts)
     tables["counts.npz"] = packed.getvalue()
@@ -288,6 +292,47 @@ def _run_row(arm: str, record: Record) -> dict:
         "test_accuracy": test.accuracy,
         **record.about,
     }
+
+
+def _prior(prepared: Path, blocks: np.ndarray) -> dict:
+    """Return the scores of the location prior: what can be had without looking at an image."""
+    splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
+    best = location_prior(splits["train"])
+    counts = {
+        split: np.concatenate(
+            [
+                metrics.count(
+                    torch.from_numpy(best)[None],
+                    torch.from_numpy(scenes.read(some.labels, slice(i, i + 1))),
+                    len(some.classes),
+                )
+                for i in range(len(some))
+            ]
+        )
+        for split, some in splits.items() if split != "train"
+    }  # fmt: skip
+    score = _told(intervals.interval(counts["test"][None], blocks))
+    return {
+        "val_miou": metrics.miou(counts["val"].sum(0)),
+        "test_miou": score.estimate,
+        "low": max(score.low, 0.0),
+        "high": min(score.high, 1.0),
+        "accuracy": Confusion(counts["test"].sum(0)).accuracy,
+    }
+
+
+def location_prior(train: Scenes) -> np.ndarray:
+    """Return the most frequent class at each pixel of some scenes, int64 (H, W).
+
+    Where no image has a label, it is the most frequent class of all.
+    """
+    frequency = np.stack(
+        [sum((labels == k).astype(np.int64) for labels in train.labels)
+         for k in range(len(train.classes))]
+    )  # fmt: skip
+    best = frequency.argmax(0)
+    best[frequency.sum(0) == 0] = frequency.sum((1, 2)).argmax()
+    return best
 
 
 def _owned(runs: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from roadseg.errors import InputError
 
 TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
-    "fronts", "volumes", "catalogue", "curves", "reliability", "outcomes", "unfinished",
+    "fronts", "volumes", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
 )  # fmt: skip
 ALIKE = 0.05  # a share of costs; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a question is made for
@@ -46,6 +46,8 @@ class Results:
     fronts : one row per networks question, measure of cost and arm: cost, scores, whether it is on
         the front by val scores, and in what share of resamples by test scores
     volumes : one row per networks question and measure: the front's hypervolume with its interval
+    prior : one row, the location prior: at each pixel the class that is most frequent there in the
+        training images, which looks at no image. Scores, with the interval over test images
     catalogue : one row per network that the settings list: parameters and multiply-adds
     curves : one row per run and epoch
     reliability : one row per trained arm and bin of confidence: test pixels of the study's seeds,
@@ -67,6 +69,7 @@ class Results:
     networks: pd.DataFrame
     fronts: pd.DataFrame
     volumes: pd.DataFrame
+    prior: pd.DataFrame
     catalogue: pd.DataFrame
     curves: pd.DataFrame
     reliability: pd.DataFrame

@@ -162,8 +162,8 @@ def power_weights(pixels: np.ndarray, power: float) -> np.ndarray:
 
     Source
     ------
-    Mikolov et al. 2013, section 2.3, sample words by the square root of their frequency; as weights
-    of classes, Mahajan et al. 2018, section 2.2.
+    Mahajan et al. 2018 sample classes by the square root of their frequency, after Mikolov et al.
+    2013, section 2.3; here it weighs them.
     """
     occurs = pixels > 0
     weights = np.where(occurs, np.maximum(pixels, 1).astype(np.float64) ** -power, 0.0)
