@@ -183,7 +183,7 @@ def _execute(
                 kernel_name="python3", km=kernel, progress_bar=False, iopub_timeout=SILENT,
                 stdout_file=sys.stdout if echo else None,
                 on_cell_execute=lambda **_: running.append(1),
-                on_cell_complete=lambda **_: running.clear(),
+                on_cell_executed=lambda **_: running.clear(),
             )  # fmt: skip
     except PapermillExecutionError as problem:
         if problem.ename == "KeyboardInterrupt":

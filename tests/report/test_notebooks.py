@@ -1,5 +1,8 @@
 """Notebooks are stripped, executed, left out and stopped."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -51,6 +54,30 @@ def test_it_is_executed_from_where_it_lies_without_what_was_saved_in_it(tmp_path
     executed = target.read_text()
     assert '"5\\n"' in executed and "an old output" not in executed
     assert source.read_bytes() == before and list(target.parent.iterdir()) == [target]
+
+
+def test_control_c_reaches_the_cell_that_runs_and_waits_for_it(tmp_path):
+    source = tmp_path / "a.ipynb"
+    saves = (
+        "import pathlib, time\n"
+        "try:\n    pathlib.Path(folder, 'begun').touch()\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path(folder, 'saved').touch()\n    raise"
+    )
+    write_notebook(source, "folder = ''", "1", saves)
+    code = (
+        "import sys; from pathlib import Path; from roadseg.report.notebooks import execute;"
+        "execute(Path(sys.argv[1]), Path(sys.argv[2]), {'folder': sys.argv[3]})"
+    )
+    command = [sys.executable, "-c", code, source, tmp_path / "out.ipynb", tmp_path]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert (tmp_path / "saved").exists() and "stopping when the state is saved" in told
+    assert "KeyboardInterrupt" in told and not (tmp_path / "out.ipynb").exists()
 
 
 def test_what_is_left_out_keeps_its_heading_and_says_why(tmp_path):
