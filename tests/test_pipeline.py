@@ -27,9 +27,9 @@ from roadseg.report import notebooks
 
 ARMS = {"baseline", "fcn-32s", "fcn-8s", "with-augmentation", "with-transfer", "with-adamw-poly",
         "with-multi-scale-testing", "baseline-batch-norm", "baseline-networks",
-        "dabnet-half-networks"}  # fmt: skip
+        "dabnet-half-networks", "fcn-8s-2-steps", "fcn-8s-augmentation-2-steps"}  # fmt: skip
 RUNS = {f"{arm}-s0" for arm in ARMS} | {"fcn-8s-s1"}
-QUESTIONS = ("fcn", "ladder", "networks", "baseline-variants", "noise")
+QUESTIONS = ("fcn", "ladder", "networks", "baseline-variants", "noise", "length")
 
 
 def trained(result: subprocess.CompletedProcess) -> dict[str, str]:
@@ -59,14 +59,14 @@ def reproduced(clone) -> Path:
     """The clone after `dvc repro`."""
     planned = call(clone, "roadseg", "plan")
     assert planned.returncode == 0, planned.stderr
-    assert "5 questions ask for 11 runs; 0 are in the run store." in planned.stdout
+    assert "6 questions ask for 13 runs; 0 are in the run store." in planned.stdout
     assert not (clone / "work").exists()
     result = call(clone, "dvc", "repro")
     assert set(trained(result)) == set(QUESTIONS)
     assert re.search(
         r"fcn-8s-s0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout
     )
-    assert "11 are in the run store" in call(clone, "roadseg", "plan").stdout
+    assert "13 are in the run store" in call(clone, "roadseg", "plan").stdout
     return clone
 
 
@@ -75,8 +75,9 @@ def test_the_tables_hold_every_run(reproduced):
     assert set(runs.run) == RUNS
     assert runs.test_miou.between(0, 1).all() and (runs.seconds > 0).all()
     comparisons = pd.read_csv(reproduced / "results/synthetic/tables/comparisons.csv")
-    # all pairs of three networks, and of two; four rungs, and the ladder's ends; one trick alone
-    assert len(comparisons) == 3 + 1 + 5 + 1
+    # all pairs of three networks, and of two; four rungs, and the ladder's ends; one trick alone;
+    # one at two lengths
+    assert len(comparisons) == 3 + 1 + 5 + 1 + 2
     networks = pd.read_csv(reproduced / "results/synthetic/tables/networks.csv")
     assert set(networks.network) == {*runs.network, "baseline:0.05+batch_norm"}
     alike = runs.set_index("arm").weights_of[["with-adamw-poly", "with-multi-scale-testing"]]

@@ -12,6 +12,7 @@ from roadseg.analysis.intervals import Interval
 from roadseg.analysis.tables import TABLES, Results, late_gain, reference
 from roadseg.config import paths
 from roadseg.config.study import load
+from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.report import text
 from roadseg.training import metrics
@@ -149,6 +150,8 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "networks.yaml").write_text("{}")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(results, "THROUGHPUT_SECONDS", 0.1)
+    prior = dict.fromkeys(("val_miou", "test_miou", "low", "high", "accuracy"), 0.1)
+    monkeypatch.setattr(results, "_prior", lambda *_: prior)  # here are no images
     study = load("params.yaml")
     study.prepared.mkdir(parents=True)
     splits = {"test": {"names": list("abcd"), "sequences": list("abcd"), "digest": "1"}}
@@ -191,6 +194,18 @@ def study(tmp_path, monkeypatch):
 def own_folder(study, question, arm, seed):
     """Return the folder of a run among those of a question."""
     return study.build / "runs" / question / arm / f"s{seed}"
+
+
+def test_the_location_prior_is_each_pixel_s_most_frequent_class(prepared):
+    some = Scenes.load(prepared, "train")
+    labels = np.array([[[0, 1, 255]], [[0, 2, 255]], [[1, 2, 255]], [[2, 2, 255]]], np.uint8)
+    three = dataclasses.replace(some, labels=labels, classes=("a", "b", "c"))
+    assert results.location_prior(three).tolist() == [[0, 2, 2]]  # 2 is the most frequent of all
+    found = results._prior(prepared, np.arange(4))
+    test, best = Scenes.load(prepared, "test"), results.location_prior(some)
+    right = np.mean((best == test.labels)[np.array(test.labels) != 255])
+    assert found["accuracy"] == pytest.approx(right)
+    assert found["low"] <= found["test_miou"] <= found["high"]
 
 
 def test_of_equal_trainings_the_first_owns_the_weights():

@@ -105,6 +105,19 @@ def test_a_waterfall_has_a_step_per_rung_in_the_colour_of_its_verdict():
     assert keys == ["helps", "hurts", "no effect seen"]
 
 
+def test_lengths_are_a_line_for_each_label():
+    arms = pd.DataFrame(
+        {"label": ["plain", "plain", "flip", "flip"], "steps": [40, 160, 160, 40],
+         "test_miou": [0.2, 0.3, 0.35, 0.15], "low": [0.1, 0.2, 0.3, 0.1], "high": [0.3, 0.4, 0.4, 0.2]}
+    )  # fmt: skip
+    (axis,) = figures.lengths(arms).axes
+    plain, flip = (container[0] for container in axis.containers)
+    np.testing.assert_allclose(plain.get_ydata(), [20, 30])
+    np.testing.assert_allclose(flip.get_xdata(), [40, 160])
+    np.testing.assert_allclose(flip.get_ydata(), [15, 35])
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["plain", "flip"]
+
+
 def test_what_cannot_be_known_has_no_whisker():
     arms, rows = ladder(STEPS)
     rows.loc[1, ["low", "high"]] = np.nan
