@@ -112,9 +112,8 @@ def test_lengths_are_a_line_for_each_label():
     )  # fmt: skip
     (axis,) = figures.lengths(arms).axes
     plain, flip = (container[0] for container in axis.containers)
-    np.testing.assert_allclose(plain.get_ydata(), [20, 30])
-    np.testing.assert_allclose(flip.get_xdata(), [40, 160])
-    np.testing.assert_allclose(flip.get_ydata(), [15, 35])
+    np.testing.assert_allclose(plain.get_xydata(), [[40, 20], [160, 30]])
+    np.testing.assert_allclose(flip.get_xydata(), [[40, 15], [160, 35]])
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["plain", "flip"]
 
 
