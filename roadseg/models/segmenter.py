@@ -112,17 +112,18 @@ class FCNHead(nn.Sequential):
         )
 
 
-class GroupedConvolution(nn.Conv2d):
-    """A grouped convolution, which a CPU computes in fp32 under autocast too.
+class GroupedInFp32(nn.Conv2d):
+    """A grouped convolution that a CPU computes in fp32 under autocast too.
 
-    In bf16 the gradient of its weights takes most of a step's time (docs/performance.md). With
-    dilated rows it is wrong as well: in channels_last it holds what memory held before, now wrong
-    and now not finite, from some 20 rows on (torch 2.15 with oneDNN on AVX-512 with bf16);
-    `test_gradients_do_not_depend_on_what_memory_held` sees it.
+    In bf16 the gradient of its weights takes two to four times as long, and most of a step of a
+    network made for phones (docs/performance.md); only depthwise 3 x 3 without stride or dilation
+    is faster in bf16. With dilated rows it is wrong as well: in channels_last it holds what memory
+    held before, now wrong and now not finite, from some 20 rows on (torch 2.15 with oneDNN on
+    AVX-512 with bf16); `test_gradients_do_not_depend_on_what_memory_held` sees it.
     """
 
     @classmethod
-    def of(cls, convolution: nn.Conv2d) -> "GroupedConvolution":
+    def of(cls, convolution: nn.Conv2d) -> "GroupedInFp32":
         """Return one with a convolution's settings and its very parameters, but without hooks."""
         made = cls(
             convolution.in_channels, convolution.out_channels, convolution.kernel_size,
@@ -144,11 +145,18 @@ class GroupedConvolution(nn.Conv2d):
             return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
+def _slow_in_bf16(convolution: nn.Conv2d) -> bool:
+    plain = max(convolution.kernel_size) <= 3 and max(convolution.stride) == 1
+    plain = plain and max(convolution.dilation) == 1
+    depthwise = convolution.groups == convolution.in_channels
+    return convolution.groups > 1 and not (depthwise and plain)
+
+
 def _replace_grouped(network: nn.Module) -> None:
-    """Put a GroupedConvolution in the place of each convolution that is one."""
+    """Put a GroupedInFp32 in the place of each convolution that is one."""
     made = {}  # a convolution that has two places stays one
     for name, module in list(network.named_modules(remove_duplicate=False)):
-        if type(module) in (nn.Conv2d, Conv2dSame) and module.groups > 1:
+        if type(module) in (nn.Conv2d, Conv2dSame) and _slow_in_bf16(module):
             if module not in made:
-                made[module] = GroupedConvolution.of(module)
+                made[module] = GroupedInFp32.of(module)
             network.set_submodule(name, made[module])
