@@ -47,7 +47,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/explore.ipynb
 
 bench: report  ## time what the machine allows into docs/performance.md (half an hour on two cores)
-	@for name in speed start scale thousand; do \
+	@for name in speed start grouped scale thousand; do \
 		PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/$$name.py || exit; done
 
 clean:  ## remove everything that can be made again, the environment included

@@ -28,7 +28,7 @@ import turns  # noqa: E402
 
 MARK = re.compile(r"<!-- (\w+): written by a benchmark -->\n(.*?)<!-- \1: end -->", re.DOTALL)
 PAGES = {
-    "performance": {"training", "testing", "start", "scale", "runs", "accuracy"},
+    "performance": {"training", "testing", "start", "grouped", "scale", "runs", "accuracy"},
     "reliability": {"tried", "fuzz", "gpu"},
 }
 
