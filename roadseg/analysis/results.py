@@ -429,7 +429,8 @@ def _comparisons(
     asked, noise = list(question.effects), _pooled(question, tests, metrics.miou)
     if question.kind == "networks":
         asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
-        noise = None  # networks differ in how much their seeds differ: each pair has its own
+    if question.kind in ("networks", "length"):
+        noise = None  # they differ in how much their seeds differ: each pair has its own
     found = [intervals.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
     corrected = intervals.holm(np.array([each.p for each in found]))
     rows = [
@@ -500,7 +501,7 @@ def _class_effects(
     """Return a question's rows of `class_effects`, if it is about tricks; see `_comparisons`."""
     if not question.effects:
         return []
-    noise = _pooled(question, tests, metrics.iou)
+    noise = None if question.kind == "length" else _pooled(question, tests, metrics.iou)
     truth = next(iter(tests.values()))[0].sum(0).sum(1)
     rows = [
         {

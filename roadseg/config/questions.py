@@ -273,7 +273,7 @@ def _from_start(name: str, kind: str, about: dict, known: Known):
             f"{kind}: lists {len(asked)} tricks; a comparison needs "
             f"{'two' if least == 2 else 'one'} or more.", *path,
         )  # fmt: skip
-    apart = kind == "alone" or _apart(tricks, known, *path)
+    apart = kind in ("alone", "length") or _apart(tricks, known, *path)
     if first not in known.arms or problems.touch(*path, kind) or len(tricks) < len(asked):
         return None
 
@@ -284,6 +284,12 @@ def _from_start(name: str, kind: str, about: dict, known: Known):
         return known.applied(recipe, trick, at(trick), *path, *note) if apart else None
 
     if kind == "length":
+        for trick in tricks:
+            if "steps" in getattr((known.tricks or {}).get(trick), "hyperparameters", ()):
+                problem = f"{trick} sets steps, as this question does; leave it out."
+                known.problems.add(problem, *path, at=at(trick))
+        if problems.touch(*path):
+            return None
         starts = _shortened(known.arms[first], about["steps"], known, path)
         arms, effects = _length(first, starts, tricks, apply)
         for arm in arms:

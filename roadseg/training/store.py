@@ -35,7 +35,7 @@ from roadseg.training.warm_start import start_digest
 
 # Taken when a process starts, as its code is.
 TRAINING_CODE, EVALUATION_CODE = code.digest(*code.TRAINING), code.digest(*code.EVALUATION)
-VERSIONS = ("torch", "segmentation-models-pytorch", "timm")
+VERSIONS = ("torch", "torchvision", "segmentation-models-pytorch", "timm")
 SCORES = ("counts.npz", "reliability.csv", "predictions.npz")
 
 

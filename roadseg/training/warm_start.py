@@ -20,6 +20,7 @@ from roadseg.data import synthetic
 from roadseg.data.scenes import CITYSCAPES, Scenes
 from roadseg.errors import InputError
 from roadseg.models.build import WHOLE, check_name, on_meta
+from roadseg.models.freeze import freeze
 from roadseg.models.pretrained import (
     check_published,
     encoder_of,
@@ -29,7 +30,7 @@ from roadseg.models.pretrained import (
 )
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.files import work_folder, written
-from roadseg.training.loop import make_network
+from roadseg.training.loop import make_network, parameter_groups
 
 SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
 
@@ -59,7 +60,7 @@ def start_weights(
     """
     kind, _, rest = recipe.pretrained.partition(":")
     if kind in ("imagenet", "hub"):
-        return lambda network: load_encoder(network, rest or kind, recipe.network)
+        return lambda network: load_encoder(network, recipe.pretrained, recipe.network)
     if kind == "scenes":
         if recipe.pretrained_part == "network" and scenes.classes != tuple(CITYSCAPES):
             raise InputError(
@@ -199,12 +200,12 @@ def teach(
 
 def check_start(recipe: Recipe) -> None:
     """Raise InputError unless what a recipe starts from is there: files, names, teachers."""
-    kind, _, name = recipe.pretrained.partition(":")
+    kind = recipe.pretrained.partition(":")[0]
     try:
         if kind in ("file", "study"):
             weights_file(recipe.pretrained, recipe.seed)
         elif kind in ("imagenet", "hub"):
-            check_published(name or kind, recipe.network)
+            check_published(recipe.pretrained, recipe.network)
         whole = recipe.network.split(":")[0] in WHOLE
         if recipe.pretrained and whole and recipe.pretrained_part == "encoder":
             raise InputError(
@@ -220,11 +221,26 @@ def check_start(recipe: Recipe) -> None:
             weights_file(recipe.teacher, recipe.seed)
         else:
             check_name(recipe.teacher)
-            on_meta(partial(make_network, teacher_recipe(recipe), 2))
+            theirs = teacher_recipe(recipe)
+            check_build(theirs)
+            check_start(theirs)
     except InputError as problem:
         raise InputError(f"teacher: {problem}") from None
     if recipe.teacher == recipe.network:
         raise InputError(f"teacher: {recipe.teacher!r} is the network itself; name a larger one.")
+
+
+def check_build(recipe: Recipe) -> None:
+    """Build a recipe's network as training does, with shapes alone.
+
+    Raises
+    ------
+    InputError : it has no such parts as the recipe asks for
+    Exception : of any kind, a library's own
+    """
+    network = on_meta(partial(make_network, recipe, 2))
+    freeze(network, recipe.freeze_stages, recipe.freeze_norm)
+    parameter_groups(network, recipe)
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe:
@@ -237,7 +253,10 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     neutral = ["teacher", "distill_weight", "distill_temperature", "dropout", "batch_norm",
                "residual"]  # fmt: skip
     if not recipe.pretrained.startswith(("scenes:", "imagenet")):
-        neutral += ["pretrained", "pretrained_part", "pretrain_steps"]
+        neutral += [
+            "pretrained", "pretrained_part", "pretrain_steps", "freeze_stages", "freeze_norm",
+            "encoder_lr",
+        ]  # fmt: skip
     return recipe.changed({"network": recipe.teacher, **{name: DEFAULTS[name] for name in neutral}})
 
 
@@ -291,6 +310,10 @@ def start_digest(recipe: Recipe) -> str:
         if source.startswith(("file:", "study:"))
     ]
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    if recipe.pretrained == "imagenet" and (file := packaged_file(encoder_of(recipe.network))):
-        digests.insert(0, file_digest(file))
+    if recipe.pretrained == "imagenet":
+        networks = [recipe.network]
+        if recipe.teacher and not recipe.teacher.startswith("study:"):
+            networks.append(recipe.teacher)
+        packaged = [packaged_file(encoder_of(network)) for network in networks]
+        digests += [file_digest(file) for file in packaged if file]
     return " ".join(digest[:12] for digest in digests)

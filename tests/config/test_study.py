@@ -8,7 +8,7 @@ import runpy
 
 import pandas as pd
 import pytest
-from tiny import LISTED, MANY, TINY, appended, in_file, load, only, spoilt, write
+from tiny import LISTED, MANY, TINY, appended, in_file, load, only, refused, spoilt, write
 
 from roadseg.config import paths, study
 from roadseg.config.paths import ROOT
@@ -187,6 +187,8 @@ def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
     }
     assert found.effects[1] == ("poly at 5 steps", "fcn-8s-poly-5-steps", "fcn-8s-5-steps")
     assert len(found.effects) == 4
+    both = spoilt(appended(TINY, length), ("{schedule: poly}", "{steps: 7}"))
+    assert "longer: poly sets steps, as this question does" in "".join(refused(tmp_path, both))
     for steps in ("", "    steps: [5]\n", "    steps: [5, 5]\n", "    steps: [0, 5]\n"):
         files = appended(TINY, length.replace("    steps: [5, 20]\n", steps))
         assert "longer: steps: " in only(tmp_path, files)
@@ -323,9 +325,10 @@ def project() -> dict[str, str]:
 
 def test_the_course_study_s_ladder_has_its_order(tmp_path):
     files = project()
-    before, _, rest = files["params.yaml"].partition("    ladder:\n")
-    after = rest[rest.index("\n\n") :]
-    asked = load(tmp_path, {**files, "params.yaml": f"{before}    ladder: course{after}"})
+    question, key = "\n  ladder:\n", "    ladder:\n"
+    start = files["params.yaml"].index(key, files["params.yaml"].index(question))
+    before = files["params.yaml"][:start]  # later questions start from another ladder's rungs
+    asked = load(tmp_path, {**files, "params.yaml": f"{before}    ladder: course\n"})
     reported = pd.read_csv(ROOT / "data/reference_ladder.csv").trick[1:]
     words = {
         "adamw-poly": "AdamW + poly schedule",
@@ -346,7 +349,7 @@ def test_each_distinct_network_is_built_once(tmp_path, monkeypatch):
     files = appended(TINY, tricks="head: {set: {aux_weight: 0.4}}\n")
     asked = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, poly, head]")))
     built = []
-    monkeypatch.setattr(resolve, "on_meta", lambda make: built.append(make.args[0]) or make())
+    monkeypatch.setattr(resolve, "check_build", built.append)
     resolve.check_settings(asked)
     assert [(network.network, network.aux_weight) for network in built] == [
         ("baseline", 0.0), ("fcn8s:resnet18", 0.0), ("fcn8s:resnet18", 0.4)

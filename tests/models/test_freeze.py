@@ -77,3 +77,8 @@ def test_frozen_batch_norm_is_all_of_the_encoder_s():
 def test_what_cannot_be_frozen_is_said(network, stages, message):
     with pytest.raises(InputError, match=message):
         freeze(build(network, 4), stages, norm=False)
+
+
+def test_an_encoder_without_batch_norm_has_none_to_freeze():
+    with pytest.raises(InputError, match="has no batch normalisation"):
+        freeze(build("smp:segformer:mit_b0", 4), 0, norm=True)

@@ -64,3 +64,12 @@ def test_grouped_convolutions_give_way_to_ones_with_the_same_parameters(bias):
     for before, after in ((twice, first), (strided, second), (same, third)):
         assert type(after) is GroupedInFp32 and type(before) is not GroupedInFp32
         assert torch.equal(after(x), before(x))
+
+
+def test_weights_without_a_normalisation_had_imagenet_s():
+    network, other = build("baseline:0.05", 3), build("baseline:0.05", 3)
+    network.normalise_by([1, 2, 3], [4, 5, 6])
+    older = {n: v for n, v in other.state_dict().items() if n not in ("mean", "std")}
+    network.load_state_dict(older)
+    torch.testing.assert_close(network.mean.flatten(), torch.tensor(MEAN))
+    torch.testing.assert_close(network.std.flatten(), torch.tensor(STD))

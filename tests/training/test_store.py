@@ -112,7 +112,7 @@ def test_each_version_decides(splits, monkeypatch):
     for changed in (None, *store.VERSIONS):
         monkeypatch.setattr(store, "version", lambda name, c=changed: "2" if name == c else "1")
         found.add(keys(TINY, splits)[0])
-    assert len(found) == 4
+    assert len(found) == 5
 
 
 def test_every_hyperparameter_is_in_one_key_or_both(splits):
