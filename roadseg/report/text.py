@@ -113,6 +113,7 @@ ONE_CLASS = (
     "**These data have one class.** Every labelled pixel is of it, and no network can be wrong: "
     "give what is beside it a class of its own."
 )
+SHORT = 10  # epochs of training, below which a verdict on a trick is about short training
 MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
 
 
@@ -322,6 +323,19 @@ def class_words(table: pd.DataFrame) -> str:
         return f"No trick is seen to change any class, {pairs}."
     rest = f"\n\nFor {_listed(silent)} no class shows an effect." if silent else ""
     return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
+
+
+def short_training(results: Results, places: dict[str, pd.DataFrame]) -> str:
+    """Return a warning where most trainings that tricks were judged by are short; '' elsewhere."""
+    arms = pd.concat(list(places.values()))["arm"] if places else ()
+    runs = results.runs[results.runs["arm"].isin(arms)]
+    epochs = (runs["steps"] * runs["batch_size"] / runs["train_images"]).median()
+    if not epochs < SHORT:
+        return ""
+    return (
+        f" **Most of these trainings are short ({epochs:.1f} epochs):** what hurts then, such as "
+        "augmentation or a falling learning rate, often helps once training is long."
+    )
 
 
 def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
@@ -882,7 +896,7 @@ def answer(study: Study, results: Results, *, guessed: float) -> list[str]:
                 f" Its finer scores alone: {points(skips['difference'])} ({decided(skips)})."
             )
     if places := effects_by_place(study, results):
-        told.append(_tricks_in_short(places))
+        told.append(_tricks_in_short(places) + short_training(results, places))
     if (wide := study.compared) and len(wide.arms) > 1:
         fronts = results.fronts[results.fronts["question"] == wide.name]
         size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)

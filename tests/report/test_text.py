@@ -404,3 +404,12 @@ def test_a_spread_of_more_points_than_there_are_is_not_told():
     ]
     assert "1.00 to 6.00" in told[0] and "2.8 to 16.6" in told[0]
     assert "1.00 or any more" in told[1] and "2.8 or any more" in told[1] and "90" not in told[1]
+
+
+def test_short_trainings_are_marked():
+    places = {"alone": pd.DataFrame({"arm": ["a", "b"]})}
+    runs = pd.DataFrame({"arm": ["a", "b", "c"], "steps": [80, 80, 9000], "batch_size": 4, "train_images": 120})
+    short = text.short_training(SimpleNamespace(runs=runs), places)
+    assert "2.7 epochs" in short
+    assert text.short_training(SimpleNamespace(runs=runs.assign(steps=900)), places) == ""
+    assert text.short_training(SimpleNamespace(runs=runs), {}) == ""
