@@ -35,7 +35,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     started = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
     assert started.returncode == 0, started.stderr
     assert started.stdout.endswith(
-        "studies/own-set: made, with 13 runs of 4 steps. Change its params.yaml as you like, then: "
+        "studies/own-set: made, with 13 runs of 2/4 steps. Change its params.yaml as you like, then: "
         "make report STUDY=own-set\n"
     )
     made = clone / "studies/own-set"

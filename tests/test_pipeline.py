@@ -346,7 +346,8 @@ def test_a_changed_figure_draws_the_chapters_alone(reproduced):
         ('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'),
     ):
         assert ran(call(reproduced, "dvc", "repro", "code")) == {"code"}
-        assert ran(call(reproduced, "dvc", "repro", "--dry")) == {"chapters", "report"}
+        # a dry run sees no further than what has changed already
+        assert ran(call(reproduced, "dvc", "repro", "--dry")) == {"chapters"}
     assert ran(call(reproduced, "dvc", "repro")) == {"code"}
 
 
