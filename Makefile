@@ -39,7 +39,7 @@ report: $(READY)  ## train what is not trained yet and render the report (STUDY=
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(READY)  ## try faults, stops and hostile input at length, into docs/reliability.md (half an hour)
+test-slow: $(READY)  ## try faults, stops and hostile input at length, into docs/reliability.md (over an hour)
 	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/reliability.py
 	$(BIN)/python -m pytest -m slow tests/test_pipeline.py tests/test_thin_studies.py
 

@@ -18,7 +18,7 @@ from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, write_t
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study, network_alone
-from roadseg.data import scenes
+from roadseg.data import scenes, survey
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.build import Segmenter, build, on_meta
@@ -297,7 +297,7 @@ def _run_row(arm: str, record: Record) -> dict:
 def _prior(prepared: Path, blocks: np.ndarray) -> dict:
     """Return the scores of the location prior: what can be had without looking at an image."""
     splits = {split: Scenes.load(prepared, split) for split in ("train", "val", "test")}
-    best = location_prior(splits["train"])
+    best = survey.location_prior(splits["train"])
     counts = {
         split: np.concatenate(
             [
@@ -319,20 +319,6 @@ def _prior(prepared: Path, blocks: np.ndarray) -> dict:
         "high": min(score.high, 1.0),
         "accuracy": Confusion(counts["test"].sum(0)).accuracy,
     }
-
-
-def location_prior(train: Scenes) -> np.ndarray:
-    """Return the most frequent class at each pixel of some scenes, int64 (H, W).
-
-    Where no image has a label, it is the most frequent class of all.
-    """
-    frequency = np.stack(
-        [sum((labels == k).astype(np.int64) for labels in train.labels)
-         for k in range(len(train.classes))]
-    )  # fmt: skip
-    best = frequency.argmax(0)
-    best[frequency.sum(0) == 0] = frequency.sum((1, 2)).argmax()
-    return best
 
 
 def _owned(runs: pd.DataFrame) -> pd.DataFrame:

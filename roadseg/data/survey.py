@@ -75,20 +75,33 @@ def positions(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
     return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
 
 
-def blind_accuracy(grid: np.ndarray, scenes: Scenes) -> float:
-    """Return the pixel accuracy of answering, in each cell, the class most frequent there.
+def location_prior(train: Scenes) -> np.ndarray:
+    """Return the class that is most frequent at each pixel of some scenes, int64 (H, W).
+
+    Where no image has a label, it is the most frequent class of all.
+    """
+    counts = np.zeros((len(train.classes), *train.labels.shape[1:]), np.int64)
+    for labels in train.labels:
+        for k in range(len(counts)):
+            counts[k] += labels == k
+    best = counts.argmax(0)
+    best[counts.sum(0) == 0] = counts.sum((1, 2)).argmax()
+    return best
+
+
+def blind_accuracy(prior: np.ndarray, scenes: Scenes) -> float:
+    """Return the pixel accuracy of a location prior, which looks at no image.
 
     Parameters
     ----------
-    grid : float (K, rows, columns), `positions` of the scenes to learn from
+    prior : int (H, W), `location_prior` of the scenes to learn from
     scenes : the scenes to score on
 
     Returns
     -------
     Share of the labelled pixels that are right; NaN if none is labelled
     """
-    answers = np.nan_to_num(grid).argmax(0).ravel()[_cells(scenes, *grid.shape[1:])]
-    right = sum(int((labels == answers).sum()) for labels in scenes.labels)
+    right = sum(int((labels == prior).sum()) for labels in scenes.labels)
     labelled = sum(int((labels != UNLABELLED).sum()) for labels in scenes.labels)
     return right / labelled if labelled else float("nan")
 

@@ -150,9 +150,10 @@ def held_fixed(question: Question) -> str:
     moved += [f"`{name}`" for name, found in values.items() if len(found) > 1]
     moved += [
         f"`{name}` (its training comes on top)"
-        for name in ("pretrained", "teacher")
-        if any(getattr(recipe, name) for recipe in question.arms.values())
-    ]
+        for name, trains in (("pretrained", "scenes:"), ("teacher", ""))
+        if any(getattr(r, name) and getattr(r, name).startswith(trains)
+               for r in question.arms.values())
+    ]  # fmt: skip
     told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
     told += f"Not the same in all arms: {_listed(moved)}." if moved else ""
     return told.strip()
@@ -333,8 +334,8 @@ def short_training(results: Results, places: dict[str, pd.DataFrame]) -> str:
     if not epochs < SHORT:
         return ""
     return (
-        f" **Most of these trainings are short ({epochs:.1f} epochs):** what hurts then, such as "
-        "augmentation or a falling learning rate, often helps once training is long."
+        f" **Most of these trainings are short ({epochs:.1f} epochs): these verdicts are about "
+        "short training**, and may be others for a long one."
     )
 
 
@@ -864,12 +865,8 @@ def lacks(results: Results, *, tested: bool) -> str:
     return "\n\n".join([*told, *filter(None, [unfinished(results), failures(results.outcomes)])])
 
 
-def answer(study: Study, results: Results, *, guessed: float) -> list[str]:
-    """Return what the study found, one item for each of its questions.
-
-    `guessed` is the share of test pixels that are right for who does not look at the image, but
-    knows which class is most frequent where (`survey.blind_accuracy`).
-    """
+def answer(study: Study, results: Results) -> list[str]:
+    """Return what the study found, one item for each of its questions."""
     asked, study = results.ended(study), results.finished(study)
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
     told = []
@@ -880,7 +877,7 @@ def answer(study: Study, results: Results, *, guessed: float) -> list[str]:
             f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
             f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
         )
-        right = percent(row["accuracy"])
+        right, guessed = percent(row["accuracy"]), results.prior["accuracy"].iloc[0]
         if row["accuracy"] < guessed and right != percent(guessed):
             told[-1] += (
                 f" Only {right} of its pixels are right, fewer than the {percent(guessed)} that "

@@ -349,13 +349,13 @@ def test_outlines_run_between_labelled_classes():
     assert lines == [[(0.5, -0.5), (0.5, 0.5)]]
 
 
-def test_blind_accuracy_counts_labelled_pixels():
-    """Left half mostly class 1, right half class 0; the right half has one labelled pixel."""
-    train = make([[[1, 1, 0, 0], [1, 2, 0, 0]]])
-    grid = survey.positions(train, 1, 2)
-    test = make([[[1, 2, VOID, VOID], [1, 1, VOID, 2]]])
-    assert survey.blind_accuracy(grid, test) == 3 / 5
-    assert np.isnan(survey.blind_accuracy(grid, make([[[VOID] * 4] * 2])))
+def test_the_location_prior_is_each_pixel_s_most_frequent_class():
+    """The last pixel is nowhere labelled: there it is the most frequent class of all, 2."""
+    train = make([[[0, 1, VOID]], [[0, 2, VOID]], [[1, 2, VOID]], [[2, 2, VOID]]])
+    prior = survey.location_prior(train)
+    assert prior.tolist() == [[0, 2, 2]]
+    assert survey.blind_accuracy(prior, make([[[0, 1, 2]], [[VOID, 2, VOID]]])) == 3 / 4
+    assert np.isnan(survey.blind_accuracy(prior, make([[[VOID] * 3]])))
 
 
 def test_percent_keeps_two_digits():
