@@ -94,6 +94,9 @@ class Segmenter(nn.Module):
     def _full_size(self, logits: Tensor, x: Tensor, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         if logits.shape[-2:] != x.shape[-2:]:
+            # Channels first: a row of few classes is too short for a CPU's vectors, here and in
+            # the softmax that follows.
+            logits = logits.contiguous()
             logits = F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
 
@@ -123,7 +126,8 @@ class GroupedInFp32(nn.Conv2d):
 
     In bf16 the gradient of its weights takes two to four times as long, and most of a step of a
     network made for phones (docs/performance.md); only depthwise 3 x 3 without stride or dilation
-    is faster in bf16. With dilated rows it is wrong as well: in channels_last it holds what memory
+    is faster in bf16. That of larger depthwise kernels is slow in fp32 too, hence
+    `_Depthwise`. With dilated rows it is wrong as well: in channels_last it holds what memory
     held before, now wrong and now not finite, from some 20 rows on (torch 2.15 with oneDNN on
     AVX-512 with bf16); `test_gradients_do_not_depend_on_what_memory_held` sees it.
     """
@@ -139,6 +143,9 @@ class GroupedInFp32(nn.Conv2d):
         )  # fmt: skip
         made.weight, made.bias = convolution.weight, convolution.bias
         made.same = isinstance(convolution, Conv2dSame)
+        depthwise = made.in_channels == made.out_channels == made.groups
+        zeros = made.padding_mode == "zeros" and not isinstance(made.padding, str)
+        made.large = depthwise and zeros and max(made.kernel_size) > 3
         return made.train(convolution.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +155,50 @@ class GroupedInFp32(nn.Conv2d):
         if x.device.type != "cpu":
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+            wide = x.to(self.weight.dtype)
+            if self.large and self.weight.requires_grad and torch.is_grad_enabled():
+                y = _Depthwise.apply(wide, self.weight, self.stride, self.padding, self.dilation)
+                y = y if self.bias is None else y + self.bias[:, None, None]
+            else:
+                y = super().forward(wide)
+            return y.to(x.dtype)
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution whose weights' gradient is one too: of the input, by the gradient.
+
+    Each image's channel is its own group there, and what the kernel strides over, the gradient is
+    dilated by. oneDNN, which torch asks on a CPU, has no fast kernel of its own for it unless that
+    of the convolution is 3 x 3.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, dilation):
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding, ctx.dilation = stride, padding, dilation
+        return F.conv2d(x, weight, None, stride, padding, dilation, len(weight))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.nn.grad.conv2d_input(
+                x.shape, weight, gradient, ctx.stride, ctx.padding, ctx.dilation, len(weight)
+            )
+        if ctx.needs_input_grad[1]:
+            images, channels, height, width = x.shape
+            # as it lies in memory after this, each pixel has the channels of all images
+            pixels = x.permute(2, 3, 0, 1).reshape(1, height, width, images * channels)
+            kernels = gradient.reshape(images * channels, 1, *gradient.shape[-2:])
+            of_weight = F.conv2d(
+                pixels.permute(0, 3, 1, 2), kernels, None, ctx.dilation, ctx.padding, ctx.stride,
+                images * channels,
+            )  # fmt: skip
+            # a stride may leave rows and columns that no kernel reached
+            of_weight = of_weight[..., : weight.shape[-2], : weight.shape[-1]]
+            of_weight = of_weight.reshape(images, *weight.shape).sum(0)
+        return of_x, of_weight, None, None, None
 
 
 def _slow_in_bf16(convolution: nn.Conv2d) -> bool:

@@ -871,12 +871,21 @@ def answer(study: Study, results: Results) -> list[str]:
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
     told = []
     if base := baseline(study):
-        row = arms.loc[base]
-        tricks = "".join(f", with {trick}" for trick in tricks_of(study, base))
+        first, network = arms.loc[base], study.arms[base].network
+        same = [arm for arm in arms["trained_as"] if study.arms[arm].network == network]
+        row = arms.loc[arms.loc[same, "val_miou"].idxmax()]
+        own = [f"**{trick}**" for trick in tricks_of(study, row["trained_as"])]
+        tricks = f", with {_listed(own)}" if own else ""
         told.append(
-            f"The course's baseline (here `{row['network']}`{tricks}, at a learning rate of "
-            f"{row['lr']:g}) reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
+            f"The course's baseline (here `{row['network']}`{tricks}, "
+            f"{study.arms[row['trained_as']].steps} steps at a learning rate of {row['lr']:g}) "
+            f"reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
         )
+        if row["trained_as"] != base:
+            told[-1] += (
+                f" It is the best on val of its arms; **{base}**, with the recipe that it shares "
+                f"with the FCNs, reaches {100 * first['test_miou']:.1f} %."
+            )
         right, guessed = percent(row["accuracy"]), results.prior["accuracy"].iloc[0]
         if row["accuracy"] < guessed and right != percent(guessed):
             told[-1] += (

@@ -87,19 +87,14 @@ def segmentation_loss(
 def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: str = "none", **options) -> Tensor:
     """Return torch's cross-entropy, float32 (N, H, W) in nats or their sum; 0 where not labelled.
 
-    It sees each pixel as a row of K logits. That is how they lie in memory, channels last, so that
-    nothing is copied: on a CPU that is faster (docs/performance.md).
-
     Parameters
     ----------
     logits, labels : see `segmentation_loss`
     options : torch's `weight` and `label_smoothing`
     """
-    rows = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
-    found = F.cross_entropy(
-        rows, labels.flatten(), ignore_index=UNLABELLED, reduction=reduction, **options
+    return F.cross_entropy(
+        logits.float(), labels, ignore_index=UNLABELLED, reduction=reduction, **options
     )
-    return found.view_as(labels) if reduction == "none" else found
 
 
 def hard_pixels(probability: Tensor, labelled: Tensor, threshold: float, kept: int) -> Tensor:

@@ -66,6 +66,26 @@ def test_grouped_convolutions_give_way_to_ones_with_the_same_parameters(bias):
         assert torch.equal(after(x), before(x))
 
 
+@pytest.mark.parametrize("options", [
+    {"kernel_size": 5, "padding": 2},
+    {"kernel_size": 5, "padding": 2, "stride": 2, "bias": False},
+    {"kernel_size": (7, 3), "padding": (1, 4), "stride": (3, 2), "dilation": (1, 2)},
+    {"kernel_size": 5, "padding": "same"},
+    {"kernel_size": 5, "padding": 2, "padding_mode": "reflect"},
+])  # fmt: skip
+def test_gradients_of_large_depthwise_kernels_are_torch_s(options):
+    torch.manual_seed(0)
+    theirs = nn.Conv2d(6, 6, groups=6, **options).double()
+    ours = GroupedInFp32.of(theirs)
+    x = torch.randn(3, 6, 13, 12, dtype=torch.double, requires_grad=True)
+    parameters = list(theirs.parameters())
+    weights = torch.randn_like(theirs(x))
+    expected = torch.autograd.grad((theirs(x) * weights).sum(), [x, *parameters])
+    found = torch.autograd.grad((ours(x) * weights).sum(), [x, *parameters])
+    for ours_, theirs_ in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours_, theirs_)
+
+
 def test_weights_without_a_normalisation_had_imagenet_s():
     network, other = build("baseline:0.05", 3), build("baseline:0.05", 3)
     network.normalise_by([1, 2, 3], [4, 5, 6])

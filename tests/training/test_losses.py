@@ -9,7 +9,6 @@ from torchvision.ops import sigmoid_focal_loss
 
 from roadseg.training.losses import (
     balanced_weights,
-    cross_entropy,
     distillation_loss,
     hard_pixels,
     power_weights,
@@ -36,22 +35,6 @@ def test_equals_mean_cross_entropy_over_labelled_pixels():
     labels[0, :3] = 255
     expected = F.cross_entropy(logits, labels, ignore_index=255)
     assert segmentation_loss(logits, labels).item() == pytest.approx(expected.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("options", [{}, {"reduction": "sum"},
-                                     {"weight": TERMS["class_weights"], "label_smoothing": 0.1}])
-def test_pixels_as_rows_have_torch_s_cross_entropy_and_gradient(batch, layout, options):
-    logits, labels = batch
-    ours, theirs = (
-        logits.clone(memory_format=layout).requires_grad_() for _ in range(2)
-    )
-    found = cross_entropy(ours, labels, **options)
-    expected = F.cross_entropy(theirs, labels, **{"reduction": "none", "ignore_index": 255} | options)
-    torch.testing.assert_close(found, expected)
-    found.sum().backward()
-    expected.sum().backward()
-    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def test_by_hand():
