@@ -55,7 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     add(fetch, "name", url={"help": "a mirror to load it from"})
     add(check, "path")
-    add(start, "name", "folder")
+    add(start, "name", "folder", minutes={
+        "type": float,
+        "default": 10,
+        "help": "how long its trainings may take on this machine, 10 if not given",
+    })  # fmt: skip
     add(plan, "study", prune={
         "action": "store_true",
         "help": "remove from the run store what no study asks for",
@@ -124,11 +128,11 @@ def check(path: str) -> None:
     print(f"{path}: no problem found.\n{inspect(source)}")
 
 
-def start(name: str, folder: str) -> None:
+def start(name: str, folder: str, minutes: float) -> None:
     """Make a new study from a folder of images and labels: studies/NAME."""
-    from roadseg.data.start import start
+    from roadseg.training.start import start
 
-    target, summary = start(name, Path(folder))
+    target, summary = start(name, Path(folder), minutes)
     study = load(name)
     steps = sorted({str(recipe.steps) for recipe in study.arms.values()})
     print(

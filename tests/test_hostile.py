@@ -43,12 +43,12 @@ from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import BadData, printable
 from roadseg.data.prepare import prepare
 from roadseg.data.scenes import SPLITS, Scenes
-from roadseg.data.start import start
 from roadseg.errors import InputError
 from roadseg.report import figures
 from roadseg.report import text as words
 from roadseg.report.notebooks import CHAPTERS
 from roadseg.report.page import _markdown, render
+from roadseg.training.start import start
 
 sys.path.insert(0, str(ROOT / "tests/data"))
 

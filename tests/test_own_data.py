@@ -1,6 +1,8 @@
 """A folder of the user's own becomes a study: check, start, prepare, in a clone."""
 
 import json
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -19,6 +21,8 @@ import broken  # noqa: E402
 
 @pytest.fixture
 def mine(clone):
+    for name in ("tricks.yaml", "networks.yaml"):  # a new study's own are of the real catalogue
+        shutil.copy(ROOT / name, clone)
     return broken.good(clone / "data/raw/mine")
 
 
@@ -35,7 +39,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     started = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
     assert started.returncode == 0, started.stderr
     assert started.stdout.endswith(
-        "studies/own-set: made, with 13 runs of 2/4 steps. Change its params.yaml as you like, then: "
+        "studies/own-set: made, with 2 runs of 60 steps. Change its params.yaml as you like, then: "
         "make report STUDY=own-set\n"
     )
     made = clone / "studies/own-set"
@@ -50,13 +54,20 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     assert settings["data"] == {
         "source": "folder", "path": "data/raw/mine", "size": [64, 64], "block": 10
     }  # fmt: skip
-    embedded = read_yaml(clone / "params.yaml")
-    assert settings.keys() == embedded.keys()
-    assert [settings[key] for key in ("seeds", "base", "questions")] == [
-        embedded[key] for key in ("seeds", "base", "questions")
-    ]
+    assert settings["base"]["pretrained"] == "imagenet" and settings["base"]["steps"] == 60
     planned = call(clone, "roadseg", "plan", "own-set")
-    assert planned.returncode == 0 and "6 questions ask for 13 runs" in planned.stdout
+    assert planned.returncode == 0 and "1 question asks for 2 runs" in planned.stdout
+    # what else can be asked, with its comment signs taken away
+    written = (made / "params.yaml").read_text()
+    more = re.sub("^# ?", "", written[written.index("#   networks:") :], flags=re.M)
+    (made / "params.yaml").write_text(written[: written.index("# More questions")] + more)
+    planned = call(clone, "roadseg", "plan", "own-set")
+    assert planned.returncode == 0 and "3 questions ask for 20 runs" in planned.stdout
+    (made / "params.yaml").write_text(written)
+    refused = call(clone, "roadseg", "start", "other", "data/raw/mine", "--minutes", "-1")
+    assert refused.returncode == 2 and refused.stderr == (
+        "roadseg: minutes: -1; it must be a number > 0.\n"
+    )
     embedded = call(clone, "roadseg", "start", "Synthetic", "data/raw/mine")
     assert embedded.returncode == 2 and embedded.stderr == (
         "roadseg: Synthetic: exists already, as the embedded study; choose another name.\n"

@@ -15,7 +15,7 @@ import torch
 from roadseg.analysis import cost, intervals, pareto
 from roadseg.analysis.intervals import Interval
 from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, write_together
-from roadseg.config.questions import Question
+from roadseg.config.questions import Network, Question
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study, network_alone
 from roadseg.data import scenes, survey
@@ -27,6 +27,7 @@ from roadseg.training.device import default_device, device_name, precision_on
 from roadseg.training.loop import make_network
 from roadseg.training.metrics import Confusion
 from roadseg.training.store import Record, failure
+from roadseg.training.workers import values_of
 
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 1.5  # of timing, for each network
@@ -587,17 +588,19 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     networks = {name: weighted(study, arm, classes) for name, arm in arms.items()}
     test = Scenes.load(study.prepared, "test")
     looked = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
-    fixed = {}
-    for name, network in networks.items():
-        fixed[name] = {
+
+    def untimed(network: Segmenter) -> dict:
+        effective = cost.effective_field(network, looked, device=device)
+        return {
             "parameters": cost.parameters(network),
             "gmacs": cost.multiply_adds(network, size),
             "memory_mib": cost.peak_memory(network, size, device=device, bf16=bf16),
             "field": cost.theoretical_field(network),
-            "effective_field": cost.field_side(
-                cost.effective_field(network, looked, device=device)
-            ),
+            "effective_field": cost.field_side(effective),
         }
+
+    jobs = {name: partial(untimed, network) for name, network in networks.items()}
+    fixed = values_of(jobs, device)
     timed = cost.latencies(networks, size, device=device, bf16=bf16, repeats=60)
     at_best = {
         name: cost.throughput(network, size, device=device, bf16=bf16, seconds=THROUGHPUT_SECONDS)
@@ -628,18 +631,20 @@ def weighted(study: Study, arm: str, classes: int) -> Segmenter:
 
 def _catalogue(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return parameters and multiply-adds of every network that the settings list."""
-    rows = []
-    for entry in study.networks.values():
-        row = {"name": entry.name, "network": entry.network}
+
+    def row(entry: Network) -> dict:
+        told = {"name": entry.name, "network": entry.network}
         try:
             network = on_meta(partial(build, entry.network, classes))
-            row |= {
+            return told | {
                 "parameters": cost.parameters(network),
                 "gmacs": cost.multiply_adds(network, size),
             }
         except Exception:  # a library's own, of any kind: a combination it cannot build
-            row |= {"parameters": np.nan, "gmacs": np.nan}
-        rows.append(row)
+            return told | {"parameters": np.nan, "gmacs": np.nan}
+
+    jobs = {entry.name: partial(row, entry) for entry in study.networks.values()}
+    rows = list(values_of(jobs, torch.device("cpu")).values())
     return pd.DataFrame(rows, columns=["name", "network", "parameters", "gmacs"])
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,11 @@ def synthetic_source(*, size: list[int], seed: int, counts: dict[str, int], **_)
         splits[split] = [Item(f"scene_{i:05d}", f"{i}") for i in numbers]
         first += counts[split]
 
-    def draw(item: Item) -> tuple[np.ndarray, np.ndarray]:
-        return synthetic.scene(seed, int(item.sequence), tuple(size))
+    return Source(Path(), CITYSCAPES, splits, draw=partial(_drawn, seed, tuple(size)))
 
-    return Source(Path(), CITYSCAPES, splits, draw=draw)
+
+def _drawn(seed: int, size: tuple[int, int], item: Item) -> tuple[np.ndarray, np.ndarray]:
+    return synthetic.scene(seed, int(item.sequence), size)
 
 
 def camvid_source(*, path: Path, **_) -> Source:

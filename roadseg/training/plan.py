@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from roadseg.training.warm_start import (
     pretraining_scenes,
     teacher_recipe,
 )
+from roadseg.training.workers import values_of
 
 MOST_PIXELS = 500_000  # of a step that is timed as it is on a CPU
 START_SECONDS = 6  # of one question: kernel and imports; measured on two CPU cores
@@ -139,7 +140,7 @@ def plan(study: Study) -> str:
     asked = Asked(study, device)
     stored, missing = len(asked.stored), asked.missing
     told = (
-        f"{study.name}: {len(study.questions)} questions ask for {len(asked.runs)} runs; "
+        f"{study.name}: {_questions(study)} for {len(asked.runs)} runs; "
         f"{stored} are in the run store."
     )
     if not missing:
@@ -155,6 +156,11 @@ def plan(study: Study) -> str:
     )
 
 
+def _questions(study: Study) -> str:
+    count = len(study.questions)
+    return f"{count} questions ask" if count > 1 else "1 question asks"
+
+
 def _seconds(study: Study, missing: list[Recipe], device: torch.device) -> tuple[float, Recipe]:
     """Return how long trainings take together, and the longest of them."""
     file = study.build / "steps.json"
@@ -167,12 +173,11 @@ def _seconds(study: Study, missing: list[Recipe], device: torch.device) -> tuple
     for recipe in missing:
         key = f"{_step_digest(recipe)} {study.data['size']} {classes} {where}"
         if key not in kept:
-            kept[key] = step_seconds(recipe, tuple(study.data["size"]), classes)
+            kept[key] = step_seconds(recipe, tuple(study.data["size"]), classes, processes(device))
         alone.append(recipe.steps * kept[key])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(kept, indent=1) + "\n")
-    at_once = 1 if device.type == "cuda" else torch.get_num_threads()
-    seconds = max(sum(alone) / at_once, *alone)
+    seconds = max(sum(alone) / processes(device), *alone)
     longest = missing[alone.index(max(alone))]
     return seconds + START_SECONDS * len(study.questions), longest
 
@@ -213,21 +218,32 @@ def _words(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
-    """Measure one training step of a recipe at an image size, in seconds, on the device at hand.
+def processes(device: torch.device) -> int:
+    """Return how many runs train at a time."""
+    return 1 if device.type == "cuda" else torch.get_num_threads()
+
+
+def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int, at_once: int) -> float:
+    """Measure one training step of a recipe, in seconds, on the device at hand.
 
     Random images stand for the data; a teacher's own training is left out, its forward pass is not.
-    On the CPU the step runs on one core, as it does beside the other seeds of its arm; there a step
-    of many pixels is told from one of few, so that a plan made for a GPU can be made anywhere.
+    On a CPU each step runs on one core, and `at_once` of them at a time, which slow each other.
+    There a step of many pixels is told from one of fewer images, and of smaller ones where one
+    image has that many, so that a plan made for a GPU can be made anywhere.
     """
-    threads = torch.get_num_threads()
-    pixels = recipe.batch_size * size[0] * size[1]
-    if default_device().type == "cpu" and pixels > MOST_PIXELS:
-        smaller = tuple(max(side // 3, 128) for side in size)
-        kept = {"ohem_kept": min(recipe.ohem_kept, 1000)} if recipe.ohem_threshold < 1 else {}
-        few = recipe.changed({"batch_size": 2, **kept})
-        share = 2 * smaller[0] * smaller[1] / pixels
-        return step_seconds(few, smaller, classes) / share
+    device, pixels = default_device(), size[0] * size[1]
+    if device.type == "cpu" and recipe.batch_size * pixels > MOST_PIXELS:
+        batch = max(1, MOST_PIXELS // pixels)
+        smaller = size if pixels <= MOST_PIXELS else tuple(max(side // 3, 128) for side in size)
+        share = batch * smaller[0] * smaller[1] / (recipe.batch_size * pixels)
+        kept = {"ohem_kept": max(1, int(recipe.ohem_kept * smaller[0] * smaller[1] / pixels))}
+        few = recipe.changed({"batch_size": batch} | (kept if recipe.ohem_threshold < 1 else {}))
+        return step_seconds(few, smaller, classes, at_once) / share
+    step = partial(_step_seconds, recipe, size, classes)
+    return max(values_of({f"step {i}": step for i in range(at_once)}, device).values())
+
+
+def _step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     device, n = default_device(), 2 * recipe.batch_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, 3, *size), np.uint8)
@@ -245,15 +261,11 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     plain = {"pretrained": "", "pretrained_part": "encoder", "pretrain_steps": 1000}
     # near zero, a learning rate cannot make the loss infinite without the recipe's warm-up
     short = recipe.training.changed({**plain, "warmup_steps": 0, "lr": 1e-9})
-    torch.set_num_threads(1)
-    try:
-        taken = []
-        for steps in (1, 2, 6):  # the first steps are slow: only those after them count
-            _, _, seconds = train(
-                short.changed({"steps": steps}), scenes, few, device=device, teacher=teacher,
-                say=lambda _: None,
-            )  # fmt: skip
-            taken.append(seconds)
-    finally:
-        torch.set_num_threads(threads)
+    taken = []
+    for steps in (1, 2, 6):  # the first steps are slow: only those after them count
+        _, _, seconds = train(
+            short.changed({"steps": steps}), scenes, few, device=device, teacher=teacher,
+            say=lambda _: None,
+        )  # fmt: skip
+        taken.append(seconds)
     return max(taken[2] - taken[1], 0.0) / 4

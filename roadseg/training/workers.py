@@ -94,6 +94,21 @@ def run_jobs(
     return {name: ended[name] for name in jobs}
 
 
+def values_of(jobs: dict[str, Callable[[], object]], device: torch.device) -> dict[str, object]:
+    """Do jobs as `run_jobs` does, without a word, and return what each returned.
+
+    Raises
+    ------
+    InputError : one failed
+    """
+    told = {name: lambda _, job=job: job() for name, job in jobs.items()}
+    ended = run_jobs(told, device, lambda _: None)
+    for name, outcome in ended.items():
+        if outcome.how != "done":
+            raise InputError(f"{name}: {outcome.value}")
+    return {name: outcome.value for name, outcome in ended.items()}
+
+
 def _named(name: str, say: Say) -> Say:
     return lambda line: say(f"{name}  {line}")
 

@@ -194,7 +194,7 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
 def test_a_step_is_measured():
     recipe = TINY.changed({"teacher": "baseline:0.05", "distill_weight": 1.0})
     threads = torch.get_num_threads()
-    assert 0 <= step_seconds(recipe, (48, 96), 19) < 10 and torch.get_num_threads() == threads
+    assert 0 <= step_seconds(recipe, (48, 96), 19, 2) < 10 and torch.get_num_threads() == threads
 
 
 def test_a_large_step_is_told_from_a_small_one(root, monkeypatch):
@@ -203,6 +203,11 @@ def test_a_large_step_is_told_from_a_small_one(root, monkeypatch):
     monkeypatch.setattr(planning, "train", lambda recipe, scenes, *_, **__: (
         timed.append(scenes.images.shape) or (0, 0, 0.1 * recipe.steps)
     ))  # fmt: skip
-    seconds = step_seconds(TINY.changed({"batch_size": 8}), (384, 384), 19)
+    monkeypatch.setattr(planning, "values_of", lambda jobs, _: {n: job() for n, job in jobs.items()})
+    seconds = step_seconds(TINY.changed({"batch_size": 8}), (128, 128), 19, 1)
     assert {shape[2:] for shape in timed} == {(128, 128)}
-    assert seconds == pytest.approx(0.1 * 4 * 9)  # four times the images, nine times the pixels
+    assert seconds == pytest.approx(0.1 * 4)  # four times the images
+    timed.clear()
+    seconds = step_seconds(TINY.changed({"batch_size": 8}), (384, 384), 19, 1)
+    assert {shape[2:] for shape in timed} == {(128, 128)}
+    assert seconds == pytest.approx(0.1 * 8 * 9)  # eight times the images, nine times the pixels

@@ -1,0 +1,107 @@
+"""Makes the folder of a new study: a checked data set, and a recipe for the machine at hand."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from roadseg.config import paths
+from roadseg.config.questions import check_name
+from roadseg.config.recipe import Recipe
+from roadseg.config.study import EMBEDDED
+from roadseg.data.check import Summary, inspect
+from roadseg.data.datasets import open_folder, recognise
+from roadseg.errors import InputError
+from roadseg.training.device import default_device, device_name
+from roadseg.training.plan import processes, step_seconds
+
+TEMPLATE = Path(__file__).with_name("new_study.yaml")
+NETWORK = "fcn4s:tu-tf_efficientnet_lite0"
+MOST_PIXELS = 360 * 480  # of an image; more cost more than they bring in a short training
+SIDES = (1.0, 0.75, 0.5)  # shares of that size's sides, the first that leaves time for enough steps
+SEEDS = 2  # of new_study.yaml
+LEAST_STEPS, MOST_EPOCHS = 400, 60
+TRICKS = "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
+NETWORKS = "# Networks of this study alone.\n"
+REMARKS = "- Nothing was tuned on these images: the recipe is the one that `start` gives to any.\n"
+
+
+def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
+    """Check a data set and write `studies/NAME`: what is asked, and the pipeline.
+
+    Two runs of one recipe, from ImageNet weights. Images have the most frequent size of the files,
+    made smaller where that has more than 360 x 480 pixels or training would be too slow, in whole
+    fours, and at least 64 each way. The number of steps comes from a timed step.
+
+    Parameters
+    ----------
+    minutes : how long both trainings may take together here
+
+    Returns
+    -------
+    The new folder, and what the data set holds
+
+    Raises
+    ------
+    InputError : the name cannot name a folder, the study exists already, or the data are not good
+    """
+    check_name("study", name)
+    target = paths.ROOT / "studies" / name
+    if name.lower() == EMBEDDED:
+        raise InputError(f"{name}: exists already, as the embedded study; choose another name.")
+    if target.exists():
+        raise InputError(f"studies/{name}: exists already; choose another name, or remove it.")
+    if not str(data).isprintable():
+        raise InputError(f"{ascii(str(data))}: cannot be printed, and so not written into a file.")
+    if not minutes > 0:
+        raise InputError(f"minutes: {minutes:g}; it must be a number > 0.")
+    kind, summary = recognise(data), inspect(open_folder(data))
+    files, _ = summary.sizes.most_common(1)[0]
+    splits = summary.source.splits
+    video = any(len({i.sequence for i in items}) < len(items) for items in splits.values())
+    data = Path(os.path.abspath(data))  # links stay: they are how this machine names its disks
+    template, device = TEMPLATE.read_text(), default_device()
+    given = {
+        "name": name, "kind": kind, "files": "{} x {}".format(*files), "block": 10 if video else 1,
+        "path": json.dumps(
+            str(data.relative_to(paths.ROOT) if data.is_relative_to(paths.ROOT) else data),
+            ensure_ascii=False,
+        ),
+        "network": NETWORK, "device": device_name(device), "minutes": f"{minutes:g}",
+    }  # fmt: skip
+    unknown = {"height": 1, "width": 1, "steps": 1000, "epochs": 1}
+    recipe = Recipe.of(YAML(typ="safe").load(template.format(**given, **unknown))["base"])
+    epoch_steps = -(-len(splits["train"]) // recipe.batch_size)
+    for share in SIDES:
+        size = _size(files, share)
+        at_once = min(SEEDS, processes(device))
+        seconds = step_seconds(recipe, size, len(summary.source.palette), at_once)
+        steps = min(60 * minutes * at_once / SEEDS / seconds, MOST_EPOCHS * epoch_steps)
+        if steps >= min(LEAST_STEPS, MOST_EPOCHS * epoch_steps):
+            break
+    steps = max(10 * round(steps / 10), 50)
+    epochs = f"{steps / epoch_steps:.2g}"
+    text = template.format(**given, height=size[0], width=size[1], steps=steps, epochs=epochs)
+    work = target.with_name(f".{name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        (work / "params.yaml").write_text(text)
+        (work / "tricks.yaml").write_text(TRICKS)
+        (work / "networks.yaml").write_text(NETWORKS)
+        (work / "remarks.md").write_text(REMARKS)
+        shutil.copy(paths.ROOT / "dvc.yaml", work)
+        work.rename(target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return target, summary
+
+
+def _size(files: tuple[int, int], share: float) -> tuple[int, int]:
+    """Return the height and width of images whose files have another size."""
+    smaller = share * min(1.0, (MOST_PIXELS / (files[0] * files[1])) ** 0.5)
+    height, width = (max(64, 4 * round(smaller * side / 4)) for side in files)
+    return height, width
