@@ -29,7 +29,7 @@ NETWORKS = [  # name, frozen stages
     ("tv:lraspp_mobilenet_v3_large", 0), ("dabnet:0.5", 0), ("smp:segformer:mit_b0", 0),
 ]  # fmt: skip
 SIZE = (180, 240)
-ENDS = [(2, 360, 480), (11, 360, 480), (11, 64, 192), (19, 360, 480)]  # classes, height, width
+ENDS = [(2, 360, 480), (11, 360, 480), (19, 64, 128), (19, 360, 480)]  # classes, height, width
 
 
 def timed(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
