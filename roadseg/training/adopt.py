@@ -4,6 +4,7 @@ A changed loop is another key, so that the run store would train everything anew
 few runs again, and keeps all others if these come to the same counts.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from roadseg.config.study import Study
 from roadseg.data.scenes import Scenes
 from roadseg.training.device import default_device
 from roadseg.training.evaluate import evaluate
-from roadseg.training.files import link, written
+from roadseg.training.files import written
 from roadseg.training.loop import Diverged
 from roadseg.training.plan import Asked, is_finished
 from roadseg.training.run import load_splits, trained
@@ -171,7 +172,15 @@ def _rekey(candidate: Candidate) -> None:
     """Put a finished training, with its scores, under its new key too."""
     with written(candidate.new.folder) as work:
         shutil.copytree(
-            candidate.old.folder, work, dirs_exist_ok=True, copy_function=link,
+            candidate.old.folder, work, dirs_exist_ok=True, copy_function=_link,
             ignore=shutil.ignore_patterns("step-*.pt"),
         )  # fmt: skip
         rewrite(work, candidate.new.decided_by, adopted_from=candidate.old.key)
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, which takes no room; copy it where that cannot be done."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

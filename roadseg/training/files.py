@@ -73,14 +73,6 @@ def _put(work: Path, folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def link(source: Path | str, target: Path | str) -> None:
-    """Give a file that nobody writes to a second place; copy it where that cannot be a link."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process is in here with this folder; FOLDER.lock is beside it.

@@ -29,7 +29,7 @@ from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.device import precision_on
-from roadseg.training.files import link, work_folder, written
+from roadseg.training.files import work_folder, written
 from roadseg.training.loop import Diverged, make_network
 from roadseg.training.warm_start import start_digest
 
@@ -221,7 +221,7 @@ def export(
     about: dict,
     folder: Path,
 ) -> None:
-    """Bring a run out of the store, as one record.
+    """Copy a run out of the store, as one record.
 
     Parameters
     ----------
@@ -229,9 +229,9 @@ def export(
         predictions.npz (test, uint8 (N, H, W)); it must be there
     """
     for name in ("curve.csv", "weights.pt"):
-        link(training.folder / name, folder / name)
+        shutil.copyfile(training.folder / name, folder / name)
     for name in SCORES:
-        link(scores / name, folder / name)
+        shutil.copyfile(scores / name, folder / name)
     _write_json(folder / "record.json", {"recipe": dataclasses.asdict(recipe), "about": about})
 
 
