@@ -3,8 +3,9 @@
     ROADSEG_CAMVID=/path/to/camvid dvc repro studies/camvid/dvc.yaml:prepare
     python benchmarks/fine_tuning.py
 
-All arms have equal steps and differ from another in one thing. Test images are not looked at. Runs
-that are finished are kept in `work/fine-tuning`: called again, it goes on.
+Each arm differs from the one that it is compared with in one thing, at equal steps. Test images are
+not looked at. Finished runs are kept in `work/fine-tuning`, and taken from there whatever the code
+is by then: remove the folder after a change of training code.
 """
 
 import argparse

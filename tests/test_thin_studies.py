@@ -109,7 +109,7 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
 def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
     """Scores that are all alike, and no second FCN: nothing to rank, nothing to tell apart."""
     text = made(clone, "pair", PAIR, TRICKS)
-    assert "The course's baseline (here baseline:0.05 , with flip, at a learning rate" in text
+    assert "The course's baseline (here baseline:0.05 , with flip , 3 steps at a learning rate" in text
     assert "What the other encoder brings and what the skips bring cannot be told apart here" in text
     assert "One FCN: between its skips and none nothing can be compared." in text
     assert "Its rank correlation with cheapness is +1.00, that with mIoU cannot be told" in text

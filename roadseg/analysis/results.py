@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from roadseg.analysis import cost, intervals, pareto
 from roadseg.analysis.intervals import Interval
@@ -579,7 +580,7 @@ def _test_gmacs(study: Study, size: tuple[int, int], classes: int) -> dict[str, 
 def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return each network's cost at the study's image size, on the device at hand."""
     device = default_device()
-    precision = precision_on(device)
+    precision = precision_on(device, next(iter(study.arms.values())).precision)
     bf16 = precision == "bf16"
     arms = {}  # those of the question that compares most networks come first
     first = study.compared.arms.values() if study.compared else ()
@@ -589,17 +590,8 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     test = Scenes.load(study.prepared, "test")
     looked = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
 
-    def untimed(network: Segmenter) -> dict:
-        effective = cost.effective_field(network, looked, device=device)
-        return {
-            "parameters": cost.parameters(network),
-            "gmacs": cost.multiply_adds(network, size),
-            "memory_mib": cost.peak_memory(network, size, device=device, bf16=bf16),
-            "field": cost.theoretical_field(network),
-            "effective_field": cost.field_side(effective),
-        }
-
-    jobs = {name: partial(untimed, network) for name, network in networks.items()}
+    given = {"size": size, "looked": looked, "device": device, "bf16": bf16}
+    jobs = {name: partial(_untimed, network, **given) for name, network in networks.items()}
     fixed = values_of(jobs, device)
     timed = cost.latencies(networks, size, device=device, bf16=bf16, repeats=60)
     at_best = {
@@ -619,6 +611,20 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _untimed(
+    network: Segmenter, *, size: tuple[int, int], looked: Tensor, device: torch.device, bf16: bool
+) -> dict:
+    """Return the costs of a network that are counted, not timed."""
+    effective = cost.effective_field(network, looked, device=device)
+    return {
+        "parameters": cost.parameters(network),
+        "gmacs": cost.multiply_adds(network, size),
+        "memory_mib": cost.peak_memory(network, size, device=device, bf16=bf16),
+        "field": cost.theoretical_field(network),
+        "effective_field": cost.field_side(effective),
+    }
+
+
 def weighted(study: Study, arm: str, classes: int) -> Segmenter:
     """Return an arm's network with the weights of the first seed, without an auxiliary head."""
     recipe = study.arms[arm].changed({"aux_weight": 0.0})
@@ -631,21 +637,22 @@ def weighted(study: Study, arm: str, classes: int) -> Segmenter:
 
 def _catalogue(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return parameters and multiply-adds of every network that the settings list."""
-
-    def row(entry: Network) -> dict:
-        told = {"name": entry.name, "network": entry.network}
-        try:
-            network = on_meta(partial(build, entry.network, classes))
-            return told | {
-                "parameters": cost.parameters(network),
-                "gmacs": cost.multiply_adds(network, size),
-            }
-        except Exception:  # a library's own, of any kind: a combination it cannot build
-            return told | {"parameters": np.nan, "gmacs": np.nan}
-
-    jobs = {entry.name: partial(row, entry) for entry in study.networks.values()}
+    entries = study.networks.values()
+    jobs = {entry.name: partial(_listed, entry, size, classes) for entry in entries}
     rows = list(values_of(jobs, torch.device("cpu")).values())
     return pd.DataFrame(rows, columns=["name", "network", "parameters", "gmacs"])
+
+
+def _listed(entry: Network, size: tuple[int, int], classes: int) -> dict:
+    row = {"name": entry.name, "network": entry.network}
+    try:
+        network = on_meta(partial(build, entry.network, classes))
+        return row | {
+            "parameters": cost.parameters(network),
+            "gmacs": cost.multiply_adds(network, size),
+        }
+    except Exception:  # a library's own, of any kind: a combination it cannot build
+        return row | {"parameters": np.nan, "gmacs": np.nan}
 
 
 def _fronts(

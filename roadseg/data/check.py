@@ -5,9 +5,8 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
@@ -405,12 +404,10 @@ def _looked(
 ) -> Iterator[Looked]:
     """Look at items on all cores, in order, a few at a time: memory does not grow with the set."""
     cores = os.cpu_count() or 1
-    # Reading files lets other threads run, drawing does not.
-    kind = ProcessPoolExecutor if source.draw else ThreadPoolExecutor
-    each = partial(look, replace(source, splits={}), size=size, keep=keep)
-    with kind(cores) as pool:
+    with ThreadPoolExecutor(cores) as pool:
         for first in range(0, len(items), 4 * cores):
-            yield from pool.map(each, items[first : first + 4 * cores])
+            part = items[first : first + 4 * cores]
+            yield from pool.map(lambda item: look(source, item, size, keep), part)
 
 
 def _on_sequences(source: Source) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +77,10 @@ def synthetic_source(*, size: list[int], seed: int, counts: dict[str, int], **_)
         splits[split] = [Item(f"scene_{i:05d}", f"{i}") for i in numbers]
         first += counts[split]
 
-    return Source(Path(), CITYSCAPES, splits, draw=partial(_drawn, seed, tuple(size)))
+    def draw(item: Item) -> tuple[np.ndarray, np.ndarray]:
+        return synthetic.scene(seed, int(item.sequence), tuple(size))
 
-
-def _drawn(seed: int, size: tuple[int, int], item: Item) -> tuple[np.ndarray, np.ndarray]:
-    return synthetic.scene(seed, int(item.sequence), size)
+    return Source(Path(), CITYSCAPES, splits, draw=draw)
 
 
 def camvid_source(*, path: Path, **_) -> Source:

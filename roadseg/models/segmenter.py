@@ -126,10 +126,10 @@ class GroupedInFp32(nn.Conv2d):
 
     In bf16 the gradient of its weights takes two to four times as long, and most of a step of a
     network made for phones (docs/performance.md); only depthwise 3 x 3 without stride or dilation
-    is faster in bf16. That of larger depthwise kernels is slow in fp32 too, hence
-    `_Depthwise`. With dilated rows it is wrong as well: in channels_last it holds what memory
+    is faster in bf16. With dilated rows it is wrong as well: in channels_last it holds what memory
     held before, now wrong and now not finite, from some 20 rows on (torch 2.15 with oneDNN on
-    AVX-512 with bf16); `test_gradients_do_not_depend_on_what_memory_held` sees it.
+    AVX-512 with bf16); `test_gradients_do_not_depend_on_what_memory_held` sees it. The gradient of
+    the weights of larger depthwise kernels is slow in fp32 too, hence `_Depthwise`.
     """
 
     @classmethod
@@ -165,11 +165,11 @@ class GroupedInFp32(nn.Conv2d):
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution whose weights' gradient is one too: of the input, by the gradient.
+    """A depthwise convolution whose weights' gradient is computed as a depthwise convolution too.
 
-    Each image's channel is its own group there, and what the kernel strides over, the gradient is
-    dilated by. oneDNN, which torch asks on a CPU, has no fast kernel of its own for it unless that
-    of the convolution is 3 x 3.
+    It is that of the input with the output's gradient. Each image's channel is its own group there,
+    and what the kernel strides over, the gradient is dilated by. oneDNN, which torch asks on a CPU,
+    has no fast kernel of its own for it unless that of the convolution is 3 x 3.
     """
 
     @staticmethod
@@ -188,7 +188,7 @@ class _Depthwise(torch.autograd.Function):
             )
         if ctx.needs_input_grad[1]:
             images, channels, height, width = x.shape
-            # as it lies in memory after this, each pixel has the channels of all images
+            # channels last: each pixel holds the channels of all images
             pixels = x.permute(2, 3, 0, 1).reshape(1, height, width, images * channels)
             kernels = gradient.reshape(images * channels, 1, *gradient.shape[-2:])
             of_weight = F.conv2d(

@@ -883,8 +883,9 @@ def answer(study: Study, results: Results) -> list[str]:
         )
         if row["trained_as"] != base:
             told[-1] += (
-                f" It is the best on val of its arms; **{base}**, with the recipe that it shares "
-                f"with the FCNs, reaches {100 * first['test_miou']:.1f} %."
+                f" Of the baseline's arms it is the best on val; **{base}**"
+                f"{', with the recipe of the FCNs,' if study.fcn else ''} reaches "
+                f"{100 * first['test_miou']:.1f} %."
             )
         right, guessed = percent(row["accuracy"]), results.prior["accuracy"].iloc[0]
         if row["accuracy"] < guessed and right != percent(guessed):

@@ -169,11 +169,11 @@ def _seconds(study: Study, missing: list[Recipe], device: torch.device) -> tuple
     if (study.prepared / "scenes.json").is_file():
         classes = len(json.loads((study.prepared / "scenes.json").read_text())["classes"])
     where = f"{device_name(device)}, torch {torch.__version__}"
-    alone = []
+    alone, at_once = [], min(processes(device), len(missing))
     for recipe in missing:
-        key = f"{_step_digest(recipe)} {study.data['size']} {classes} {where}"
+        key = f"{_step_digest(recipe)} {study.data['size']} {classes} {at_once} at once, {where}"
         if key not in kept:
-            kept[key] = step_seconds(recipe, tuple(study.data["size"]), classes, processes(device))
+            kept[key] = step_seconds(recipe, tuple(study.data["size"]), classes, at_once)
         alone.append(recipe.steps * kept[key])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(kept, indent=1) + "\n")
@@ -228,17 +228,24 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int, at_once: i
 
     Random images stand for the data; a teacher's own training is left out, its forward pass is not.
     On a CPU each step runs on one core, and `at_once` of them at a time, which slow each other.
-    There a step of many pixels is told from one of fewer images, and of smaller ones where one
-    image has that many, so that a plan made for a GPU can be made anywhere.
+    There the time of a large step is estimated from a step of fewer images, and of smaller ones
+    where two are still that large, so that a plan made for a GPU can be made anywhere.
     """
     device, pixels = default_device(), size[0] * size[1]
     if device.type == "cpu" and recipe.batch_size * pixels > MOST_PIXELS:
-        batch = max(1, MOST_PIXELS // pixels)
-        smaller = size if pixels <= MOST_PIXELS else tuple(max(side // 3, 128) for side in size)
-        share = batch * smaller[0] * smaller[1] / (recipe.batch_size * pixels)
-        kept = {"ohem_kept": max(1, int(recipe.ohem_kept * smaller[0] * smaller[1] / pixels))}
-        few = recipe.changed({"batch_size": batch} | (kept if recipe.ohem_threshold < 1 else {}))
-        return step_seconds(few, smaller, classes, at_once) / share
+        # two at least: the batch normalisation of a single value has nothing to compute
+        batch = min(recipe.batch_size, max(2, MOST_PIXELS // pixels))
+        smaller = size
+        if batch * pixels > MOST_PIXELS:
+            smaller = tuple(min(side, max(side // 3, 128)) for side in size)
+        if (batch, smaller) != (recipe.batch_size, size):
+            share = smaller[0] * smaller[1] / pixels
+            kept = {"ohem_kept": max(1, int(share * recipe.ohem_kept))}
+            few = recipe.changed(
+                {"batch_size": batch} | (kept if recipe.ohem_threshold < 1 else {})
+            )
+            seconds = step_seconds(few, smaller, classes, at_once)
+            return seconds * recipe.batch_size / (share * batch)
     step = partial(_step_seconds, recipe, size, classes)
     return max(values_of({f"step {i}": step for i in range(at_once)}, device).values())
 
@@ -268,4 +275,4 @@ def _step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
             say=lambda _: None,
         )  # fmt: skip
         taken.append(seconds)
-    return max(taken[2] - taken[1], 0.0) / 4
+    return max(taken[2] - taken[1], 1e-3) / 4  # on a GPU small steps drown in noise

@@ -19,13 +19,13 @@ from roadseg.training.plan import processes, step_seconds
 
 TEMPLATE = Path(__file__).with_name("new_study.yaml")
 NETWORK = "fcn4s:tu-tf_efficientnet_lite0"
-MOST_PIXELS = 360 * 480  # of an image; more cost more than they bring in a short training
+MOST_PIXELS = 360 * 480  # of an image; in a short training larger ones cost more than they bring
 SIDES = (1.0, 0.75, 0.5)  # shares of that size's sides, the first that leaves time for enough steps
 SEEDS = 2  # of new_study.yaml
-LEAST_STEPS, MOST_EPOCHS = 400, 60
+ENOUGH_STEPS, LEAST_STEPS, MOST_EPOCHS = 400, 50, 60
 TRICKS = "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
 NETWORKS = "# Networks of this study alone.\n"
-REMARKS = "- Nothing was tuned on these images: the recipe is the one that `start` gives to any.\n"
+REMARKS = "- `start` gives this recipe to any data set; nothing was tuned for this one.\n"
 
 
 def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
@@ -69,9 +69,9 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
             str(data.relative_to(paths.ROOT) if data.is_relative_to(paths.ROOT) else data),
             ensure_ascii=False,
         ),
-        "network": NETWORK, "device": device_name(device), "minutes": f"{minutes:g}",
+        "network": NETWORK, "device": device_name(device),
     }  # fmt: skip
-    unknown = {"height": 1, "width": 1, "steps": 1000, "epochs": 1}
+    unknown = {"height": 1, "width": 1, "steps": 1000, "epochs": 1, "minutes": 1}
     recipe = Recipe.of(YAML(typ="safe").load(template.format(**given, **unknown))["base"])
     epoch_steps = -(-len(splits["train"]) // recipe.batch_size)
     for share in SIDES:
@@ -79,11 +79,13 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
         at_once = min(SEEDS, processes(device))
         seconds = step_seconds(recipe, size, len(summary.source.palette), at_once)
         steps = min(60 * minutes * at_once / SEEDS / seconds, MOST_EPOCHS * epoch_steps)
-        if steps >= min(LEAST_STEPS, MOST_EPOCHS * epoch_steps):
+        if steps >= min(ENOUGH_STEPS, MOST_EPOCHS * epoch_steps):
             break
-    steps = max(10 * round(steps / 10), 50)
-    epochs = f"{steps / epoch_steps:.2g}"
-    text = template.format(**given, height=size[0], width=size[1], steps=steps, epochs=epochs)
+    steps = max(10 * round(steps / 10), LEAST_STEPS)
+    text = template.format(
+        **given, height=size[0], width=size[1], steps=steps, epochs=f"{steps / epoch_steps:.2g}",
+        minutes=f"{steps * seconds * SEEDS / at_once / 60:.2g}",
+    )  # fmt: skip
     work = target.with_name(f".{name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -95,18 +96,23 @@ def run_jobs(
 
 
 def values_of(jobs: dict[str, Callable[[], object]], device: torch.device) -> dict[str, object]:
-    """Do jobs as `run_jobs` does, without a word, and return what each returned.
+    """Do jobs as `run_jobs` does, silently, and return what each returned.
+
+    Where processes are not forked, jobs must be picklable.
 
     Raises
     ------
     InputError : one failed
     """
-    told = {name: lambda _, job=job: job() for name, job in jobs.items()}
-    ended = run_jobs(told, device, lambda _: None)
+    ended = run_jobs({n: partial(_silent, job) for n, job in jobs.items()}, device, lambda _: None)
     for name, outcome in ended.items():
         if outcome.how != "done":
             raise InputError(f"{name}: {outcome.value}")
     return {name: outcome.value for name, outcome in ended.items()}
+
+
+def _silent(job: Callable[[], object], _say: Say) -> object:
+    return job()
 
 
 def _named(name: str, say: Say) -> Say:

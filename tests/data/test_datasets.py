@@ -209,7 +209,7 @@ def test_without_test_images_those_of_val_have_their_digest(tmp_path):
 
 
 def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, tmp_path):
-    def killed(*_, **__):
+    def killed(*_):
         raise KeyboardInterrupt
 
     source = sources.find_source(SETTINGS, tmp_path)

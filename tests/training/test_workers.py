@@ -14,7 +14,7 @@ from toys import CPU, ENDLESS, Process, train_arms
 
 from roadseg.errors import InputError
 from roadseg.training.loop import Diverged
-from roadseg.training.workers import CONTEXT, Outcome, run_jobs
+from roadseg.training.workers import CONTEXT, Outcome, run_jobs, values_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,13 @@ def nothing_left():
 @pytest.fixture
 def two_at_once(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+def test_values_come_back_by_name_and_a_failure_is_told(two_at_once):
+    jobs = {name: partial(len, name) for name in ("a", "bb", "ccc")}
+    assert values_of(jobs, CPU) == {"a": 1, "bb": 2, "ccc": 3}
+    with pytest.raises(InputError, match="bad: "):
+        values_of({**jobs, "bad": partial(len, 3)}, CPU)
 
 
 def give(value, say):
