@@ -5,7 +5,7 @@
 150 of CamVid's training images, every so many in order of names, become a folder of one's own, with
 val and test images taken from them by stretches of ten. `check`, `start` and `dvc repro` run as
 README says, in a temporary copy of the project. Afterwards the networks are scored on CamVid's own
-test images, which nothing before has seen.
+test images, which none of these steps sees.
 """
 
 import json

@@ -18,10 +18,8 @@ from roadseg.training.device import default_device, device_name
 from roadseg.training.plan import processes, step_seconds
 
 TEMPLATE = Path(__file__).with_name("new_study.yaml")
-NETWORK = "fcn4s:tu-tf_efficientnet_lite0"
 MOST_PIXELS = 360 * 480  # of an image; in a short training larger ones cost more than they bring
 SIDES = (1.0, 0.75, 0.5)  # shares of that size's sides, the first that leaves time for enough steps
-SEEDS = 2  # of new_study.yaml
 ENOUGH_STEPS, LEAST_STEPS, MOST_EPOCHS = 400, 50, 60
 TRICKS = "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
 NETWORKS = "# Networks of this study alone.\n"
@@ -69,22 +67,23 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
             str(data.relative_to(paths.ROOT) if data.is_relative_to(paths.ROOT) else data),
             ensure_ascii=False,
         ),
-        "network": NETWORK, "device": device_name(device),
+        "device": device_name(device),
     }  # fmt: skip
     unknown = {"height": 1, "width": 1, "steps": 1000, "epochs": 1, "minutes": 1}
-    recipe = Recipe.of(YAML(typ="safe").load(template.format(**given, **unknown))["base"])
+    settings = YAML(typ="safe").load(template.format(**given, **unknown))
+    recipe, seeds = Recipe.of(settings["base"]), len(settings["seeds"])
+    at_once = min(seeds, processes(device))
     epoch_steps = -(-len(splits["train"]) // recipe.batch_size)
     for share in SIDES:
         size = _size(files, share)
-        at_once = min(SEEDS, processes(device))
         seconds = step_seconds(recipe, size, len(summary.source.palette), at_once)
-        steps = min(60 * minutes * at_once / SEEDS / seconds, MOST_EPOCHS * epoch_steps)
+        steps = min(60 * minutes * at_once / seeds / seconds, MOST_EPOCHS * epoch_steps)
         if steps >= min(ENOUGH_STEPS, MOST_EPOCHS * epoch_steps):
             break
     steps = max(10 * round(steps / 10), LEAST_STEPS)
     text = template.format(
         **given, height=size[0], width=size[1], steps=steps, epochs=f"{steps / epoch_steps:.2g}",
-        minutes=f"{steps * seconds * SEEDS / at_once / 60:.2g}",
+        minutes=f"{steps * seconds * seeds / at_once / 60:.2g}",
     )  # fmt: skip
     work = target.with_name(f".{name}.partial")
     shutil.rmtree(work, ignore_errors=True)
