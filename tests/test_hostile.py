@@ -12,7 +12,6 @@ import string
 import struct
 import sys
 import unicodedata
-import zipfile
 import zlib
 from collections import Counter
 from datetime import timedelta
@@ -34,11 +33,9 @@ from PIL import Image
 
 from roadseg.__main__ import main
 from roadseg.config.paths import ROOT
-from roadseg.data import download as fetching
 from roadseg.data import folder, survey
 from roadseg.data.check import inspect
 from roadseg.data.datasets import open_folder
-from roadseg.data.download import fetch
 from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import BadData, printable
 from roadseg.data.prepare import prepare
@@ -54,7 +51,6 @@ sys.path.insert(0, str(ROOT / "tests/data"))
 
 import broken  # noqa: E402
 import fuzz  # noqa: E402
-from test_download import FILES, edited, member, zipped  # noqa: E402
 
 # Names that people may give, and that something might obey.
 CARRIED = [
@@ -742,121 +738,16 @@ def test_a_study_of_a_folder_that_cannot_be_written_down(mine):
     assert not (ROOT / "studies/own").exists()
 
 
-# ---- zip files
-
-
-@pytest.fixture
-def unpack(tmp_path):
-    """A call that has a zip file unpacked as if it were downloaded; returns the message, or ''."""
-    raw = tmp_path / "in" / "raw"
-    raw.mkdir(parents=True)
-
-    def call(data: bytes) -> str:
-        (raw / "set.zip.partial").write_bytes(data)
-        note = {"url": fuzz.URL, "validator": None, "size": len(data)}
-        (raw / "set.zip.partial.json").write_text(json.dumps(note))
-        about = fetching.Archive(
-            fuzz.URL,
-            "top/set",
-            {"train/*.png": 3, "list.txt": 1},
-            "CC0",
-            "",
-            None,
-            None,
-            "{target}",
-        )
-        try:
-            fetch("set", raw, archive=about)
-        except InputError as problem:
-            assert str(problem).isprintable()
-            assert list(tmp_path.rglob("*")) == [tmp_path / "in", raw]
-            return str(problem)
-        return ""
-
-    return call
-
-
-def over_another() -> bytes:
-    """Two members, all headers right, the first of which holds the second."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as packed:
-        for name, content in (FILES | {"top/set/a": b"a", "top/set/b": b"b" * 99}).items():
-            packed.writestr(name, content)
-    data = out.getvalue()
-    first = data.index(b"top/set/a") + 9
-    held = data[first : data.index(b"b" * 99) + 99]
-    size, crc = ("<I", len(held)), ("<I", zlib.crc32(held))
-    return edited(data, "top/set/a", local={14: crc, 18: size, 22: size},
-                  central={16: crc, 20: size, 24: size})  # fmt: skip
-
-
-def quine() -> bytes:
-    """The same member, listed twice under one name and again under another."""
-    data = bytearray(zipped(FILES | {"top/set/a": b"a", "top/set/b": b"b"}))
-    place = data.rindex(b"top/set/b") - 46
-    offset = struct.unpack_from("<I", data, data.rindex(b"top/set/a") - 46 + 42)[0]
-    struct.pack_into("<I", data, place + 42, offset)
-    return bytes(data)
-
-
-def end(data: bytes, offset: int, form: str, value: int) -> bytes:
-    """A zip with a field of its last record changed."""
-    data = bytearray(data)
-    struct.pack_into(form, data, data.rindex(b"PK\5\6") + offset, value)
-    return bytes(data)
-
-
-def listed(names: list[str], content: bytes = b"") -> bytes:
-    return zipped(FILES | {f"top/set/{name}": content for name in names})
-
-
-def large(**claims) -> bytes:
-    """A member whose sizes are in a zip64 field, and not true."""
-    info = member("top/set/x")
-    info.extra = struct.pack("<HHQQ", 1, 16, *claims.values())
-    minus = ("<I", 0xFFFFFFFF)
-    return edited(
-        zipped(FILES | {info: b"x" * 99}), "top/set/x", local={}, central={20: minus, 24: minus}
-    )
-
-
-ZIPS = {
-    "one member over another": (over_another, "member 'top/set/a' lies over the next one"),
-    "one member under two names": (quine, "lies over the next one"),
-    "another name in the local header": (
-        lambda: zipped(FILES | {"top/set/x": b""}).replace(b"top/set/x", b"../../../", 1),
-        "File name in directory 'top/set/x' and header",
-    ),
-    "a directory of 4 GB": (lambda: end(listed([]), 12, "<I", 2**32 - 1), "damaged or cut short"),
-    "a directory of 11 MB": (lambda: b"PK" + bytes(2 * 10**7) + end(listed([]), 12, "<I", 11 * 10**6),
-                             "its directory claims 11000000 bytes"),
-    "a million members": (lambda: b"PK" + end(listed([]), 10, "<H", 65535), None),
-    "10,001 members": (lambda: listed([str(number) for number in range(10_001)]), "is one more than the 10000 allowed"),
-    "zip64 sizes of 2^63": (lambda: large(file_size=2**63, compress_size=2**63), "more than the 4000000000 bytes allowed"),
-    "zip64 sizes of 10^9": (lambda: large(file_size=10, compress_size=10**9), "does not unpack to the 10 bytes it declares"),
-    "zip64 field cut off": (lambda: large(file_size=10, compress_size=9).replace(
-        struct.pack("<HH", 1, 16), struct.pack("<HH", 1, 3)), "damaged or cut short"),
-    "a device": (lambda: listed(["con"]), "keep for devices"),
-    "a device with ending": (lambda: listed(["train/AUX.png"]), "keep for devices"),
-    "a device as folder": (lambda: listed(["LpT1/x"]), "keep for devices"),
-    "no device": (lambda: listed(["console", "train/aux_1.png.txt", "auxiliary/com"]), None),
-    "deep folders": (lambda: listed(["a/" * 300 + "x"]), "has a path of more than 512 bytes"),
-    "255 bytes": (lambda: listed(["x" * 255]), None),
-    "256 bytes": (lambda: listed(["x" * 256]), "has a name of more than 255 bytes"),
-    "a comment of 64 KB": (lambda: listed([]) [:-2] + b"\xff\xff" + b"PK\5\6" * 16383 + b"xxx", "damaged|matches 0 files"),
-    "invalid UTF-8": (lambda: listed(["\u00e9"]).replace("\u00e9".encode(), b"\xff\xfe"), "damaged or cut short"),
-    "a zip of zips": (lambda: listed(["bomb.zip"], zipped({"z": bytes(10**6)})), None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ZIPS)
-def test_zips_that_lie(unpack, name):
-    make, expected = ZIPS[name]
-    told = unpack(make())
-    assert bool(told) == bool(expected) and re.search(expected or "", told), told
-
-
 # ---- many of each
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["images", "labels", "ids", "colours", "rest", "folder", "road", "a", "(.+)_", "c", ".png", "#804080",
+                       "a.txt", 0.2, 0, 1, 255, [1, 2, 3], ["road", "sky"]]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["road", "val", "test", "train", "é"]), inner),
+    max_leaves=6,
+)  # fmt: skip
 
 
 @st.composite
@@ -905,21 +796,6 @@ def test_spoiled_label_images(tmp_path, record_property, monkeypatch):
     inputs = spoiled(fuzz.label_images()) | st.binary(max_size=200)
     many(tmp_path, record_property, "label images, mutated", fuzz.labels, inputs, 1000,
          "read or refused with a finding")  # fmt: skip
-
-
-def test_spoiled_zips(tmp_path, record_property):
-    inputs = spoiled(fuzz.zip_files()) | st.binary(max_size=200).map(lambda more: b"PK" + more)
-    many(tmp_path, record_property, "zip files, mutated", fuzz.zip, inputs, 500,
-         "unpacked whole, or refused with nothing written")  # fmt: skip
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["images", "labels", "ids", "colours", "rest", "folder", "road", "a", "(.+)_", "c", ".png", "#804080",
-                       "a.txt", 0.2, 0, 1, 255, [1, 2, 3], ["road", "sky"]]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["road", "val", "test", "train", "é"]), inner),
-    max_leaves=6,
-)  # fmt: skip
 
 
 @st.composite

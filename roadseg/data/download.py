@@ -1,37 +1,27 @@
-"""Fetching public data sets: download with resume, verify, unpack with care, place at once."""
+"""Download of public data sets: fetched, checked, unpacked and placed as a whole or not at all."""
 
-import copy
 import hashlib
-import io
-import itertools
-import json
 import os
 import re
 import shutil
-import stat
-import time
-import unicodedata
+import struct
+import sys
+import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
-from http.client import responses
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+import pooch
 import requests
-from tqdm import tqdm
 
 from roadseg.errors import InputError, nearest
 
 TIMEOUT = (15, 60)  # seconds to connect, and without a single byte
-WAITS = (1, 3, 10)  # seconds before each retry of a cut connection
-CHUNK = 1 << 16  # about what a cut connection loses
-MAX_FILES = 10_000  # the sets below hold at most 1,405
-MAX_BYTES = 4 * 10**9  # of the zip, and of what it unpacks to; ten times what the sets below take
-MAX_PART = 255  # bytes in a file's name: the limit of common file systems
-MAX_PATH = 512  # bytes of a name with its folders; those of the sets have 50
-MAX_READ = 10**7  # bytes that reading the zip's directory may take at once: 100,000 names
-LOCAL_HEADER = 30  # bytes at least, before a member's own
-DEVICES = r"(?i)(^|/)(con|prn|aux|nul|(com|lpt)\d)(\.[^/]*)?(/|$)"  # no files on some systems
-BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+RETRIES = 3
+MAX_BYTES = 4 * 10**9  # that a zip may unpack to: ten times what the sets below take
+# what `zipfile` raises for a damaged file, and we for wrong content
+UNUSABLE = (ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 @dataclass(frozen=True)
@@ -91,38 +81,11 @@ ARCHIVES = {
 }
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One archive, from one place, into one folder."""
-
-    name: str
-    archive: Archive
-    url: str
-    raw: Path
-
-    target = property(lambda self: self.raw / self.name)
-    work = property(lambda self: self.raw / f".{self.name}.partial")
-    partial = property(lambda self: self.raw / f"{self.name}.zip.partial")
-    # what the partial file is a part of: url, validator (of If-Range) and size
-    note = property(lambda self: self.raw / f"{self.name}.zip.partial.json")
-    by_hand = property(lambda self: self.archive.by_hand.format(target=self.target))
-
-    def say(self, text: str) -> None:
-        print(f"{self.name}: {text}")
-
-    def forget(self) -> None:
-        self.partial.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-
-
-class _Unusable(Exception):
-    """What was downloaded is not what was asked for, and going on from there would not help."""
-
-
 def fetch(name: str, raw: Path, *, url: str | None = None, archive: Archive | None = None) -> Path:
     """Download, verify and unpack a data set, whole or not at all; one that is there stays.
 
-    A download that breaks off leaves NAME.zip.partial in `raw`; the next call goes on from there.
+    A zip file that was downloaded but could not be unpacked for want of room stays in `raw`, and
+    the next call begins with it.
 
     Parameters
     ----------
@@ -138,47 +101,45 @@ def fetch(name: str, raw: Path, *, url: str | None = None, archive: Archive | No
     Raises
     ------
     InputError : unknown name, no connection, an answer that is not the file, wrong checksum or
-        content, an unsafe zip, no space, or something else at raw/NAME, which is never touched
+        content, no space, or something else at raw/NAME, which is never touched
     """
     if archive is None and name not in ARCHIVES:
         raise InputError(f"{name!r}: nothing to fetch by this name.{nearest(name, ARCHIVES)}")
     archive = archive or ARCHIVES[name]
-    job = _Job(name, archive, archive.url if url is None else url, Path(raw))
-    if os.path.lexists(job.target):  # a link that leads nowhere is somebody's, too
-        if wrong := _miscount(job.target, archive):
+    url, target = url or archive.url, Path(raw) / name
+    if os.path.lexists(target):  # a link that leads nowhere is somebody's, too
+        if wrong := _miscount(target, archive):
             raise InputError(
-                f"{job.target}: is there already, but {wrong}; move it away and run the command "
-                "again."
+                f"{target}: is there already, but {wrong}; move it away and run the command again."
             )
-        job.say("nothing to do, it is there already")
-        return job.target
-    if not re.match(r"https?://[^/]", job.url):
-        raise InputError(
-            f"--url: {job.url!r} is not allowed; it must begin with https:// or http://."
-        )
-    for line in (archive.about, f"licence {archive.licence}", f"from {job.url}"):
-        job.say(line)
+        print(f"{name}: nothing to do, it is there already")
+        return target
+    if not re.match(r"https?://[^/]", url):
+        raise InputError(f"--url: {url!r} is not allowed; it must begin with https:// or http://.")
+    for line in (archive.about, f"licence {archive.licence}", f"from {url}"):
+        print(f"{name}: {line}")
     try:
-        job.raw.mkdir(parents=True, exist_ok=True)
-        _download(job)
-        checked = _place(job)
-    except _Unusable as problem:
-        job.forget()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        zipped = _download(archive, url, target)
+        with tempfile.TemporaryDirectory(dir=raw, prefix=f".{name}.", suffix=".partial") as scratch:
+            checked = _unpack(zipped, archive, Path(scratch))
+            os.rename(Path(scratch) / archive.folder, target)
+    except InputError:
+        raise
+    except UNUSABLE as problem:
+        target.with_name(f"{name}.zip").unlink(missing_ok=True)
         raise InputError(
-            f"{job.url}: {problem}. Nothing was unpacked to {job.target} and the download was "
-            "removed; run the command again, or name a mirror with --url."
+            f"{url}: {problem}. Nothing was unpacked to {target} and the download was removed; "
+            "run the command again, or name a mirror with --url."
         ) from None
     except OSError as problem:
         raise InputError(
-            f"{problem.filename or job.raw}: cannot be written ({problem.strerror or problem}); "
-            "mend that and run the command again."
+            f"{problem.filename or raw}: cannot be written ({problem.strerror or problem}); mend "
+            "that and run the command again."
         ) from None
-    finally:
-        shutil.rmtree(job.work, ignore_errors=True)
-    job.forget()
-    job.say(checked)
-    job.say(f"placed at {job.target}")
-    return job.target
+    zipped.unlink()
+    print(f"{name}: {checked}\n{name}: placed at {target}")
+    return target
 
 
 def tree_digest(folder: Path) -> str:
@@ -208,228 +169,62 @@ def _miscount(folder: Path, archive: Archive) -> str:
     return ""
 
 
-def _need(folder: Path, size: int, purpose: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
+def _download(archive: Archive, url: str, target: Path) -> Path:
+    """Return the zip file beside `target`, after as many tries as are worth it."""
+    by_hand = archive.by_hand.format(target=target)
+    name = f"{target.name}.zip"
+    files = pooch.create(
+        target.parent, "", registry={name: archive.sha256}, urls={name: url},
+        retry_if_failed=RETRIES,
+    )  # fmt: skip
+    bar = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
+    try:
+        return Path(files.fetch(name, downloader=bar))
+    except requests.HTTPError as problem:
         raise InputError(
-            f"{folder}: {purpose} takes {size / 1e6:.1f} MB and {free / 1e6:.1f} MB are free; make "
-            "room and run the command again."
-        )
+            f"{url}: the server answered {problem.response.status_code} "
+            f"{problem.response.reason}; name a mirror with --url, or {by_hand}."
+        ) from None
+    except requests.RequestException as problem:
+        raise InputError(
+            f"{url} cannot be fetched ({_cause(problem)}); run the command again, name a mirror "
+            f"with --url, or {by_hand}."
+        ) from None
 
 
-def _download(job: _Job) -> None:
-    """Bring the partial file to its full length, in several tries if need be."""
-    reached, why = False, ""
-    for wait in (0, *WAITS):
-        have, note = _resumable(job)
-        if have and have == note["size"]:
-            return
-        if why:
-            job.say(f"{why}; trying again in {wait} s")
-            time.sleep(wait)
-        try:
-            answer, start = _ask(job, have, note)
-            reached = True
-            with answer:
-                return _receive(job, answer, start)
-        except BROKEN as problem:
-            why = _why(problem)
-            if not reached:
-                raise InputError(
-                    f"{job.url} cannot be reached ({why}); without a network, {job.by_hand}."
-                ) from None
-        except requests.RequestException as problem:  # an address or a redirect that is none
+def _cause(problem: Exception) -> str:
+    """Return the first cause of an exception, which a library wraps in several of its own."""
+    while inner := problem.__cause__ or problem.__context__:
+        problem = inner
+    return getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+
+
+def _unpack(zipped: Path, archive: Archive, scratch: Path) -> str:
+    """Unpack the zip file's folder into `scratch` and verify it; return what was checked.
+
+    `zipfile` keeps every member below `scratch` and stops at the size that it declares.
+    """
+    with zipfile.ZipFile(zipped) as packed:
+        prefix = f"{archive.folder}/" if archive.folder else ""
+        members = [info for info in packed.infolist() if info.filename.startswith(prefix)]
+        size = sum(info.file_size for info in members)
+        if size > MAX_BYTES:
+            raise ValueError(f"it would unpack to {size} bytes, more than the {MAX_BYTES} allowed")
+        if size > (free := shutil.disk_usage(scratch).free):
             raise InputError(
-                f"{job.url}: cannot be fetched ({problem}); name a mirror with --url, or "
-                f"{job.by_hand}."
-            ) from None
-    have, _ = _resumable(job)
-    raise InputError(
-        f"{job.url}: broke off {len(WAITS) + 1} times ({why}); run the command again, and it "
-        + (f"goes on after the {have} bytes that are here." if have else "starts anew.")
-    )
-
-
-def _why(problem: Exception) -> str:
-    """Return the cause, which a library's long message has somewhere in its middle."""
-    if "timed out" in str(problem):
-        return "no answer in time"
-    cause = re.search(r"\[(?:Errno -?\d+|SSL: \w+)\] ([^'\"()]+)", str(problem))
-    return cause[1].strip() if cause else "connection closed"
-
-
-def _resumable(job: _Job) -> tuple[int, dict]:
-    """Return how many bytes are there to go on from, and the note about them."""
-    try:
-        note, have = json.loads(job.note.read_text()), job.partial.stat().st_size
-        # A size of None is not known; no validator, no way to ask for the rest of the same file.
-        whole = have == note["size"]
-        part = note["validator"] and have < (note["size"] or MAX_BYTES)
-        return (have, note) if note["url"] == job.url and (whole or part) else (0, {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, {}
-
-
-def _validator(answer: requests.Response) -> str | None:
-    """Return what names this version of the remote file; If-Range does not take weak tags."""
-    tag = answer.headers.get("ETag", "W/")
-    return answer.headers.get("Last-Modified") if tag.startswith("W/") else tag
-
-
-def _ask(job: _Job, have: int, note: dict) -> tuple[requests.Response, int]:
-    """Ask for the rest of the file, or else for all of it; return the answer and its first byte."""
-    headers = {"Accept-Encoding": "identity"}  # else byte numbers would mean something else
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": note["validator"]}
-    answer = requests.get(job.url, headers=headers, stream=True, timeout=TIMEOUT)
-    if not have or answer.status_code not in (206, 416):
-        return answer, 0
-    span = f"bytes {have}-{note['size'] - 1}/{note['size']}" if note["size"] else f"bytes {have}-"
-    same = _validator(answer) == note["validator"]
-    if same and answer.headers.get("Content-Range", "").startswith(span):
-        return answer, have
-    answer.close()
-    return _ask(job, 0, {})
-
-
-def _receive(job: _Job, answer: requests.Response, start: int) -> None:
-    """Write the answer to the partial file, of which it is the part that begins at `start`."""
-    elsewhere = f"name a mirror with --url, or {job.by_hand}."
-    if answer.status_code != (206 if start else 200):
-        raise InputError(
-            f"{job.url}: the server answered {answer.status_code} "
-            f"{responses.get(answer.status_code, '')}; {elsewhere}"
-        )
-    chunks = answer.iter_content(CHUNK)
-    first = next(chunks, b"")
-    if not start and not first.startswith(b"PK"):  # told before an older part is overwritten
-        page = first.lstrip().startswith(b"<")
-        what = "a web page" if page else "something else" if first else "nothing"
-        raise InputError(f"{job.url}: {what} came from {answer.url}, not a zip file; {elsewhere}")
-    length = answer.headers.get("Content-Length", "")
-    size = start + int(length) if length.isdecimal() else None
-    _need(job.raw, (size or 0) - start, "the download")
-    note = {"url": job.url, "validator": _validator(answer), "size": size}
-    job.say(f"{start / 1e6:.1f} MB here, {f'{size / 1e6:.1f} MB' if size else 'unknown'} in all")
-    if not start:
-        job.forget()  # first, so that no note ever describes another file
-    job.note.write_text(json.dumps(note))
-    bar = tqdm(total=size, initial=start, desc=job.name, unit="B", unit_scale=True, disable=None)
-    with job.partial.open("ab") as file, bar:
-        for chunk in itertools.chain([first], chunks):
-            bar.update(file.write(chunk))
-            if max(size or 0, file.tell()) > MAX_BYTES:
-                raise _Unusable(f"the file has more than the {MAX_BYTES} bytes allowed")
-        note["size"] = note["size"] or file.tell()
-        if file.tell() != note["size"]:  # not every version of the library minds
-            raise requests.ConnectionError
-    job.note.write_text(json.dumps(note))
-
-
-def _place(job: _Job) -> str:
-    """Verify the zip file and make the data set's folder of it; return what was checked."""
-    zipped, archive = job.partial.name, job.archive
-    digest = _sha256(job.partial)
-    if archive.sha256 not in (None, digest):
-        raise _Unusable(f"{zipped} has sha256 {digest}, wanted is {archive.sha256}")
-    with _Frugal(io.FileIO(job.partial)) as file:
-        try:
-            packed = zipfile.ZipFile(file)
-        except Exception as problem:  # of many kinds, if its directory is damaged
-            raise _Unusable(f"{zipped} is damaged or cut short ({problem})") from None
-        members = _members(archive.folder, packed)
-        _need(job.raw, sum(info.file_size for info in members.values()), "unpacking")
-        shutil.rmtree(job.work, ignore_errors=True)
-        job.work.mkdir()
-        for name, info in members.items():
-            _unpack(packed, info, job.work / name)
-    if wrong := _miscount(job.work, archive):
-        raise _Unusable(f"in {zipped}, {wrong}")
-    tree = archive.tree_sha256 and tree_digest(job.work)
+                f"{scratch.parent}: unpacking takes {size / 1e6:.1f} MB and {free / 1e6:.1f} MB "
+                "are free; make room and run the command again."
+            )
+        packed.extractall(scratch, members)
+    folder = scratch / archive.folder
+    if wrong := _miscount(folder, archive):
+        raise ValueError(f"in {zipped.name}, {wrong}")
+    tree = archive.tree_sha256 and tree_digest(folder)
     if tree != archive.tree_sha256:
-        raise _Unusable(f"{zipped} has images of sha256 {tree}, wanted is {archive.tree_sha256}")
-    job.work.rename(job.target)
+        raise ValueError(f"images of sha256 {tree}, wanted is {archive.tree_sha256}")
     if tree or archive.sha256:
-        return f"sha256 of the {'images' if tree else 'zip file'} {tree or digest}, as it should be"
+        return f"sha256 of the {'images' if tree else 'zip file'} as it should be"
     return (
-        f"sha256 of the zip file {digest}; none is published to compare with, so only the zip's "
-        "own checksums and the number of files were checked"
+        f"sha256 of the zip file {_sha256(zipped)}; none is published to compare with, so only "
+        "the zip's own checksums and the number of files were checked"
     )
-
-
-class _Frugal(io.BufferedReader):
-    """A file whose reader does not get all of it into memory: zipfile reads a directory at once."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MAX_READ:
-            raise zipfile.BadZipFile(f"its directory claims {size} bytes")
-        return super().read(size)
-
-
-def _members(folder: str, packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return what to unpack, by its path below `folder`, if all of it is harmless."""
-    prefix = f"{folder}/" if folder else ""
-    members, keys, total = {}, set(), 0
-    starts = sorted(info.header_offset for info in packed.infolist())
-    follows = dict(reversed([*itertools.pairwise(starts)]))  # of equal ones, each other
-    for info in packed.infolist():
-        if not info.filename.startswith(prefix) or info.filename == prefix:
-            continue
-        name = info.filename.removeprefix(prefix)
-        parts = name.removesuffix("/").split("/")
-        full = info.filename + info.orig_filename  # zipfile cuts the former at a NUL
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        plain = (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG)
-        # One read of the other methods can fill the memory.
-        methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        # Equal keys are one file where upper and lower case, or ways to write an accent, are one.
-        key = PurePosixPath(unicodedata.normalize("NFC", name).casefold())
-        total += info.file_size
-        longest = max(len(part.encode()) for part in parts)
-        end = info.header_offset + LOCAL_HEADER + info.compress_size
-        faults = {
-            "has no plain relative path": re.search(r"[\\:]", full) or {"", ".", ".."} & {*parts},
-            "has characters in its name that cannot be printed": not full.isprintable(),
-            f"has a name of more than {MAX_PART} bytes": longest > MAX_PART,
-            f"has a path of more than {MAX_PATH} bytes": len(name.encode()) > MAX_PATH,
-            "has a name that some systems keep for devices": re.search(DEVICES, name),
-            "is a link or another special file": kind not in plain,
-            "is encrypted": info.flag_bits & 0x41,
-            "is not packed by deflate": info.compress_type not in methods,
-            "is there twice": key in keys,
-            f"is one more than the {MAX_FILES} allowed": len(members) >= MAX_FILES,
-            f"makes it more than the {MAX_BYTES} bytes allowed": total > MAX_BYTES,
-            "begins before the zip file does": info.header_offset < 0,
-            # Else a few bytes could be unpacked again and again.
-            "lies over the next one": end > follows.get(info.header_offset, end),
-        }
-        for fault, found in faults.items():
-            if found:
-                raise _Unusable(f"member {info.filename[:300]!r} {fault}")
-        members[name] = info
-        keys.add(key)
-    return members
-
-
-def _unpack(packed: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path) -> None:
-    """Write one member; what it declares is not believed."""
-    member, written = f"member {info.filename[:300]!r}", 0
-    claim = copy.copy(info)
-    claim.file_size = MAX_BYTES  # else zipfile stops, silently, at the size declared
-    try:
-        folder = place if info.is_dir() else place.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        if info.is_dir():
-            return
-        with packed.open(claim) as source, place.open("xb") as file:
-            while (chunk := source.read(CHUNK)) and written <= info.file_size:
-                written += len(chunk)
-                file.write(chunk)
-    except (FileExistsError, NotADirectoryError):
-        raise _Unusable(f"{member} lies where another one does") from None
-    except OSError:
-        raise  # the disk's, not the zip file's
-    except Exception as problem:  # of many kinds, if its bytes are damaged
-        raise _Unusable(f"{member} is damaged ({problem})") from None
-    if written != info.file_size:
-        raise _Unusable(f"{member} does not unpack to the {info.file_size} bytes it declares")

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -28,9 +27,7 @@ from pathlib import Path
 if __name__ == "__main__":  # first, since only what is imported here is watched
     import atheris
 
-    with atheris.instrument_imports(include=["PIL", "ruamel", "roadseg", "zipfile"]):
-        import zipfile
-
+    with atheris.instrument_imports(include=["PIL", "ruamel", "roadseg"]):
         import PIL.Image  # noqa: F401
         import ruamel.yaml  # noqa: F401
 
@@ -44,7 +41,6 @@ from roadseg.config import study
 from roadseg.config.paths import ROOT
 from roadseg.data.check import look
 from roadseg.data.datasets import open_folder
-from roadseg.data.download import Archive, fetch
 from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import Item, Source, colours_coding, ids_coding
 from roadseg.errors import InputError
@@ -54,9 +50,6 @@ CODINGS = [
     ids_coding([[0], [1]], [255], "", {colour: name for name, colour in CLASSES.items()}),
     colours_coding([[colour] for colour in CLASSES.values()], "rest", ""),
 ]
-URL = "http://127.0.0.1:9/set.zip"  # nobody listens; what is whole is not asked for
-SET = Archive(URL, "top", {"a.txt": 1, "b/*.png": 1}, "CC0", "two files", None, None, "{target}")
-MEMBERS = {"top/a.txt": b"text" * 20, "top/b/": b"", "top/b/x.png": bytes(200), "else": b"no"}
 GOOD = """\
 images: images
 labels: labels
@@ -119,17 +112,6 @@ def label_images() -> list[bytes]:
     return files
 
 
-def zip_files() -> list[bytes]:
-    files = []
-    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w", packing) as packed:
-            for name, content in MEMBERS.items():
-                packed.writestr(name, content)
-        files.append(out.getvalue())
-    return files
-
-
 def sealed(data: bytes) -> bytes:
     """Return a PNG with right checksums, so that faults are found behind them."""
     data, place = bytearray(data), 8
@@ -158,23 +140,6 @@ def labels(data: bytes, folder: Path) -> str:
             assert np.isin(looked.labels, [0, 1, 255]).all()
         refused = looked.labels is None
     return "refused" if refused else "read"
-
-
-def zip(data: bytes, folder: Path) -> str:
-    """A zip file of any content, downloaded already."""
-    raw, outcome = folder / "raw", "read"
-    raw.mkdir()
-    data = data or b"P"  # of nothing at all the rest is asked for
-    (raw / "set.zip.partial").write_bytes(data)
-    note = {"url": URL, "validator": None, "size": len(data)}
-    (raw / "set.zip.partial.json").write_text(json.dumps(note))
-    try:
-        fetch("set", raw, archive=SET)
-    except InputError:
-        outcome = "refused"
-    assert [file.name for file in folder.iterdir()] == ["raw"]
-    assert [file.name for file in raw.iterdir()] == ["set"] * (outcome == "read")
-    return outcome
 
 
 def description(data: bytes, folder: Path) -> str:
@@ -218,7 +183,6 @@ def load(folder: Path, files: dict[str, bytes]) -> str:
 
 TARGETS = {
     "labels": (labels, label_images),
-    "zip": (zip, zip_files),
     "description": (description, lambda: [GOOD.encode()]),
     "settings": (settings, lambda: [SETTINGS.encode()]),
     "catalogue": (catalogue, lambda: [TRICKS.encode()]),
