@@ -2,11 +2,9 @@
 
 import html
 import io
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import anywidget
 import ipywidgets as widgets
 import numpy as np
 import torch
@@ -124,7 +122,7 @@ def predict(study: Study) -> widgets.Box:
     """Return widgets that let a run predict an image of one's own, at the study's size."""
     runs, scenes = finished(study), Scenes.load(study.prepared, "test")
     run = widgets.Dropdown(options=list(runs), description="run")
-    field = DropField()
+    upload = widgets.FileUpload(accept="image/*", description="choose an image")
     path = widgets.Text(placeholder="or its path, such as data/mine.jpg", description="file",
                         continuous_update=False)  # fmt: skip
     opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")
@@ -153,8 +151,9 @@ def predict(study: Study) -> widgets.Box:
                 np.argsort(-shares)[:5] if shares[k]]  # fmt: skip
         told.value = f"{html.escape(given['name'])}: " + ", ".join(most)
 
-    def take(name: str, content: bytes) -> None:
-        given.update(name=name, content=content)
+    def take(change) -> None:
+        for file in change["new"]:
+            given.update(name=file["name"], content=bytes(file["content"]))
         show()
 
     def read(change) -> None:
@@ -168,29 +167,13 @@ def predict(study: Study) -> widgets.Box:
             return
         show()
 
-    field.on_file(take)
+    upload.observe(take, "value")
     path.observe(read, "value")
     run.observe(show, "value")
     opacity.observe(show, "value")
-    top = widgets.HBox([run, path, opacity], layout=widgets.Layout(flex_flow="row wrap"))
+    top = widgets.HBox([run, upload, path, opacity], layout=widgets.Layout(flex_flow="row wrap"))
     key = widgets.HTML(legend(scenes).data)
-    return widgets.VBox([top, field, told, pictures, key])
-
-
-class DropField(anywidget.AnyWidget):
-    """A field that takes a file that is dropped on it, or chosen after a click."""
-
-    _esm = Path(__file__).with_name("drop.js")
-    _css = """
-    .roadseg-drop { display: block; max-width: 760px; margin: 4px 2px; padding: 18px;
-      border: 2px dashed #767676; border-radius: 6px; text-align: center; cursor: pointer; }
-    .roadseg-drop:hover, .roadseg-drop:focus-within, .roadseg-drop.over { border-color: #0072b2; }
-    .roadseg-drop input { position: absolute; opacity: 0; width: 1px; }
-    """
-
-    def on_file(self, take: Callable[[str, bytes], None]) -> None:
-        """Have `take` called with each file's name and content."""
-        self.on_msg(lambda _, about, buffers: take(about["name"], bytes(buffers[0])))
+    return widgets.VBox([top, told, pictures, key])
 
 
 def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -633,19 +633,14 @@ def test_a_file_that_may_not_be_read(mine, monkeypatch):
 
 # ---- dataset.yaml
 
-LAUGHS = "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9 if n else '1'}]\n" for n in range(12))
-
-
 @pytest.mark.parametrize(
     "text, words",
     [
         ("images: !!python/object/apply:os.system [touch x]", "makes an object; settings are plain values"),
         ("images: !!python/name:os.system", "makes an object; settings are plain values"),
         ("images: !x y", "makes an object; settings are plain values"),
-        ("a: " + "[" * 500 + "]" * 500, "nested more than 20 levels deep"),
-        ("a: " + "{a: " * 500 + "}" * 500, "nested more than 20 levels deep"),
-        ("# " + "x" * 10**6, "more than 1000000 bytes"),
-        (LAUGHS + "classes: *a11\nimages: *a11\nsplits: *a11\nlabels: *a11", "aliases stand for more than"),
+        ("a: " + "[" * 500 + "]" * 500, "nested too deeply"),
+        ("a: " + "{a: " * 500 + "}" * 500, "nested too deeply"),
         ("images: &a [*a]\nlabels: &b [*b]\nclasses: &c\n  x: *c\nsplits: &d\n  val: *d\n  test: [*d]", "problems"),
         ("images: 0x{0}\nunlabelled: [0x{0}]\nsplits:\n  ? 0x{0}\n  : 0x{0}".format("f" * 9000), "problems"),
         ("images: " + "9" * 9000, "problems"),
@@ -699,17 +694,6 @@ def test_a_line_of_a_million_folders_takes_no_time(mine):
     (mine / "test.txt").write_text("/" * 10**6 + "a\n" + "a/" * 10**6 + "\nwest\n")
     describe(mine, splits={"val": ["east"], "test": "test.txt"})
     assert len(findings(mine)) == 2
-
-
-@pytest.mark.parametrize("expression", ["(a+)+$", r"((?:\w+\w+)+)!$"])
-def test_an_expression_that_takes_for_ever_is_stopped(mine, monkeypatch, expression):
-    monkeypatch.setattr(folder, "MOST_SECONDS", 0.2)
-    for kind in ("images", "labels"):
-        (mine / f"{kind}/north_00.png").rename(mine / f"{kind}/north_{'a' * 60}.png")
-    describe(mine, sequence=expression)
-    told = message(mine)
-    assert "takes more than 0.2 s" in told or "correct it" in told
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.parametrize("expression", ["(" * 3000 + "a" + ")" * 3000, "(a{99999999999})", "(?P<a>", "(a)(b)", "a",

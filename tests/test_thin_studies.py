@@ -43,7 +43,7 @@ questions:
   wilder: {asks: "Which of these?", tricks: [wild], networks: {narrow: "baseline:0.05", wide: "baseline:0.1"}}
   ladder: {asks: "What helps?", start: narrow, ladder: [flip, wild, smooth]}
   each: {asks: "What helps alone?", start: narrow, alone: [wild, smooth]}
-  luck: {asks: "How much is luck?", start: narrow-wild, noise: [0, 1, 2], goal: {miou: 0.6, gmacs: 6}}
+  luck: {asks: "How much is luck?", start: narrow-wild, noise: [0, 1, 2]}
 """
 
 TRICKS = """\
@@ -132,7 +132,6 @@ def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     assert pairs == {("wide", "narrow"), ("with-flip", "narrow"), ("narrow-smooth", "narrow")}
     assert not len(tables["noise"])
     assert "4 of 8 arms failed" in text
-    assert "The goal of 60.0 % mIoU is missed: narrow-wilder did not come to its end." in text
     assert "one after the other: flip → wild (failed) → smooth (failed)" in text
     assert "No question compares the baseline with FCN" in text
     assert "with-wild , 2 seeds: the loss is not finite at step 2: lr 1e+30, images scene" in text

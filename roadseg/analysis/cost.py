@@ -18,7 +18,6 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,7 +31,6 @@ POOLS = (nn.MaxPool2d, nn.MaxUnpool2d, nn.AvgPool2d)
 GLOBAL_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 CHAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, *POOLS)  # whose fields are arithmetic
 MIB = 2**20
-EDGE = 32  # pixels at an image's edge that a coarse layer may skip
 METERED = 3.0  # seconds: a meter that is renewed ten times a second errs by a few percent then
 
 
@@ -220,96 +218,6 @@ def receptive_fields(table: pd.DataFrame) -> list[int]:
                 jump *= row.stride
         fields.append(round(field))
     return fields
-
-
-@torch.no_grad()
-def theoretical_field(network: nn.Module, *, limit: int = 2048, height: int = 64) -> float:
-    """Return how many input columns can sway a column of the output, in the middle of an image.
-
-    For any network, whatever its weights: NaN in the input reaches all that depends on it, through
-    convolutions, maxima, normalisation, interpolation and attention alike. All columns from one on
-    are NaN; bisection finds the last such column that the output in the middle notices, and
-    likewise from the left. Only the width is looked at: kernels and strides are taken to be square.
-
-    At stride s the number depends on where in its cell of s pixels an output lies; returned is the
-    largest of the outputs within 16 pixels of the middle, which is all there is up to stride 32.
-    The windows of windowed attention are wider: there it holds for the middle of such an image.
-    What max-unpooling puts back may land on any place of its cell.
-
-    Parameters
-    ----------
-    network : stays as it is; a copy is run on the CPU
-    limit : widest image that is tried, in pixels; narrow ones come first
-    height : of the images, which is what this costs
-
-    Returns
-    -------
-    the side in pixels; infinity if it comes within 32 pixels of the widest image's edges, as with
-    pooling over the whole image, or attention to all of it
-    """
-    network = copy.deepcopy(network).to("cpu").eval()
-    width = min(256, limit)
-    while True:
-        image = torch.zeros(1, 3, height, width)
-        image[..., :EDGE] = image[..., -EDGE:] = torch.nan
-        if not _notices(network, image).any():
-            return float(_bisected(network, width, height))
-        if width == limit:
-            return float("inf")
-        width = min(width * 3 // 2 // EDGE * EDGE, limit)
-
-
-def _bisected(network: nn.Module, width: int, height: int) -> int:
-    """Return the widest field of the columns in the middle, which ends before the edges."""
-    images = torch.zeros(2, 3, height, width)  # NaN from the right, and from the left
-    outputs = _notices(network, images).shape[1]
-    # Of each output, between these two, counted from the other side: the last column that matters.
-    noticed = torch.zeros(2, outputs, dtype=torch.long)
-    unnoticed = torch.full((2, outputs), width - EDGE)
-    while True:
-        least, most = noticed.sum(0) - width + 2, unnoticed.sum(0) - width
-        if least.max() == most.max():
-            return int(most.max())
-        widest = most.argmax()
-        first = (noticed[:, widest] + unnoticed[:, widest]) // 2
-        images.zero_()
-        images[0, ..., first[0] :] = torch.nan
-        images[1, ..., : width - first[1]] = torch.nan
-        seen, first = _notices(network, images), first[:, None]
-        noticed = torch.where(seen, noticed.maximum(first), noticed)
-        unnoticed = torch.where(seen, unnoticed, unnoticed.minimum(first))
-
-
-def _notices(network: nn.Module, images: Tensor) -> Tensor:
-    """Return which of the output columns in the middle hold NaN: bool (N, columns)."""
-    with _NaNAlone():
-        output = network(images)
-    width = images.shape[-1]
-    near = torch.arange(width // 2 - 16, width // 2 + 16) * output.shape[-1] // width
-    return output.isnan().flatten(1, -2).any(1)[:, near.unique()]
-
-
-class _NaNAlone(TorchDispatchMode):
-    """Compute where NaN gets to, at a fraction of the cost.
-
-    Where channels are mixed, their sum does, and weights of one. It also keeps NaN where it
-    belongs: fast convolutions of many channels (Winograd, Fourier) let it leak to neighbours.
-    """
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        aten = torch.ops.aten
-        if func is aten.convolution.default:
-            x, weight, transposed, groups = *args[:2], args[6], args[8]
-            mixed = 0 * x.unflatten(1, (groups, -1)).sum(2)
-            ones = weight.new_ones(groups, 1, *weight.shape[2:])
-            each = weight.shape[1] if transposed else len(weight) // groups  # channels of a group
-            return func(mixed, ones, None, *args[3:]).repeat_interleave(each, 1)
-        if func in (aten.mm.default, aten.addmm.default):
-            left, right = args[-2:]
-            return 0 * left.sum(1, keepdim=True) + 0 * right.sum(0)
-        if func is aten.max_unpool2d.default:  # the maximum may be at any place of its cell
-            return F.interpolate(args[0], size=tuple(args[2]), mode="nearest")
-        return func(*args, **(kwargs or {}))
 
 
 def effective_field(network: nn.Module, images: Tensor, *, device: torch.device) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which network for which budget: the front of accuracy against cost, and what it is worth.
+"""Which network for which budget: the Pareto front of accuracy against cost.
 
 Choices are made on val scores; what they are worth is told by test scores.
 """
@@ -6,7 +6,6 @@ Choices are made on val scores; what they are worth is told by test scores.
 import numpy as np
 
 from roadseg.analysis import intervals
-from roadseg.analysis.intervals import Interval
 from roadseg.training import metrics
 
 
@@ -40,64 +39,6 @@ def affordable(costs: np.ndarray, scores: np.ndarray) -> list[tuple[float, int]]
         if not chosen or scores[index] > scores[chosen[-1][1]]:
             chosen.append((float(costs[index]), int(index)))
     return chosen
-
-
-def volume(costs: np.ndarray, choice: np.ndarray, worth: np.ndarray) -> np.ndarray:
-    """Return the hypervolume of a front: what an unknown budget buys on average.
-
-    The area under the staircase of the best affordable network, over the logarithm of the cost
-    from the cheapest to the dearest of all networks, divided by the width of that range: the mean
-    of `worth` for a budget drawn there, each order of magnitude being as likely. With the dearest
-    network's cost and a score of zero as reference point it is the usual hypervolume, scaled.
-
-    Parameters
-    ----------
-    costs : float (A,), > 0
-    choice : float (A,), the scores that networks are chosen by
-    worth : float (..., A), the scores that the chosen are worth
-
-    Returns
-    -------
-    float (...); NaN where all networks cost the same
-
-    Source
-    ------
-    Zitzler & Thiele 1998 for the measure; the logarithm and the scale are ours.
-    """
-    steps = affordable(costs, choice)
-    edges = np.log([cost for cost, _ in steps] + [costs.max()])
-    if edges[-1] == edges[0]:
-        return np.full(worth.shape[:-1], np.nan)
-    shares = np.diff(edges) / (edges[-1] - edges[0])
-    return worth[..., [index for _, index in steps]] @ shares
-
-
-def volume_interval(
-    costs: np.ndarray,
-    choice: np.ndarray,
-    tests: list[np.ndarray],
-    blocks: np.ndarray,
-    *,
-    rounds: int = 1000,
-) -> Interval:
-    """Return the hypervolume with its 95 % interval over seeds and test images.
-
-    The costs and the choice are held as they are, so the volume is a weighted mean of the networks'
-    mIoU, and its variance has the parts that `intervals.interval` has for one network's: seeds with
-    one number are taken together, as they saw the images in one order.
-
-    Parameters
-    ----------
-    costs, choice : see `volume`
-    tests : for each of A networks, counts int (S, N, K, K) per seed and test image
-    blocks : int (N,), images that are drawn together
-    """
-    weights = intervals.bootstrap_weights(blocks, rounds, np.random.default_rng(0))
-    scores = volume(costs, choice, np.stack([metrics.miou(c.sum(1)) for c in tests], -1))  # (S,)
-    samples = np.stack([_sampled(counts, weights) for counts in tests], -1)
-    samples = volume(costs, choice, samples)  # (S, rounds)
-    shown = np.array([len(np.unique(blocks))])
-    return intervals.crossed(scores[:, None], samples.T[..., None], shown)[0]
 
 
 def _sampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:

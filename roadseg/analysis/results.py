@@ -41,10 +41,6 @@ FRONTS = [
     "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
     "share",
 ]  # fmt: skip
-VOLUMES = [
-    "question", "measure", "cheapest", "dearest", "networks", "volume", "low", "high", "seeds",
-    "blocks",
-]  # fmt: skip
 
 
 def collect(study: Study) -> Results:
@@ -130,14 +126,6 @@ def collect(study: Study) -> Results:
         searches=_searches(study),
         networks=networks,
         fronts=fronts,
-        volumes=pd.DataFrame(
-            [
-                row
-                for question in compared
-                for row in _volumes(study, question, fronts, tests, blocks)
-            ],
-            columns=VOLUMES,
-        ),
         prior=pd.DataFrame([_prior(study.prepared, blocks)]),
         catalogue=_catalogue(study, size, len(names)),
         curves=pd.concat(
@@ -620,7 +608,6 @@ def _untimed(
         "parameters": cost.parameters(network),
         "gmacs": cost.multiply_adds(network, size),
         "memory_mib": cost.peak_memory(network, size, device=device, bf16=bf16),
-        "field": cost.theoretical_field(network),
         "effective_field": cost.field_side(effective),
     }
 
@@ -691,28 +678,3 @@ def _fronts(
             for measure in MEASURES
         ]
     )
-
-
-def _volumes(
-    study: Study,
-    question: Question,
-    fronts: pd.DataFrame,
-    tests: dict[str, np.ndarray],
-    blocks: np.ndarray,
-) -> list[dict]:
-    """Return the rows of `volumes` that belong to a question."""
-    counts = [tests[study.arm(recipe)] for recipe in question.arms.values()]
-    rows = []
-    for measure in MEASURES:
-        own = fronts[(fronts["question"] == question.name) & (fronts["measure"] == measure)]
-        costs, choice = own["cost"].to_numpy(), own["val_miou"].to_numpy()
-        found = _told(pareto.volume_interval(costs, choice, counts, blocks))
-        rows.append(
-            {
-                "question": question.name, "measure": measure, "cheapest": costs.min(),
-                "dearest": costs.max(), "networks": len(own), "volume": found.estimate,
-                "low": max(found.low, 0.0), "high": min(found.high, 1.0), "seeds": found.seeds,
-                "blocks": len(np.unique(blocks)),
-            }
-        )  # fmt: skip
-    return rows

@@ -13,7 +13,7 @@ from roadseg.errors import InputError
 
 TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
-    "fronts", "volumes", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
+    "fronts", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
 )  # fmt: skip
 ALIKE = 0.05  # a share of costs; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a question is made for
@@ -42,10 +42,9 @@ class Results:
         interval, and the spread between them
     searches : one row per arm and learning rate that a search tried: score on val, whether chosen
     networks : one row per architecture: parameters, multiply-adds of one pass, latency, throughput,
-        memory, energy, receptive fields
+        memory, energy, effective receptive field
     fronts : one row per networks question, measure of cost and arm: cost, scores, whether it is on
         the front by val scores, and in what share of resamples by test scores
-    volumes : one row per networks question and measure: the front's hypervolume with its interval
     prior : one row, the location prior: at each pixel the class that is most frequent there in the
         training images, which looks at no image. Scores, with the interval over test images
     catalogue : one row per network that the settings list: parameters and multiply-adds
@@ -68,7 +67,6 @@ class Results:
     searches: pd.DataFrame
     networks: pd.DataFrame
     fronts: pd.DataFrame
-    volumes: pd.DataFrame
     prior: pd.DataFrame
     catalogue: pd.DataFrame
     curves: pd.DataFrame

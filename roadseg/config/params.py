@@ -86,14 +86,8 @@ class _Network(_Part):
     source: Text = ""
 
 
-class _Goal(_Part):
-    miou: float = Field(gt=0, lt=1, description="a score between 0 and 1")
-    gmacs: float = Field(gt=0, description="10^9 multiply-adds per image, > 0")
-
-
 class _Question(_Part):
     asks: Text
-    goal: _Goal = Field(None, description=LINES)
     start: Text = None
     tricks: list = Field(None, description="a list of tricks")
     networks: Annotated[Any, _holds(lambda value: isinstance(value, dict | list))] = Field(

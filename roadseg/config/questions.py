@@ -68,8 +68,6 @@ class Question:
     seeds : of a noise question, those that its arm is trained with beside the study's; else empty
     labels : of a networks question, arm -> the network's name there; else empty
     shared : of a networks question, the tricks that all its arms have; else empty
-    goal : of a noise question, what its arm should reach and cost at most, {'miou': 0..1, 'gmacs':
-        10^9 multiply-adds per image}; else empty
     """
 
     name: str
@@ -80,7 +78,6 @@ class Question:
     seeds: tuple[int, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
-    goal: dict[str, float] = field(default_factory=dict)
 
 
 def make_trick(name: str, about: dict, problems: Problems) -> Trick | None:
@@ -186,7 +183,7 @@ def ask(name: str, about: dict, known: Known) -> Question | None:
         problems.add(f"give exactly one of {', '.join(KINDS)}.", *path)
         return None
     (kind,) = kinds
-    belongs = {"tricks": "networks", "goal": "noise", "steps": "length"}
+    belongs = {"tricks": "networks", "steps": "length"}
     unused = [key for key in belongs if kind != belongs[key]]
     for key in unused + ["start"] * (kind == "networks"):
         if key in about:
@@ -200,8 +197,7 @@ def ask(name: str, about: dict, known: Known) -> Question | None:
         if not note_name(arm, problems, *path, "arm", at=known.at[arm]):
             known.doubtful.add("")
     more = tuple(about[kind]) if kind == "noise" else ()
-    goal = about.get("goal", {})
-    return Question(name, about["asks"], kind, arms, tuple(effects), more, labels, shared, goal)
+    return Question(name, about["asks"], kind, arms, tuple(effects), more, labels, shared)
 
 
 def _networks(name: str, kind: str, about: dict, known: Known):

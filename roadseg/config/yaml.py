@@ -10,20 +10,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionEndEvent,
-    CollectionStartEvent,
-    DocumentStartEvent,
-    MappingStartEvent,
-    ScalarEvent,
-)
-from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 
 from roadseg.errors import InputError, escaped
 
-DEEPEST = 20  # levels of nesting; settings have five
-LARGEST = 10_000  # values that aliases may stand for in one file
+STR = "tag:yaml.org,2002:str"
 LONGEST = 900  # characters of a message
 DIGITS = 15  # of a number without a point
 DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][-+]?\d+)?|[-+]?\.(inf|nan)", re.I)
@@ -153,10 +144,13 @@ def read_lines(
     """
     text, problems = read_text(file, name), Problems(name)
     try:
-        content = _compose(text, problems, settings)
+        node = YAML(typ="safe").compose(text)  # the parser that DVC uses
+        content = None if node is None else _content(node, (), problems, settings)
     except YAMLError as problem:
         _explain(problem, text, problems)
         problems.raise_any()
+    except RecursionError:
+        raise InputError(f"{name}: nested too deeply; settings have five levels.") from None
     if content is None and may_be_empty:
         return {}, problems
     if content is None:
@@ -191,6 +185,10 @@ def _explain(problem: YAMLError, text: str, problems: Problems) -> None:
         what += f", {problem.context} from line {start.line + 1} on"
     if "':'" in what or "mapping values" in what:
         advice = "Put a space after the colon of 'key: value', and text with colons into quotes."
+    elif "document" in what:
+        advice = "Take the line --- or ... out."
+    elif "alias" in what:
+        advice = "Write the value out."
     else:
         advice = (
             "Look here and one line above: indent with spaces, not tabs, put a space after each "
@@ -200,132 +198,63 @@ def _explain(problem: YAMLError, text: str, problems: Problems) -> None:
     problems.add(f"not valid YAML ({what}). {advice}", at=("here",))
 
 
-def _is_tagged(event) -> bool:
-    return event.tag not in (None, "!")
+def _content(node: Node, path: tuple, problems: Problems, settings: bool, around: tuple = ()):
+    """Return what a node stands for, with its problems and lines noted; nothing is built by tags.
 
-
-class _Open:
-    """A mapping or list of which the end is yet to come."""
-
-    def __init__(self, value: dict | list, path: tuple, event):
-        self.value, self.path, self.anchor = value, path, event.anchor
-        self.line, self.tagged = event.start_mark.line + 1, _is_tagged(event)
-        self.key: tuple | None = None  # (key,) from when it is read until its value is
-        self.keys: dict[tuple, list[int]] = {}  # (type, key) -> its lines
-        self.size = 1  # values in it
-
-
-def _compose(text: str, problems: Problems, settings: bool):
-    """Return the content of a YAML text, built from the events of the parser that DVC uses.
-
-    Nothing is built by tags, and nesting takes no recursion.
+    `around` are the nodes that it is in.
     """
-    stack: list[_Open] = []
-    anchors: dict[str, tuple[Any, int]] = {}
-    lines, root, documents, aliased = problems.lines, None, 0, 0
+    line = node.start_mark.line + 1
 
-    def path_below() -> tuple:
-        top = stack[-1] if stack else None
-        if top is None or (isinstance(top.value, dict) and top.key is None):
-            return top.path if top else ()
-        return (*top.path, top.key[0] if isinstance(top.value, dict) else len(top.value))
+    def note(text: str, *where, line: int = line) -> None:
+        at = (*where, ("line", line, text))
+        problems.lines[at] = line
+        problems.add(text, *where, at=at)
 
-    def note(text: str, line: int, *path) -> None:
-        at = (*path, ("line", line, text))
-        lines[at] = line
-        problems.add(text, *path, at=at)
-
-    def place(value, line: int, plain: bool, size: int = 1) -> None:
-        nonlocal root
-        if not stack:
-            root = value
-            return
-        top = stack[-1]
-        top.size += size
-        if isinstance(top.value, list):
-            lines[*top.path, len(top.value)] = line
-            top.value.append(value)
-        elif top.key is not None:
-            if top.key[0] is not UNREAD:
-                top.value[top.key[0]] = value
-            top.key = None
-        elif isinstance(value, dict | list | _Unread):
-            if value is not UNREAD:
-                note("a key must be one text, not a list or lines.", line, *top.path)
-            top.key = (UNREAD,)
-        elif value == "<<" and plain:
-            note("is not supported; write the lines out.", line, *top.path, "<<")
-            top.key = (UNREAD,)
-        elif settings and not isinstance(value, str):
-            what = "has no text" if value is None else f"{value!r} is no text"
-            note(f"a key {what}; put it into quotes if it is a name.", line, *top.path)
-            top.key = (UNREAD,)
-        else:
-            top.key = (value,)
-            lines.setdefault((*top.path, value), line)
-            top.keys.setdefault((type(value), value), []).append(line)
-
-    for event in YAML(typ="safe").parse(text):
-        line = event.start_mark.line + 1
-        if isinstance(event, DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                note("a second document begins here; take the line --- or ... out.", line)
-                return UNREAD
-            if event.version not in (None, (1, 2)):
-                note("is read as YAML 1.2; take the %YAML line out.", line)
-        elif isinstance(event, CollectionEndEvent):
-            top = stack.pop()
-            for (_, key), found in top.keys.items():
-                if len(found) > 1:
-                    on = f"on lines {', '.join(map(str, found[:-1]))} and {found[-1]}"
-                    if found[0] == found[-1]:
-                        on = f"{len(found)} times on line {found[0]}"
-                    note(f"stands {on}; keep one of them.", found[-1], *top.path, key)
-                    top.value[key] = UNREAD
-            value = UNREAD if top.tagged else top.value
-            if top.anchor is not None:
-                anchors[top.anchor] = value, top.size
-            place(value, top.line, False, top.size)
-        elif isinstance(event, AliasEvent):
-            inside = any(top.anchor == event.anchor for top in stack)
-            if inside or event.anchor not in anchors:
-                what = "stands for what it is in" if inside else "has no & before it"
-                note(f"*{event.anchor} {what}; write the value out.", line, *path_below())
-                place(UNREAD, line, False)
-                continue
-            value, size = anchors[event.anchor]
-            aliased += size
-            if aliased > LARGEST:
-                note(f"aliases stand for more than {LARGEST} values; write them out.", line)
-                return UNREAD
-            place(value, line, False, size)
-        elif isinstance(event, ScalarEvent | CollectionStartEvent):
-            path, tagged = path_below(), _is_tagged(event)
-            if tagged:
-                tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-                note(
-                    f"{tag} makes an object; settings are plain values, so take it out.",
-                    line,
-                    *path,
-                )
-            if isinstance(event, CollectionStartEvent):
-                if len(stack) == DEEPEST:
-                    note(f"is nested more than {DEEPEST} levels deep; settings are not.", line)
-                    return UNREAD
-                stack.append(_Open({} if isinstance(event, MappingStartEvent) else [], path, event))
-                continue
-            plain = event.implicit[0]
-            value, wrong = UNREAD, None
-            if not tagged:
-                value, wrong = _scalar(event.value) if plain else (event.value, None)
-            if wrong and settings:
-                note(wrong, line, *path)
-                value = UNREAD
-            if event.anchor is not None:
-                anchors[event.anchor] = value, 1
-            place(value, line, plain)
-    return root
+    if any(node is outer for outer in around):
+        note("an alias in the value that it stands for; write the value out.", *path)
+        return UNREAD
+    plain = isinstance(node, ScalarNode) and not node.style
+    usual = _yaml().resolver.resolve(type(node), getattr(node, "value", None), (plain, not plain))
+    if str(node.tag) not in (str(usual), STR):  # the C parser calls all text without a tag so
+        tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
+        note(f"{tag} makes an object; settings are plain values, so take it out.", *path)
+        return UNREAD
+    if isinstance(node, ScalarNode):
+        value, wrong = _scalar(node.value) if plain else (node.value, None)
+        if wrong and settings:
+            note(wrong, *path)
+            return UNREAD
+        return value
+    around = (*around, node)
+    if isinstance(node, SequenceNode):
+        items = []
+        for i, item in enumerate(node.value):
+            problems.lines[*path, i] = item.start_mark.line + 1
+            items.append(_content(item, (*path, i), problems, settings, around))
+        return items
+    content, lines = {}, {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, ScalarNode):
+            note("a key must be one text, not a list or lines.", *path, line=line)
+            continue
+        key = _content(key_node, path, problems, False)
+        if key == "<<" and not key_node.style:
+            note("is not supported; write the lines out.", *path, "<<", line=line)
+        elif settings and not isinstance(key, str):
+            what = "has no text" if key is None else f"{key!r} is no text"
+            note(f"a key {what}; put it into quotes if it is a name.", *path, line=line)
+        elif key is not UNREAD:
+            problems.lines.setdefault((*path, key), line)
+            lines.setdefault(key, []).append(line)
+            content[key] = _content(value_node, (*path, key), problems, settings, around)
+    for key, found in lines.items():
+        if len(found) > 1:
+            where = f"lines {', '.join(map(str, found[:-1]))} and {found[-1]}"
+            where = where if found[0] != found[-1] else f"line {found[0]}, {len(found)} times"
+            note(f"duplicate key ({where}); keep one of them.", *path, key, line=found[-1])
+            content[key] = UNREAD
+    return content
 
 
 @cache

@@ -1,15 +1,12 @@
 """The user's own folder: `dataset.yaml`, which describes it, and the splits it asks for."""
 
 import colorsys
-import contextlib
 import hashlib
 import os
 import re
 import reprlib
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -33,8 +30,6 @@ from roadseg.errors import InputError, nearest
 
 DESCRIPTION = "dataset.yaml"
 NO_TEST = "none"  # under splits: test:
-MOST_BYTES = 1_000_000  # of that file: 200 classes and some thousand names take a tenth
-MOST_SECONDS = 10  # for the expression under sequence: to go through all names
 MOST_PATH = 4096  # characters of a line that may still be a path
 MOST_NAME = 60  # characters of a class: figures and tables have to hold it
 NAME = (
@@ -93,17 +88,9 @@ def folder_source(*, path: Path, **_) -> Source:
     file = path / DESCRIPTION
     if not file.is_file():
         raise InputError(f"{file}: no such file. It describes your data; a smallest:\n{SMALLEST}")
-    about = describe(path, _read(file))
+    about = describe(path, read_yaml(file))
     items = find_items(path, about.images, about.labels, about.image_ending, about.label_ending)
-    try:
-        with _at_most(MOST_SECONDS):
-            items = [replace(x, sequence=_sequence(about, x, i)) for i, x in enumerate(items)]
-    except TimeoutError:
-        what = f"takes more than {MOST_SECONDS} s for {len(items)} names"
-        remedy = "write it without repetition in a repetition, as in (a+)+"
-        raise BadData(
-            path, [Finding(f"{DESCRIPTION}, sequence", what, KEYS["sequence"], remedy)]
-        ) from None
+    items = [replace(x, sequence=_sequence(about, x, i)) for i, x in enumerate(items)]
     unknown = [item for item in items if not item.sequence]
     if unknown:
         what = f"does not match {len(unknown)} of {len(items)} names, such as {unknown[0].name}"
@@ -142,37 +129,7 @@ def folder_source(*, path: Path, **_) -> Source:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError where a block takes longer; only the main thread can be stopped so."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 # What dataset.yaml says --------------------------------------------------------------------------
-
-
-def _read(file: Path) -> dict:
-    """Return what `dataset.yaml` holds, if it is of a size and depth that a person writes."""
-    if file.stat().st_size > MOST_BYTES:
-        raise InputError(
-            f"{file}: has more than {MOST_BYTES} bytes; long lists of images belong into a .txt "
-            "file that splits: names."
-        )
-    return read_yaml(file)
 
 
 def _short(value) -> str:

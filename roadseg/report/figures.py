@@ -876,13 +876,13 @@ def searches(table: pd.DataFrame, labels: dict[str, str]) -> Drawing:
     )
 
 
-def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, tuple]) -> Drawing:
+def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, float]) -> Drawing:
     """Show how much each pixel sways the output in the middle, one picture per network.
 
     Parameters
     ----------
     maps : name -> float (H, W), from `cost.effective_field`
-    sides : name -> (side that holds most of it, theoretical side), in pixels; the first is drawn
+    sides : name -> side of the square that holds most of it, in pixels
     """
     columns = min(3, len(maps))
     rows = -(-len(maps) // columns)
@@ -895,16 +895,15 @@ def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, tuple]) -> Dr
     for axis, (name, field) in zip(axes.flat, maps.items(), strict=False):
         # the square root, since a few pixels in the middle outshine all others
         axis.imshow(np.sqrt(field), cmap="magma")
-        side, theoretical = sides[name]
+        side = sides[name]
         corner = (width // 2 - side / 2, height // 2 - side / 2)
         axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.2))
         axis.set(xlim=(0, width - 1), ylim=(height - 1, 0))
-        reach = f"{theoretical:.0f} px" if np.isfinite(theoretical) else "everything"
-        axis.set_title(f"{name}: {side:.0f} px of {reach}", fontsize=8)
+        axis.set_title(f"{name}: {side:.0f} px", fontsize=8)
     figure.tight_layout(pad=0.4)
     return figure.saying(
         "How far from the middle pixels sway the output there; the side that holds most: "
-        + _listed(maps, [sides[name][0] for name in maps], " pixels")
+        + _listed(maps, [sides[name] for name in maps], " pixels")
     )
 
 

@@ -424,28 +424,6 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def volume_words(volumes: pd.DataFrame) -> str:
-    """Return the hypervolumes of one question in words."""
-    told = []
-    for row in volumes.itertuples():
-        name, write = UNITS[row.measure]
-        if np.isnan(row.volume):
-            told.append(f"in {name} all cost the same, so there is none")
-            continue
-        interval = "no interval can be computed"
-        if not np.isnan(row.low):
-            interval = f"95 % interval {100 * row.low:.1f} to {100 * row.high:.1f}"
-        told.append(
-            f"**{100 * row.volume:.1f} %** for {name} between {write(row.cheapest)} and "
-            f"{write(row.dearest)} ({interval})"
-        )
-    return (
-        "As one number, the front is worth what a budget of unknown size buys on average, each "
-        f"order of magnitude being as likely, in mIoU: {'; '.join(told)}. Costs and choices are "
-        "held as they are."
-    )
-
-
 def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
     """Return where more multiply-adds stop paying, in words: rows of one question's `fronts`.
 
@@ -734,43 +712,6 @@ def _interval(row) -> str:
     return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
 
 
-def goal(asked: Study, results: Results, told_of: str = "") -> str:
-    """Return whether the study's goals are met, in words; nothing if it has none.
-
-    `asked` has the finished questions, those arms that failed included. `told_of` is an arm whose
-    score and cost the reader knows already.
-    """
-    told, write = [], UNITS["gmacs"][1]
-    for question in asked.questions.values():
-        if not question.goal:
-            continue
-        if question.name not in set(results.noise["question"]):
-            told.append(
-                f"The goal of {100 * question.goal['miou']:.1f} % mIoU is missed: "
-                f"**{asked.arm(next(iter(question.arms.values())))}** did not come to its end."
-            )
-            continue
-        own = results.noise.set_index("question").loc[question.name]
-        cost = results.of(question.name).iloc[0]["gmacs"]
-        wanted, most = question.goal["miou"], question.goal["gmacs"]
-        gap = own["mean"] - wanted
-        met = gap >= 0 and cost <= most
-        how = f"met, by {points(gap)} points" if met else "missed, by its cost"
-        how = how if gap >= 0 else f"missed by {-100 * gap:.1f} points"
-        told.append(
-            f"The goal of {100 * wanted:.1f} % mIoU at no more than {write(most)} "
-            f"multiply-adds per image is {how}"
-        )
-        if told_of and told_of == asked.arm(next(iter(question.arms.values()))):
-            told[-1] += "."
-            continue
-        told[-1] += (
-            f": **{own['arm']}** has {100 * own['mean']:.1f} %{_over_images(own)}, "
-            f"{own['seeds']} seed{'s' if own['seeds'] > 1 else ''}, at {write(cost)}."
-        )
-    return " ".join(told)
-
-
 def baseline(study: Study) -> str | None:
     """Return the name that the baseline's arm is trained under, if the study has one."""
     if study.fcn:
@@ -867,7 +808,7 @@ def lacks(results: Results, *, tested: bool) -> str:
 
 def answer(study: Study, results: Results) -> list[str]:
     """Return what the study found, one item for each of its questions."""
-    asked, study = results.ended(study), results.finished(study)
+    study = results.finished(study)
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
     told = []
     if base := baseline(study):
@@ -920,7 +861,6 @@ def answer(study: Study, results: Results) -> list[str]:
         f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
         f"{percent(top['calibration_error'])} (calibration error)."
     )
-    told[-1] += f" {goal(asked, results, told_of=top['trained_as'])}".rstrip()
     found = _by_trick(places)
     hurtful = [
         f"**{trick}**"

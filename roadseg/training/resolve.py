@@ -64,7 +64,7 @@ def _tables(study: Study) -> dict:
         "questions": {
             question.name: [
                 question.kind, list(question.arms), question.effects, question.seeds,
-                question.labels, question.shared, question.goal,
+                question.labels, question.shared,
             ]
             for question in study.questions.values()
         },

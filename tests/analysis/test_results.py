@@ -456,7 +456,5 @@ def test_fronts_choose_on_val_and_are_worth_what_test_says(study):
     cheap, dear = own.cost.idxmin(), own.cost.idxmax()
     assert own.front[cheap] and own.front[dear] == (own.val_miou[dear] > own.val_miou[cheap])
     assert own.share.between(0, 1).all() and own.share[cheap] == 1
-    (volume,) = found.volumes[found.volumes.measure == "gmacs"].itertuples()
-    assert volume.volume == pytest.approx(own.test_miou[cheap]) and volume.low < volume.volume
     assert (found.networks.memory_mib > 0).all() and (found.networks.field >= 100).all()
     assert len(found.searches) == 0 and len(found.catalogue) == 0

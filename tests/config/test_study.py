@@ -116,10 +116,6 @@ def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
         ("  heads:\n", "  first: {asks: q, start: fcn-8s, noise: [3]}\n  heads:\n", "questions: first: start:"
          " 'fcn-8s' is no arm of an earlier question. There is none."),
         ("    networks: {", "    start: a\n    networks: {", "questions: heads: start: has no effect"),
-        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 0.6, gmacs: 6}", "questions: ladder: goal:"
-         " has no effect here; leave it out."),
-        ("    start: fcn-8s", "    start: fcn-8s\n    goal: {miou: 60, gmacs: 6}", "questions: ladder: goal:"
-         " miou: 60 is not allowed; give a score between 0 and 1."),
         ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "questions: heads: arm: 'fcn.8s' cannot name a file"),
         ("  heads:", "  he.ads:", "questions: 'he.ads' cannot name a file"),
         ("    networks: {", "    ladder: [flip]\n    networks: {", "questions: heads: give exactly one of networks, ladder,"),
@@ -127,7 +123,7 @@ def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
         ("    asks: Which?", "    question: Which?", "questions: heads: question: no such setting. Did you mean"
          " 'asks'?"),
         ("    asks: Which?", "    asks:", "questions: heads: asks: has no value; give text."),
-        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "seeds: stands on lines 7 and 8; keep one of them."),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "seeds: duplicate key (lines 7 and 8); keep one of them."),
         ("seeds: [0, 1]", "\tseeds: [0, 1]", "a tab before the text; YAML is indented with spaces."),
     ],
 )  # fmt: skip

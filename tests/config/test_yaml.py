@@ -2,7 +2,6 @@
 
 import datetime
 import re
-import time
 
 import pytest
 from tiny import LONG, TINY, load, only, refused, spoilt, write
@@ -45,7 +44,6 @@ IN_SET = [
     ("9" * 20, f"{'9' * 20} has more than 15 digits"),
     ("9" * 5000, "a number of too many digits"),
     ("-_", "'-_' is no number"),
-    ("*gone", "*gone has no & before it; write the value out."),
     ("!!float 1", "!!float makes an object; settings are plain values, so take it out."),
     ("!mine 1", "!mine makes an object"),
     ("!!python/object/apply:os.system [exit 1]", "!!python/object/apply:os.system makes an object"),
@@ -69,7 +67,7 @@ def test_traps_in_a_value(tmp_path, value, message):
         ("lr: 0.001", "~: 2", "16: base: a key has no text"),
         ("lr: 0.001", "[a]: 2", "16: base: a key must be one text, not a list or lines."),
         ("lr: 0.001", "<<: {lr: 1}", "16: base: <<: is not supported; write the lines out."),
-        ("lr: 0.001", "steps: 10\n  steps: 3", "17: base: steps: stands on lines 15, 16 and 17; keep"),
+        ("lr: 0.001", "steps: 10\n  steps: 3", "17: base: steps: duplicate key (lines 15, 16 and 17); keep"),
         ("steps: 10", "steps: 1e3", "15: base: steps: 1000.0 is not allowed; it must be a whole number"
          " >= 1. Write 1000, without point and exponent."),
         ("steps: 10", "steps: '10'", "15: base: steps: '10' is not allowed; it must be a whole number"
@@ -89,13 +87,13 @@ def test_traps_in_a_value(tmp_path, value, message):
         ("asks: Which?", "asks: {Which: one}", "19: questions: heads: asks: {'Which': 'one'} is not"
          " allowed; give text. Put text with a colon into quotes."),
         ("seeds: [0, 1]", "seeds: [0, 01]", "12: seeds: 01 is not the same number to all readers"),
-        ("study: tiny", "%YAML 1.1\n---\nstudy: tiny", "1: is read as YAML 1.2; take the %YAML line"),
         ("study: tiny", "---\nstudy: tiny", None),
-        ("base:", "---\nbase:", "13: a second document begins here; take the line ---"),
+        ("base:", "---\nbase:", "13: not valid YAML (but found another document"),
+        ("steps: 10", "steps: *gone", "15: not valid YAML (found undefined alias). Write the value out."),
         ("study: tiny", "\ufeffstudy: tiny", None),
         ("    alone: [adamw]\n", "    alone: [adamw]\n...\n", None),
-        ("title: A tiny study", f"title: {'[' * 3000}{']' * 3000}", "2: is nested more than 20 levels"),
-        ("seeds: [0, 1]", "seeds: &a [*a]", "12: seeds: *a stands for what it is in; write the"),
+        ("title: A tiny study", f"title: {'[' * 3000}{']' * 3000}", " nested too deeply"),
+        ("seeds: [0, 1]", "seeds: &a [*a]", "12: seeds: an alias in the value that it stands for; write the"),
         ("steps: 10", "&key steps: &value 10", None),
     ],
 )  # fmt: skip
@@ -116,7 +114,7 @@ def test_other_traps(tmp_path, old, new, message):
         ("- flip\n", " must hold 'key: value' lines, holds list."),
         ("flip\n", " must hold 'key: value' lines, holds str."),
         ("1: {set: {flip: 0.5}}\n", "1: a key 1 is no text; put it into quotes if it is a name."),
-        ("a: {set: {flip: 0.5}}\na: {set: {flip: 0.5}}\n", "2: a: stands on lines 1 and 2; keep one of them."),
+        ("a: {set: {flip: 0.5}}\na: {set: {flip: 0.5}}\n", "2: a: duplicate key (lines 1 and 2); keep one of them."),
         ("a: 3\n", "1: a: 3 is not allowed; give 'key: value' lines."),
         ("a:\n", "1: a: has no value; give 'key: value' lines."),
         ("a:\n  set:\n", "2: a: set: has no value; give 'key: value' lines."),
@@ -148,22 +146,10 @@ def test_all_tabs_and_all_twins_are_listed(tmp_path):
     twins = spoilt(LONG, ("  steps: 10", "  steps: 10\n  steps: 9"), ("root: .", "root: .\ntitle: B"),
                    ("counts: {train: 4,", "counts: {train: 4, train: 5,"))  # fmt: skip
     assert refused(tmp_path, twins) == [
-        "params.yaml:4: title: stands on lines 2 and 4; keep one of them.",
-        "params.yaml:12: data: counts: train: stands 2 times on line 12; keep one of them.",
-        "params.yaml:17: base: steps: stands on lines 16 and 17; keep one of them.",
+        "params.yaml:4: title: duplicate key (lines 2 and 4); keep one of them.",
+        "params.yaml:12: data: counts: train: duplicate key (line 12, 2 times); keep one of them.",
+        "params.yaml:17: base: steps: duplicate key (lines 16 and 17); keep one of them.",
     ]
-
-
-def test_aliases_do_not_blow_up(tmp_path):
-    names = "abcdefghij"
-    lines = [f"a: &a [{'1, ' * 9}1]"]
-    for before, name in zip(names, names[1:], strict=False):
-        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]")
-    started = time.perf_counter()
-    for name in ("params.yaml", "tricks.yaml"):
-        found = only(tmp_path, {**LONG, name: "\n".join(lines)})
-        assert found == f"{name}: aliases stand for more than 10000 values; write them out."
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "tricks.yaml", "networks.yaml"])
@@ -209,7 +195,7 @@ def test_other_files_keep_what_only_settings_refuse(tmp_path):
     assert read_yaml(file) == {1: 10, "val": [20110926, "2011-09-26", "2011-99-99"]}
     assert not any(isinstance(v, datetime.date) for v in read_yaml(file)["val"])
     file.write_text("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(InputError, match=r"dataset.yaml:3: a: stands on lines 1 and 3"):
+    with pytest.raises(InputError, match=r"dataset.yaml:3: a: duplicate key \(lines 1 and 3\)"):
         read_yaml(file)
     file.write_text("")
     with pytest.raises(InputError, match=re.escape(f"{file}: must hold 'key: value' lines, is empty.")):

@@ -1,6 +1,5 @@
 """What the report says about networks, on tables whose answer is known."""
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,17 +76,6 @@ def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
     assert told.startswith("More cost has not stopped paying: every cheaper network is seen")
     unknown = THREE.assign(low=np.nan, high=np.nan)
     assert "cannot be told" in text.size_words(unknown, compare(SEEN))
-
-
-def test_the_volume_is_told_with_its_interval():
-    table = pd.DataFrame([
-        {"measure": "gmacs", "cheapest": 0.1, "dearest": 2.0, "volume": 0.25, "low": 0.2, "high": 0.3},
-        {"measure": "parameters", "cheapest": 1e6, "dearest": 1e6, "volume": np.nan, "low": np.nan,
-         "high": np.nan},
-    ])  # fmt: skip
-    told = text.volume_words(table)
-    assert "**25.0 %** for multiply-adds between 0.1 · 10⁹ and 2 · 10⁹ (95 % interval 20.0 to 30.0)" in told
-    assert "in parameters all cost the same, so there is none" in told
 
 
 def test_searches_say_what_they_chose_and_where_they_end():
@@ -172,36 +160,6 @@ def test_a_reference_for_classes_by_hand():
     assert "best against it in road (+5.0)" in told
     for none in ({}, {"X": {"car": 0.5}}):
         assert "is not listed here" in text.beside_reference(classes, {"a": "a-s"}, none)
-
-
-@pytest.mark.parametrize(
-    ("mean", "gmacs", "told"),
-    [
-        (0.7, 5.0, "is met, by +2.0 points: **a** has 70.0 % (95 % interval over seeds and images "
-         "69.0 to 71.0), 5 seeds, at 5"),
-        (0.65, 5.0, "is missed by 3.0 points: **a** has 65.0 %"),
-        (0.7, 7.0, "is missed, by its cost: **a** has 70.0 %"),
-    ],
-)
-def test_a_goal_is_met_by_score_and_cost(mean, gmacs, told):
-    asked = SimpleNamespace(name="final", goal={"miou": 0.68, "gmacs": 6.0})
-    study = SimpleNamespace(questions={"final": asked, "other": SimpleNamespace(name="o", goal={})})
-    noise = pd.DataFrame([{"question": "final", "arm": "a", "seeds": 5, "blocks": 2, "mean": mean,
-                           "low": mean - 0.01, "high": mean + 0.01}])  # fmt: skip
-    arms = pd.DataFrame([{"question": "final", "arm": "a", "gmacs": gmacs}])
-    results = SimpleNamespace(noise=noise, of=lambda name: arms[arms.question == name])
-    assert told in text.goal(study, results)
-    assert "68.0 % mIoU at no more than 6" in text.goal(study, results)
-    asked.arms, study.arm = {"also": "recipe"}, {"recipe": "a"}.get
-    known = text.goal(study, results, "a")
-    assert re.search(r"(points|cost)\.$", known) and text.goal(study, results, "b").startswith(known[:-1] + ": **a** has")
-    assert text.goal(SimpleNamespace(questions={}), results) == ""
-    asked.arms, study.arm = {"also": "recipe"}, {"recipe": "a"}.get
-    nothing = SimpleNamespace(noise=noise.head(0))
-    study.questions["late"] = SimpleNamespace(name="late", goal=asked.goal, arms={"b": "recipe"})
-    assert text.goal(study, results).endswith("is missed: **a** did not come to its end.")
-    del study.questions["late"]
-    assert text.goal(study, nothing) == "The goal of 68.0 % mIoU is missed: **a** did not come to its end."
 
 
 @pytest.mark.parametrize(
