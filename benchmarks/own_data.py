@@ -69,7 +69,7 @@ def scored(run: Path, test: Scenes) -> Confusion:
     network.load_state_dict(weights)
     device = default_device()
     network = network.to(device, memory_format=torch.channels_last).eval()
-    return Confusion(evaluate(network, test, device, recipe).sum(0))
+    return Confusion(evaluate(network, test, device, **recipe.testing).sum(0))
 
 
 def main() -> None:

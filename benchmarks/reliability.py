@@ -74,7 +74,8 @@ def spread() -> str:
                 seconds.append(time.perf_counter() - started)
             messages = [str(each.message) for each in told]
             without |= {text.split()[0] for text in messages if "deterministic" in text}
-            scores.append(100 * Confusion(evaluate(network, val, device, recipe).sum(0)).miou)
+            counts = evaluate(network, val, device, **recipe.testing).sum(0)
+            scores.append(100 * Confusion(counts).miou)
             weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
         torch.use_deterministic_algorithms(False)
         equal = sum(bool(torch.equal(w, weights[0])) for w in weights)

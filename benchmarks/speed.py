@@ -212,8 +212,8 @@ def case(name: str, size: tuple[int, int], rounds: int) -> tuple[dict, dict]:
         some = repeated(scenes, 8)
         testing = timed(
             {
-                "once": lambda: evaluate(fixed.network, some, DEVICE, recipe),
-                "six": lambda: evaluate(fixed.network, some, DEVICE, tested),
+                "once": lambda: evaluate(fixed.network, some, DEVICE, **recipe.testing),
+                "six": lambda: evaluate(fixed.network, some, DEVICE, **tested.testing),
             },
             rounds,
         )

@@ -38,6 +38,8 @@ COMPANIONS = (
     ("ohem_kept", lambda r: r.ohem_threshold < 1, "ohem_threshold below 1"),
     ("pretrained_part", lambda r: r.pretrained, "pretrained"),
     ("pretrain_steps", lambda r: r.pretrained.startswith("scenes:"), "pretrained: scenes:N"),
+    ("freeze_stages", lambda r: r.pretrained, "pretrained"),
+    ("freeze_norm", lambda r: r.pretrained, "pretrained"),
     ("teacher", lambda r: r.distill_weight > 0, "distill_weight above 0"),
     ("distill_weight", lambda r: r.teacher, "a teacher"),
     ("distill_temperature", lambda r: r.teacher, "a teacher"),
@@ -176,6 +178,11 @@ class Recipe:
     def training(self) -> "Recipe":
         """The recipe without what only testing sees: recipes that share it share their weights."""
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in TEST_HYPERPARAMETERS})
+
+    @property
+    def testing(self) -> dict:
+        """How test images are predicted: the arguments of `evaluate`."""
+        return {"precision": self.precision, "scales": self.test_scales, "flip": self.test_flip}
 
     def at_lr(self, lr: float) -> "Recipe":
         """The recipe once its learning rate is chosen: recipes that share it are one training."""

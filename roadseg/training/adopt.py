@@ -19,11 +19,11 @@ from roadseg.config.study import Study
 from roadseg.data.scenes import Scenes
 from roadseg.training.device import default_device
 from roadseg.training.evaluate import evaluate
-from roadseg.training.files import written
+from roadseg.training.files import alone, written
 from roadseg.training.loop import Diverged
 from roadseg.training.plan import Asked, is_finished
 from roadseg.training.run import load_splits, trained
-from roadseg.training.store import Training, all_trainings, key_of, rewrite
+from roadseg.training.store import Training, all_trainings, rewrite
 from roadseg.training.workers import run_jobs
 
 Say = Callable[[str], None]
@@ -56,22 +56,23 @@ def adopt(study: Study, say: Say = print) -> bool:
 
     Returns
     -------
-    Whether all that was trained anew came to the same counts on val and test
+    Whether all that was trained anew came to the same counts on val and test; True also where
+    there was nothing to adopt
     """
     device, kept = default_device(), _newest()
 
     def instead(training: Training) -> Training:
         """Return what stands for a training until it is adopted: its search chose a rate by it."""
-        return training if is_finished(training) else kept.get(_without_code(training), training)
+        return training if is_finished(training) else kept.get(training.key_without_code, training)
 
     asked = Asked(study, device, instead)
     if asked.splits is None:
         say(f"{study.name}: its data are not prepared; there is nothing to adopt.")
         return True
     candidates = [
-        Candidate(recipe, place, kept[_without_code(place)])
+        Candidate(recipe, place, kept[place.key_without_code])
         for recipe, place in asked.trainings
-        if place and not is_finished(place) and _without_code(place) in kept
+        if place and not is_finished(place) and place.key_without_code in kept
     ]
     if not candidates:
         say(f"{study.name}: no finished training is of other code; there is nothing to adopt.")
@@ -80,9 +81,10 @@ def adopt(study: Study, say: Say = print) -> bool:
     if not chosen:
         say(
             f"{study.name}: {len(candidates)} trainings were made by other code, and none of them "
-            "has scores that could be compared: nothing is adopted."
+            "can be compared, since they failed or are on other data: nothing is adopted. "
+            "'make report' trains all of it anew."
         )
-        return True
+        return False
     say(
         f"{study.name}: {len(candidates)} trainings were made by other code. {len(chosen)} are "
         "trained again, to see whether they come to the same."
@@ -104,19 +106,16 @@ def adopt(study: Study, say: Say = print) -> bool:
         say("The change alters results: nothing is adopted. 'make report' trains all of it anew.")
         return False
     for c in candidates:
-        if not is_finished(c.new):
-            _rekey(c)
+        with alone(c.new.folder):  # another process may be training it
+            if not is_finished(c.new):
+                _rekey(c)
     say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
     return True
 
 
 def _newest() -> dict[str, Training]:
     """Return the newest of all trainings that differ in their code alone, by the rest's key."""
-    return {_without_code(training): training for training in sorted(all_trainings(), key=_age)}
-
-
-def _without_code(training: Training) -> str:
-    return key_of({**training.decided_by, "code": ""})
+    return {training.key_without_code: training for training in sorted(all_trainings(), key=_age)}
 
 
 def _age(training: Training) -> float:
@@ -163,7 +162,9 @@ def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device
         training.network(candidate.recipe, device) for training in (candidate.old, candidate.new)
     )
     return all(
-        np.array_equal(*(evaluate(n, splits[split], device, candidate.recipe) for n in (old, new)))
+        np.array_equal(
+            *(evaluate(n, splits[split], device, **candidate.recipe.testing) for n in (old, new))
+        )
         for split in ("val", "test")
     )
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import UNLABELLED, Scenes, read
 from roadseg.models.segmenter import Segmenter
 from roadseg.training import metrics
@@ -20,18 +19,18 @@ from roadseg.training.metrics import count
 
 def score(
     network: Segmenter,
-    recipe: Recipe,
     val: Scenes,
     test: Scenes,
     device: torch.device,
     predictions: Path,
+    **testing,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Score a network on val and test, each image once.
 
     Parameters
     ----------
-    recipe : says at which sizes, and whether mirrored too, an image is predicted
     predictions : an .npz file to write, 'test' uint8 (N, H, W)
+    testing : `precision`, `scales` and `flip`, see `evaluate`
 
     Returns
     -------
@@ -50,8 +49,8 @@ def score(
             boundary.append(metrics.boundary_sums(best, labels, len(test.classes)).cpu())
 
         counts = {
-            "val": evaluate(network, val, device, recipe),
-            "test": evaluate(network, test, device, recipe, keep),
+            "val": evaluate(network, val, device, **testing),
+            "test": evaluate(network, test, device, **testing, keep=keep),
         }
     return counts | {"boundary": torch.cat(boundary).numpy()}, reliability
 
@@ -75,13 +74,18 @@ def evaluate(
     network: Segmenter,
     scenes: Scenes,
     device: torch.device,
-    recipe: Recipe,
+    *,
+    precision: str = "auto",
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
     keep: Callable[[Tensor, Tensor, Tensor], object] | None = None,
 ) -> np.ndarray:
     """Predict every scene at full size, and count.
 
     Parameters
     ----------
+    precision : 'bf16', 'fp32' or 'auto', see `device.precision_on`
+    scales, flip : sizes and mirror images over which probabilities are averaged
     keep : receives predictions int64, their probability float32 and labels uint8, all (n, H, W) on
         the device, of some scenes after the other
 
@@ -91,19 +95,17 @@ def evaluate(
     """
     network.eval()
     counts = []
-    bf16 = precision_on(device, recipe.precision) == "bf16"
+    bf16 = precision_on(device, precision) == "bf16"
     for first in range(0, len(scenes), 8):
         some = slice(first, first + 8)
         x = torch.from_numpy(read(scenes.images, some)).to(device)
         y = torch.from_numpy(read(scenes.labels, some)).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if once := recipe.test_scales == (1.0,) and not recipe.test_flip:
+            if once := scales == (1.0,) and not flip:
                 scores = network(x)
             else:
-                scores = averaged_probabilities(
-                    network, x, recipe.test_scales, flip=recipe.test_flip
-                )
+                scores = averaged_probabilities(network, x, scales, flip=flip)
         best = scores.argmax(1)
         counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
         if keep:

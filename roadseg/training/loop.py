@@ -244,7 +244,7 @@ def train(
             taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
             if step * CURVE_POINTS >= recipe.steps * (taken + 1) or step == recipe.steps:
                 best = averaged.module if averaged else network
-                counts = evaluate(best, val, device, recipe.training)
+                counts = evaluate(best, val, device, precision=recipe.precision)
                 row["val_miou"] = Confusion(counts.sum(0)).miou
             curve.append(row)
             say(_line(row, recipe, epoch_steps, seconds))

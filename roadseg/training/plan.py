@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
@@ -13,8 +14,10 @@ from roadseg.config import paths
 from roadseg.config.recipe import Recipe
 from roadseg.config.study import EMBEDDED, Study, load
 from roadseg.data.scenes import CITYSCAPES, Scenes
+from roadseg.errors import InputError
 from roadseg.training import store
 from roadseg.training.device import default_device, device_name
+from roadseg.training.files import work_folder
 from roadseg.training.loop import Diverged, make_network, train
 from roadseg.training.lr_search import trials
 from roadseg.training.run import Run, is_stored, load_splits, stored_recipe
@@ -183,31 +186,48 @@ def _seconds(study: Study, missing: list[Recipe], device: torch.device) -> tuple
 
 
 def prune() -> str:
-    """Remove from the run store what no study asks for; return in words what that was."""
-    wanted, known, untold, device = set(), set(), [], default_device()
+    """Remove from the run store what no study asks for; return in words what that was.
+
+    Trainings by other training code stay as long as `adopt` may keep them. Where a study cannot be
+    read or its data are not prepared, all that may be its own stays.
+    """
+    places, scenes, untold, device = [], set(), [], default_device()
     for name in [EMBEDDED, *(f.parent.name for f in paths.ROOT.glob("studies/*/params.yaml"))]:
-        asked = Asked(load(name), device)
-        if asked.splits is None:
+        try:
+            asked = Asked(load(name), device)
+            if asked.splits is None:
+                untold.append(name)
+            places += [place for _, place in asked.trainings if place]
+            scenes |= {
+                drawn_folder(int(source.partition(":")[2]), tuple(asked.study.data["size"]))
+                for source in (run.recipe.pretrained for run in asked.runs)
+                if source.startswith("scenes:")
+            }
+        except InputError:
             untold.append(name)
-        places = [place for _, place in asked.trainings if place]
-        wanted |= {place.key for place in places}
-        known |= {place.decided_by["train"] for place in places}
+    wanted = {place.key for place in places}
+    adoptable = {place.key_without_code for place in places if not is_finished(place)}
+    known = {place.decided_by["train"] for place in places}
 
     def keep(training: Training) -> bool:
-        # A study whose data are not prepared cannot tell which runs are its own.
         others = bool(untold) and training.decided_by["train"] not in known
-        return training.key in wanted or others
+        return training.key in wanted or training.key_without_code in adoptable or others
 
-    removed, size = store.prune(keep)
-    told = f"{removed} trainings that no study asks for were removed: {size / 1e6:.0f} MB."
+    removed, size = store.prune(keep, lambda key: key in wanted or bool(untold))
+    for folder in set(work_folder().glob("scenes-*")) - scenes if not untold else ():
+        shutil.rmtree(folder, ignore_errors=True)
+    removal = f"{removed} trainings that no study asks for were removed: {size / 1e6:.0f} MB."
     if untold:
-        told += f" Not prepared here, so that what may be theirs stays: {', '.join(untold)}."
-    return told
+        removal += (
+            " Runs that may belong to these studies were kept, since their settings or data "
+            f"cannot be read here: {', '.join(untold)}."
+        )
+    return removal
 
 
 def _step_digest(recipe: Recipe) -> str:
     """Return the digest of what decides a step's time: the recipe without its number of steps."""
-    free = {"steps": 1000, "warmup_steps": 0, "lr": 0.001, "pretrained": "",
+    free = {"steps": 1000, "warmup_steps": 0, "lr": 0.001, "pretrained": "imagenet",
             "pretrained_part": "encoder", "pretrain_steps": 1000, "seed": 0}  # fmt: skip
     return recipe.changed(free).digest
 
@@ -265,7 +285,8 @@ def _step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
         teacher = make_network(teacher_recipe(recipe), classes).to(device).eval()
     elif recipe.teacher:
         recipe = recipe.changed({"teacher": "", "distill_weight": 0.0, "distill_temperature": 4.0})
-    plain = {"pretrained": "", "pretrained_part": "encoder", "pretrain_steps": 1000}
+    # not loaded: it only allows for frozen stages
+    plain = {"pretrained": "imagenet", "pretrained_part": "encoder", "pretrain_steps": 1000}
     # near zero, a learning rate cannot make the loss infinite without the recipe's warm-up
     short = recipe.training.changed({**plain, "warmup_steps": 0, "lr": 1e-9})
     taken = []

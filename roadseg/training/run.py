@@ -219,7 +219,12 @@ def _score(
     files = stamp(*splits.values())
     with written(folder) as work, _enough_memory(recipe, splits["test"]):
         counts, reliability = score(
-            network, recipe, splits["val"], splits["test"], device, work / "predictions.npz"
+            network,
+            splits["val"],
+            splits["test"],
+            device,
+            work / "predictions.npz",
+            **recipe.testing,
         )
         np.savez_compressed(
             work / "counts.npz", **{split: c.astype(np.int32) for split, c in counts.items()}

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 from ruamel.yaml import YAML
 
 from roadseg.config import paths
@@ -80,7 +81,13 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
         steps = min(60 * minutes * at_once / seeds / seconds, MOST_EPOCHS * epoch_steps)
         if steps >= min(ENOUGH_STEPS, MOST_EPOCHS * epoch_steps):
             break
-    steps = max(10 * round(steps / 10), LEAST_STEPS)
+    if steps < LEAST_STEPS:
+        least = LEAST_STEPS * seconds * seeds / at_once / 60
+        raise InputError(
+            f"minutes: {minutes:g} leaves time for {int(steps)} steps, and {LEAST_STEPS} are the "
+            f"least; give --minutes {np.ceil(10 * least) / 10:g} or more."
+        )
+    steps = 10 * int(steps / 10)
     text = template.format(
         **given, height=size[0], width=size[1], steps=steps, epochs=f"{steps / epoch_steps:.2g}",
         minutes=f"{steps * seconds * seeds / at_once / 60:.2g}",

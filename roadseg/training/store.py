@@ -8,6 +8,7 @@ A training is found again by all studies and questions that ask for it. What tes
 trains nothing. Device and number of threads are in the record and in no key.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 from roadseg import code
 from roadseg.config.recipe import Recipe
@@ -101,6 +103,11 @@ class Training:
         """The name of its folder."""
         return key_of(self.decided_by)
 
+    @cached_property
+    def key_without_code(self) -> str:
+        """The key of all that decides it but the training code: what `adopt` may keep it for."""
+        return key_of({**self.decided_by, "code": ""})
+
     @property
     def folder(self) -> Path:
         """Where it lies."""
@@ -171,10 +178,6 @@ class Training:
         """Write that its loss did not stay finite: a result, which no second try would change."""
         with written(self.folder) as work:
             _write_json(work / "failed.json", self._record(recipe) | {"why": why})
-
-    def remove(self) -> None:
-        """Take it out of the store, checkpoints and scores included."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _record(self, recipe: Recipe) -> dict:
         return {"decided_by": self.decided_by, "recipe": dataclasses.asdict(recipe)}
@@ -282,13 +285,30 @@ def failure(folder: Path) -> str:
     return json.loads(file.read_text())["why"] if file.is_file() else ""
 
 
-def prune(keep: Callable[[Training], bool]) -> tuple[int, int]:
-    """Remove the trainings that nobody wants; return how many, and how many bytes they took."""
+def prune(
+    keep: Callable[[Training], bool], keep_unfinished: Callable[[str], bool]
+) -> tuple[int, int]:
+    """Remove trainings that nobody wants; return how many, and how many bytes they took.
+
+    Parameters
+    ----------
+    keep : whether to keep a finished training
+    keep_unfinished : whether to keep the checkpoints under a key; those in use stay
+    """
+    finished = {training.key: training for training in all_trainings()}
+    unwanted = [training.folder for training in finished.values() if not keep(training)]
+    unwanted += [
+        folder
+        for folder in runs_folder().glob("*/")
+        if "." not in folder.name
+        and folder.name not in finished
+        and not keep_unfinished(folder.name)
+    ]
     removed, size = 0, 0
-    for training in list(all_trainings()):
-        if not keep(training):
-            size += sum(f.stat().st_size for f in training.folder.rglob("*") if f.is_file())
-            training.remove()
+    for folder in unwanted:
+        with contextlib.suppress(Timeout), FileLock(f"{folder}.lock", timeout=0):
+            size += sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+            shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed, size
 

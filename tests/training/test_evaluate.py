@@ -15,7 +15,7 @@ from roadseg.training.evaluate import averaged_probabilities, evaluate
 def evaluated(network, scenes, recipe):
     """The counts, and the predictions of all scenes in one array."""
     kept = []
-    counts = evaluate(network, scenes, CPU, recipe, lambda best, *_: kept.append(best))
+    counts = evaluate(network, scenes, CPU, **recipe.testing, keep=lambda best, *_: kept.append(best))
     return counts, torch.cat(kept).numpy()
 
 

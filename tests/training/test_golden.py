@@ -59,7 +59,7 @@ def toy(name: str, scenes: dict) -> dict:
         network, curve, _ = train.train(
             recipe, scenes["train"], scenes["val"], device=CPU, teacher=teacher, say=lambda _: None
         )
-        counts = evaluate(network, scenes["test"], CPU, recipe)
+        counts = evaluate(network, scenes["test"], CPU, **recipe.testing)
     finally:
         torch.set_num_threads(threads)
     return {"loss": curve.loss.round(5).tolist(), "counts": counts.sum(0).tolist()}

@@ -207,7 +207,7 @@ def test_neutral_leaves_the_computation_as_it_was(scenes, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "grid_sample", forbidden)
     monkeypatch.setattr(loop.Segmenter, "with_auxiliary", forbidden)
     network, _, _ = loop.train(TOY, scenes["train"], scenes["val"], device=CPU, say=quiet)
-    evaluate.evaluate(network, scenes["test"], CPU, TOY)
+    evaluate.evaluate(network, scenes["test"], CPU, **TOY.testing)
 
 
 def test_the_average_of_weights_is_the_one_by_hand(scenes):
@@ -241,5 +241,5 @@ def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):
         network, curve, _ = loop.train(
             recipe, scenes["train"], scenes["val"], device=CPU, say=quiet
         )
-        counts = evaluate.evaluate(network, scenes["val"], CPU, recipe)
+        counts = evaluate.evaluate(network, scenes["val"], CPU, **recipe.testing)
         assert curve.val_miou.iloc[-1] == pytest.approx(Confusion(counts.sum(0)).miou)

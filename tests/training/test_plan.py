@@ -8,6 +8,7 @@ from toys import CPU, SMALLEST, TINY, done, give_own_root, quiet, toy_study
 
 from roadseg.config import study as studies
 from roadseg.training import plan as planning
+from roadseg.training import store
 from roadseg.training.loop import Diverged
 from roadseg.training.plan import Asked, plan, prune, step_seconds
 from roadseg.training.question import train_question
@@ -56,7 +57,7 @@ def train_all(study, names=None):
     for question in study.questions.values():
         arms = {
             arm: [Run(recipe.changed({"seed": s}), study.seeds[0]) for s in study.seeds]
-            for arm, recipe in question.arms.items() if names is None or arm in names
+            for arm, recipe in question.arms.items() if names is None or arm in names or question.name in names
         }  # fmt: skip
         train_question(arms, study.prepared, study.build / question.name, device=CPU, say=quiet)
 
@@ -189,6 +190,17 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     assert len(list(all_trainings())) == 3 and place.folder.is_dir()
     shutil.rmtree(other)
     assert prune().startswith("1 trainings") and not place.folder.exists()
+
+
+def test_pruning_leaves_what_other_code_trained_until_it_is_trained_anew(asking, monkeypatch):
+    study = asking(QUESTIONS.splitlines()[0])
+    train_all(study, ["heads"])
+    before = len(list(all_trainings()))
+    monkeypatch.setattr(store, "TRAINING_CODE", "edited")
+    assert prune().startswith("0 trainings")
+    train_all(study, ["heads"])
+    assert len(list(all_trainings())) == 2 * before
+    assert prune().startswith(f"{before} trainings")
 
 
 def test_a_step_is_measured_beside_another(monkeypatch):

@@ -63,12 +63,12 @@ def test_a_record_is_what_its_weights_come_to(prepared, root):
     network = build(TINY.network, 19)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     kept, scenes = [], Scenes.load(prepared, "test")
-    counts = evaluate(network, scenes, CPU, TINY, lambda *some: kept.append(some))
+    counts = evaluate(network, scenes, CPU, **TINY.testing, keep=lambda *some: kept.append(some))
     best, confidence, labels = (torch.cat(each) for each in zip(*kept, strict=True))
     with np.load(folder / "predictions.npz") as stored:
         np.testing.assert_array_equal(stored["test"], best)
     np.testing.assert_array_equal(counts, record.counts["test"])
-    val = evaluate(network, Scenes.load(prepared, "val"), CPU, TINY)
+    val = evaluate(network, Scenes.load(prepared, "val"), CPU, **TINY.testing)
     np.testing.assert_array_equal(val, record.counts["val"])
     np.testing.assert_array_equal(record.boundary, metrics.boundary_sums(best, labels, 19))
     pixels, right, sums = record.reliability

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from toys import CPU, SMALLEST, TINY, copied, done, give_own_root
 
 from roadseg.config.recipe import DEFAULTS
@@ -232,10 +233,16 @@ def test_pruning_removes_what_is_not_kept(prepared, splits, root):
     size = sum(
         file.stat().st_size for t in (second, third) for file in t.folder.rglob("*") if file.is_file()
     )
-    assert prune(lambda training: training.key == first.key) == (2, size)
+    assert prune(lambda training: training.key == first.key, lambda _: True) == (2, size)
     assert [t.key for t in all_trainings()] == [first.key]
     assert not second.folder.exists() and first.is_whole
-    assert prune(lambda _: True) == (0, 0)
+    abandoned = first.folder.with_name("0123456789ab")
+    abandoned.mkdir()
+    (abandoned / "step-0000001-x.pt").write_bytes(b"12345")
+    assert prune(lambda _: True, lambda _: True) == (0, 0)
+    with FileLock(f"{abandoned}.lock"):
+        assert prune(lambda _: True, lambda _: False) == (0, 0)
+    assert prune(lambda _: True, lambda _: False) == (1, 5) and not abandoned.exists()
     assert done(recipes[0], prepared) == "stored" and done(recipes[1], prepared) == "trained"
 
 
