@@ -1,11 +1,10 @@
 """How sure a score or a difference is: intervals, and corrections for many tests."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from roadseg.training.metrics import class_sums, iou_of_sums, miou_of_sums
 
@@ -16,11 +15,13 @@ class Interval:
 
     Attributes
     ----------
-    estimate, low, high : the interval is endless (-inf, inf) where nothing is known of it
+    estimate, low, high : the interval is (-inf, inf) where nothing is known of it
     seeds : how many
-    p : two-sided p-value of zero, of this test alone: a family of them goes through `holm`
+    p : two-sided p-value of zero, of this test alone: a family of them goes through `holm`. NaN
+        with a single seed, or with fewer than two effective blocks
     se : standard error of the estimate
-    df : degrees of freedom of `se`; NaN where `se` is 0
+    blocks : effective number of blocks of test images
+    image_share : the weight of the images' quantile of t against that of the seeds, 0..1
     """
 
     estimate: float
@@ -29,68 +30,30 @@ class Interval:
     seeds: int
     p: float = np.nan
     se: float = np.nan
-    df: float = np.nan
+    blocks: float = np.nan
+    image_share: float = np.nan
 
     @property
     def excludes_zero(self) -> bool:
         """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
+    def t(self, alpha: float) -> float:
+        """Return the critical value of the two-sided test at a level `alpha`.
 
-@dataclass(frozen=True)
-class SeedNoise:
-    """How much one arm's score varies with the seed, after what seeds do to all arms alike.
-
-    Attributes
-    ----------
-    variance : float for mIoU, float (K,) for IoU per class; NaN where unknown
-    df : degrees of freedom it rests on; 0 where unknown
-    """
-
-    variance: float | np.ndarray
-    df: int
-
-
-def seed_noise(
-    arms: Sequence[np.ndarray], measure: Callable[[np.ndarray], np.ndarray]
-) -> SeedNoise:
-    """Return the variance between seeds, pooled over the arms of a question.
-
-    The arms are the treatments and the seeds the blocks of a randomised complete block design:
-    a score less its arm's mean and its seed's mean, plus the mean of all, is noise. Three seeds
-    give the difference of one pair of arms 2 degrees of freedom; nine arms together give it 16.
-
-    Assumed is that the arms have alike variances and, between seeds, no more correlation for one
-    pair than for another. That is plausible for one network trained in similar ways; it is not
-    for networks of different size. With two arms nothing is assumed: twice the variance is the
-    variance of their paired difference. `tests/analysis/test_intervals.py` has what it costs if
-    the variances differ by a factor of two: two arms of the noisier kind are then covered in 91 %.
-
-    Parameters
-    ----------
-    arms : A times int (S, N, K, K), per seed and test image; the same seeds and images. Arms that
-        are one training count once
-    measure : `miou` or `iou`
-
-    Returns
-    -------
-    SeedNoise with (A - 1)(S - 1) degrees of freedom; unknown if that is 0
-
-    Raises
-    ------
-    ValueError : the arms differ in seeds or classes, or there is none
-
-    Source
-    ------
-    Montgomery, Design and Analysis of Experiments, "The Randomized Complete Block Design";
-    Cochran & Cox, Experimental Designs, section 4.2.
-    """
-    scores = np.stack([measure(arm.sum(1)) for arm in arms])  # (A, S) or (A, S, K)
-    df = (scores.shape[0] - 1) * (scores.shape[1] - 1)
-    if df == 0:
-        return SeedNoise(scores[0, 0] * np.nan, 0)
-    residual = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean((0, 1))
-    return SeedNoise((residual**2).sum((0, 1)) / df, df)
+        Source
+        ------
+        Cochran & Cox 1957, Experimental Designs: a mean of the quantiles of both
+        parts of the variance, weighted by these.
+        """
+        return sum(
+            share * float(special.stdtrit(df, 1 - alpha / 2))
+            for share, df in (
+                (self.image_share, self.blocks - 1),
+                (1 - self.image_share, self.seeds - 1),
+            )
+            if share > 0
+        )
 
 
 def sd_interval(scores: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
@@ -118,7 +81,6 @@ def interval(
     blocks: np.ndarray,
     minus: np.ndarray | None = None,
     *,
-    noise: SeedNoise | None = None,
     rounds: int = 1000,
 ) -> Interval:
     """Return the mIoU over seeds, or its paired difference, with a 95 % interval.
@@ -128,47 +90,36 @@ def interval(
 
     - images: a bootstrap that draws blocks of images, the same for every seed and both arms,
       times B / (B - 1) for B blocks, by which a bootstrap falls short
-    - noise: the variance of the seeds' scores over S
-    - both: what seeds do to single images is in each of the two, and is taken off once. It is
+    - seeds: the variance of the seeds' scores, or of their differences, over S
+    - both: what seeds do to single images is in each of the two, and is subtracted once. It is
       what averaging over seeds takes from the bootstrap variance of one seed, over S - 1
 
-    The sum is images + max(noise - both, 0), and the interval is Student's t with the degrees of
-    freedom of Satterthwaite. `both` and `noise` count towards those even where they cancel.
+    The sum is images + max(seeds - both, 0). The quantile of t is Cochran and Cox's, with S - 1
+    degrees of freedom for the seeds and B_e - 1 for the images: B_e = 1 / sum of w^2, where w is a
+    block's share of a class's pixels; of mIoU it is the mean over classes.
 
-    With one seed its part is unknown, and the interval covers the images alone; with one block
-    it covers the seeds alone; with one of each, or where a difference is not 0 and nothing varies,
-    it is endless. Arms with equal counts differ by 0, surely.
-
-    Few seeds are the weak spot. Three of their own give 2 degrees of freedom, estimated in turn:
-    the intervals cover 92 to 97 %, but far out the tests err, up to three or four times as often
-    as a level of 0.05 / 8 promises. What goes through `holm` should have pooled `noise`.
+    With one seed the interval covers the images alone, with fewer than two effective blocks the
+    seeds alone; both without a p-value. With neither, or where a difference is not 0 and nothing
+    varies, it is (-inf, inf). Arms with equal counts differ by 0, with p = 1.
 
     Parameters
     ----------
     counts : int (S, N, K, K), per seed and test image
     blocks : int (N,), images that are drawn together
     minus : like `counts`, the same seeds of another arm; the result is `counts` minus `minus`
-    noise : `seed_noise` of arms that the two belong to, instead of the variance of their own
-        seeds. One with 0 degrees of freedom is as none
     rounds : bootstrap samples
 
     Returns
     -------
     Interval in mIoU (0..1)
 
-    Raises
-    ------
-    ValueError : `noise` without `minus`: it lacks what seeds do to all arms alike
-
     Source
     ------
-    Owen 2007, The pigeonhole bootstrap, Ann. Appl. Stat. 1(2), for crossed effects, and why
-    resampling both factors at once counts `both` too often: here each is resampled by itself.
-    Davison & Hinkley 1997, section 3.2, for drawing groups. Satterthwaite 1946 for the degrees of
-    freedom; that one part is subtracted is beyond what he treats. How often the intervals cover a
-    known truth is measured in `tests/analysis/test_intervals.py`.
+    Owen 2007, The pigeonhole bootstrap, Ann. Appl. Stat. 1(2), for crossed effects. Davison &
+    Hinkley 1997, section 3.2, for drawing groups. Kish 1965 for the effective number. How often
+    the intervals cover a known truth is measured in `tests/analysis/test_intervals.py`.
     """
-    return _intervals(False, counts, blocks, minus, noise, rounds)[0]
+    return _intervals(False, counts, blocks, minus, rounds)[0]
 
 
 def class_intervals(
@@ -176,16 +127,28 @@ def class_intervals(
     blocks: np.ndarray,
     minus: np.ndarray | None = None,
     *,
-    noise: SeedNoise | None = None,
     rounds: int = 1000,
 ) -> list[Interval]:
     """Return `interval` for the IoU of each class: K of them, NaN for one not in the truth.
 
-    A class varies over the blocks that show it: these are the B of its degrees of freedom, and
-    its part of the images is unknown if there is only one. Bootstrap samples without the class
-    tell nothing of its IoU and are left out.
+    Bootstrap samples without a class tell nothing of its IoU and are left out.
     """
-    return _intervals(True, counts, blocks, minus, noise, rounds)
+    return _intervals(True, counts, blocks, minus, rounds)
+
+
+def effective_blocks(counts: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Return the effective number of blocks of each class: float (K,), NaN for one not there.
+
+    Parameters
+    ----------
+    counts : int (N, K, K), per test image
+    blocks : int (N,)
+    """
+    members = np.unique(blocks, return_inverse=True)[1]
+    pixels = np.zeros((members.max() + 1, counts.shape[-1]))
+    np.add.at(pixels, members, counts.sum(-1))
+    with np.errstate(invalid="ignore"):
+        return 1 / ((pixels / pixels.sum(0)) ** 2).sum(0)
 
 
 def _intervals(
@@ -193,14 +156,9 @@ def _intervals(
     counts: np.ndarray,
     blocks: np.ndarray,
     minus: np.ndarray | None,
-    noise: SeedNoise | None,
     rounds: int,
 ) -> list[Interval]:
     """Return the intervals of M measures: the IoU of each class (M = K), or mIoU alone (M = 1)."""
-    if noise is not None and minus is None:
-        raise ValueError("noise is for a difference: it lacks what seeds do to all arms alike")
-    if minus is not None and np.array_equal(counts, minus):
-        noise = None  # as far as can be seen the same networks: nothing differs with their seeds
     seeds, k = len(counts), counts.shape[-1]
     members = np.unique(blocks, return_inverse=True)[1]
     n = members.max() + 1
@@ -215,14 +173,15 @@ def _intervals(
         samples = np.tensordot(weights, of_block, axes=(1, 1))
         return measured(samples.reshape(rounds, seeds, 3, k))
 
-    own = class_sums(counts)
-    scores, samples = measured(own.sum(1)), sampled(own)  # (S, M), (rounds, S, M)
+    sums = class_sums(counts)
+    scores, samples = measured(sums.sum(1)), sampled(sums)  # (S, M), (rounds, S, M)
     if minus is not None:
-        other = class_sums(minus)
-        scores, samples = scores - measured(other.sum(1)), samples - sampled(other)
-    held = in_block @ counts[0].sum(-1) > 0  # (B, K)
-    shown = held.sum(0) if per_class else held.any(1, keepdims=True).sum(0)  # (M,)
-    return crossed(scores, samples, shown, noise)
+        sums = class_sums(minus)
+        scores, samples = scores - measured(sums.sum(1)), samples - sampled(sums)
+    effective = effective_blocks(counts[0], blocks)
+    if not per_class:
+        effective = np.array([np.nanmean(effective)])
+    return _crossed(scores, samples, n, effective)
 
 
 @lru_cache(4)
@@ -234,8 +193,8 @@ def _resamples(blocks: int, rounds: int) -> np.ndarray:
     return weights
 
 
-def crossed(
-    scores: np.ndarray, samples: np.ndarray, shown: np.ndarray, noise: SeedNoise | None = None
+def _crossed(
+    scores: np.ndarray, samples: np.ndarray, blocks: int, effective: np.ndarray
 ) -> list[Interval]:
     """Return the interval of the mean over seeds of each of M measures; `interval` says how.
 
@@ -243,46 +202,47 @@ def crossed(
     ----------
     scores : float (S, M), per seed
     samples : float (R, S, M), the same of R bootstrap samples of the images
-    shown : int (M,), blocks of images that a measure rests on
-    noise : of one arm, where `scores` are differences of two; None is that of `scores` themselves
+    blocks : of images
+    effective : float (M,), effective number of blocks
     """
     seeds = len(scores)
-    # A part that cannot be known is 0 and has 0 degrees of freedom.
-    images_df = np.maximum(shown - 1, 0)
-    scale = np.where(images_df > 0, shown / np.maximum(images_df, 1), 0.0)
+    known = effective >= 2  # else the images' part is not known, and is left out
+    scale = np.where(known, blocks / max(blocks - 1, 1), 0.0)
     images = scale * _variance(samples.mean(1))
-    both = np.zeros(len(shown))
+    noise, both = np.zeros(len(effective)), np.zeros(len(effective))
     if seeds > 1:
+        noise = _variance(scores) / seeds
         both = np.maximum(scale * _variance(samples).mean(0) - images, 0) / (seeds - 1)
-    if noise is not None and noise.df > 0:
-        seed_df, seed = noise.df, 2 * np.broadcast_to(noise.variance, both.shape) / seeds
-    else:
-        seed_df, seed = seeds - 1, _variance(scores) / seeds
-    variance = images + np.maximum(seed - both, 0)
+    variance = images + np.maximum(noise - both, 0)
 
-    found = []
+    intervals = []
     for j, estimate in enumerate(scores.mean(0).tolist()):
-        parts = [(images[j], images_df[j]), (seed[j], seed_df)]
-        parts = [(part, df) for part, df in parts if df > 0]
         if np.isnan(estimate):
-            found.append(Interval(np.nan, np.nan, np.nan, seeds))
-        elif parts and variance[j] < 1e-24 and estimate == 0:
-            found.append(Interval(0.0, 0.0, 0.0, seeds, 1.0, 0.0))
-        elif not parts or variance[j] < 1e-24:  # rounding: nothing varied, so nothing is known
-            found.append(Interval(estimate, -np.inf, np.inf, seeds))
+            intervals.append(Interval(np.nan, np.nan, np.nan, seeds))
+        elif estimate == 0 and variance[j] < 1e-24 and (seeds > 1 or known[j]):
+            intervals.append(Interval(0.0, 0.0, 0.0, seeds, 1.0, 0.0, float(effective[j])))
+        elif variance[j] < 1e-24:  # rounding: nothing varied, so nothing is known
+            intervals.append(Interval(estimate, -np.inf, np.inf, seeds))
         else:
-            least = min(df for _, df in parts)
-            if both[j] > 0:
-                parts.append((both[j], images_df[j] * (seeds - 1)))
-            df = variance[j] ** 2 / sum(part**2 / df for part, df in parts)
-            # What is subtracted can take this below the least of the parts' own degrees of
-            # freedom, which is the least that any sum of them has.
-            df = float(max(df, least))
-            se = float(np.sqrt(variance[j]))
-            half = float(special.stdtrit(df, 0.975)) * se
-            p = float(2 * special.stdtr(df, -abs(estimate) / se))
-            found.append(Interval(estimate, estimate - half, estimate + half, seeds, p, se, df))
-    return found
+            se, share = float(np.sqrt(variance[j])), float(images[j] / (images[j] + noise[j]))
+            found = Interval(estimate, 0, 0, seeds, np.nan, se, float(effective[j]), share)
+            half = found.t(0.05) * se
+            p = _p_value(found) if seeds > 1 and known[j] else np.nan
+            intervals.append(replace(found, low=estimate - half, high=estimate + half, p=p))
+    return intervals
+
+
+def _p_value(found: Interval) -> float:
+    """Return the level at which zero is just in the interval."""
+    ratio = abs(found.estimate) / found.se
+
+    def excess(log_alpha: float) -> float:
+        return found.t(np.exp(log_alpha)) - ratio
+
+    least = -600.0  # the quantiles of t end there
+    if excess(least) < 0:
+        return 0.0
+    return float(np.exp(optimize.brentq(excess, least, 0.0, xtol=1e-12))) if ratio else 1.0
 
 
 def _variance(samples: np.ndarray) -> np.ndarray:
@@ -330,14 +290,12 @@ def detectable(found: Interval, tests: int, power: float = 0.8) -> float:
 
     Returns
     -------
-    mIoU (0..1), NaN where the standard error is unknown or 0
+    mIoU (0..1), NaN where there is no p-value, or the standard error is 0
 
     Source
     ------
-    Bloom 1995, Minimum detectable effects, Evaluation Review 19(5). It shifts a t in place of the
-    noncentral one, so with few degrees of freedom the power is a little lower: 0.79 for 0.80 with
-    16 of them and 8 tests, 0.74 with 4.
+    Bloom 1995, Minimum detectable effects, Evaluation Review 19(5).
     """
-    return float(
-        (special.stdtrit(found.df, 1 - 0.025 / tests) + special.stdtrit(found.df, power)) * found.se
-    )
+    if np.isnan(found.p) or found.se == 0:
+        return np.nan
+    return (found.t(0.05 / tests) + found.t(2 * (1 - power))) * found.se

@@ -1,7 +1,6 @@
 """From the records of the runs to the tables that the report reads."""
 
 import dataclasses
-import hashlib
 import io
 import itertools
 import json
@@ -35,7 +34,7 @@ THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
 COMPARISONS = [
     "question", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
-    "detectable", "seed_sd", "seeds", "blocks", "verdict",
+    "detectable", "seed_sd", "seeds", "blocks", "effective_blocks", "verdict",
 ]  # fmt: skip
 FRONTS = [
     "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
@@ -402,42 +401,21 @@ def _comparisons(
     tests : arm -> counts int64 (S, N, K, K)
     blocks : int (N,)
     """
-    asked, noise = list(question.effects), _pooled(question, tests, metrics.miou)
+    pairs = list(question.effects)
     if question.kind == "networks":
-        asked = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
-    if question.kind in ("networks", "length"):
-        noise = None  # they differ in how much their seeds differ: each pair has its own
-    found = [intervals.interval(tests[a], blocks, minus=tests[b], noise=noise) for _, a, b in asked]
-    corrected = intervals.holm(np.array([each.p for each in found]))
+        pairs = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
+    differences = [intervals.interval(tests[a], blocks, minus=tests[b]) for _, a, b in pairs]
+    corrected = intervals.holm(np.array([each.p for each in differences]))
     rows = [
-        _comparison(question, pair, each, blocks, tests, p, len(asked))
-        for pair, each, p in zip(asked, found, corrected, strict=True)
+        _comparison(question, pair, each, blocks, tests, p, len(pairs))
+        for pair, each, p in zip(pairs, differences, corrected, strict=True)
     ]
     ends = list(tests)
     if question.kind == "ladder" and len(ends) > 2:
         pair = ("", ends[-1], ends[0])
-        whole = intervals.interval(tests[pair[1]], blocks, minus=tests[pair[2]], noise=noise)
+        whole = intervals.interval(tests[pair[1]], blocks, minus=tests[pair[2]])
         rows.append(_comparison(question, pair, whole, blocks, tests, whole.p, 1))
     return rows
-
-
-def _pooled(
-    question: Question, tests: dict[str, np.ndarray], measure
-) -> intervals.SeedNoise | None:
-    """Return the noise between seeds that a question's arms share; None if it cannot be told.
-
-    Arms that share their weights, because only testing differs, share their luck and count once.
-    With the few degrees of freedom of a pair's own seeds, p-values are no good after a correction
-    for many comparisons: see `intervals.interval`.
-    """
-    trained, seen = {}, set()
-    for arm, counts in tests.items():
-        training, digest = question.arms[arm].training, hashlib.sha256(counts.tobytes()).digest()
-        if training not in trained and digest not in seen:
-            trained[training] = counts
-            seen.add(digest)
-    arms = list(trained.values())
-    return intervals.seed_noise(arms, measure) if len(arms) > 1 and len(arms[0]) > 1 else None
 
 
 def _comparison(
@@ -467,6 +445,7 @@ def _comparison(
         "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
         "seeds": difference.seeds,
         "blocks": len(np.unique(blocks)),
+        "effective_blocks": difference.blocks,
         "verdict": verdict(difference.estimate, corrected, trick=bool(trick)),
     }
 
@@ -477,7 +456,6 @@ def _class_effects(
     """Return a question's rows of `class_effects`, if it is about tricks; see `_comparisons`."""
     if not question.effects:
         return []
-    noise = None if question.kind == "length" else _pooled(question, tests, metrics.iou)
     truth = next(iter(tests.values()))[0].sum(0).sum(1)
     rows = [
         {
@@ -494,7 +472,7 @@ def _class_effects(
         for name, share, each in zip(
             names,
             truth / truth.sum(),
-            intervals.class_intervals(tests[arm], blocks, minus=tests[against], noise=noise),
+            intervals.class_intervals(tests[arm], blocks, minus=tests[against]),
             strict=True,
         )
         if share > 0
@@ -519,9 +497,11 @@ def _noise_row(question: str, arm: str, records: list[Record], blocks: np.ndarra
 
 
 def verdict(difference: float, p: float, *, trick: bool) -> str:
-    """Return what a comparison comes to, at a corrected p: none below 5 % is no difference seen."""
+    """Return the verdict of a comparison at a corrected p."""
     none, more, less = (
-        ("no effect seen", "helps", "hurts") if trick else ("no difference seen", "better", "worse")
+        ("no effect found", "helps", "hurts")
+        if trick
+        else ("no difference found", "better", "worse")
     )
     if not p < LEVEL:  # NaN too
         return none

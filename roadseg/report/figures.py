@@ -439,7 +439,7 @@ def waterfall(
     axis.set_title(f"This study: {told}", fontsize=9, loc="left", pad=20)
     seen = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
     keys = {verdict: VERDICTS[verdict] for verdict in seen}
-    keys["no effect seen" if known else "cannot be told"] = UNDECIDED
+    keys["no effect found" if known else "cannot be told"] = UNDECIDED
     axis.legend(
         [Patch(color=colour) for colour in keys.values()], keys, loc="lower left",
         bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8, borderaxespad=0.2,

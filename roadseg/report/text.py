@@ -265,7 +265,7 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
         return ""
     verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in several.items()}
     lines = []
-    for verdict in ("helps", "hurts", "no effect seen", UNKNOWN):
+    for verdict in ("helps", "hurts", "no effect found", UNKNOWN):
         same = [f"**{trick}**" for trick, seen in verdicts.items() if seen == {verdict}]
         lines += [f"the same in all questions, {verdict}: {_listed(same)}"] if same else []
     mixed = {
@@ -330,16 +330,29 @@ def class_words(table: pd.DataFrame) -> str:
     return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
 
 
-def short_training(results: Results, places: dict[str, pd.DataFrame]) -> str:
-    """Return a warning where most trainings that tricks were judged by are short; '' elsewhere."""
-    arms = pd.concat(list(places.values()))["arm"] if places else ()
+def short_training(results: Results, arms) -> str:
+    """Return a warning where most of the trainings of some arms are short; '' elsewhere."""
     runs = results.runs[results.runs["arm"].isin(arms)]
     epochs = (runs["steps"] * runs["batch_size"] / runs["train_images"]).median()
     if not epochs < SHORT:
         return ""
     return (
-        f" **Most of these trainings are short ({epochs:.1f} epochs): these verdicts are about "
-        "short training** and may differ after a long one."
+        f"**Short training:** the median of these trainings is {epochs:.1f} epochs; verdicts may "
+        "differ after a long one."
+    )
+
+
+def length_words(results: Results, question: Question) -> str:
+    """Return what a length question found, in words."""
+    changes = {}
+    for _, row in results.effects(question.name).iterrows():
+        trick, _, steps = row["trick"].rpartition(" at ")
+        changes.setdefault(trick, []).append(
+            f"{points(row['difference'])} points at {steps} ({decided(row)})"
+        )
+    return " ".join(
+        f"By length of training, **{trick}** changes mIoU by {_listed(parts)}."
+        for trick, parts in changes.items()
     )
 
 
@@ -349,7 +362,7 @@ def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
     `brief` leaves out the numbers of those that show none.
     """
     lines = []
-    heads = {"helps": "Helps", "hurts": "Hurts", "no effect seen": "No effect found"}
+    heads = {"helps": "Helps", "hurts": "Hurts", "no effect found": "No effect found"}
     heads[UNKNOWN] = UNKNOWN.capitalize()
     for verdict, head in heads.items():
         told = []
@@ -358,11 +371,11 @@ def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
             values = [
                 (f"{place} " if len(places) > 1 else "")
                 + points(row["difference"])
-                + (f", {_allowed(row)}" if verdict == "no effect seen" else "")
+                + (f", {_allowed(row)}" if verdict == "no effect found" else "")
                 for place, row in own.items()
             ]
             numbers = f" ({'; '.join(values)})"
-            if brief and verdict == "no effect seen":
+            if brief and verdict == "no effect found":
                 numbers = f" ({_listed(list(own))})" if 0 < len(own) < len(rows) else ""
             told += [f"**{trick}**{numbers}"] if own else []
         if told or verdict != UNKNOWN:
@@ -685,16 +698,31 @@ def heads(study: Study) -> list[str]:
     return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
 
 
+def affordable(results: Results) -> pd.DataFrame:
+    """Return the arms on the Pareto front of multiply-adds and val mIoU, the cheapest first.
+
+    Of arms that cost about the same, passes per test image included, it has the best.
+    """
+    costs = results.networks.drop(columns="gmacs")
+    arms = results.arms.drop_duplicates("trained_as").merge(costs, on="network")
+    arms["level"] = alike(arms["gmacs"].to_numpy())
+    arms = arms.sort_values(["level", "val_miou"]).groupby("level").tail(1)
+    best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
+    return arms[arms["val_miou"] > best]
+
+
+def compared_by_cost(results: Results) -> pd.DataFrame:
+    """Return each network's arm that scored best on val, and those of `affordable`."""
+    arms = pd.concat([results.best_of_each_network(), affordable(results)])
+    return arms.drop_duplicates("trained_as").sort_values("gmacs", ignore_index=True)
+
+
 def recommended(study: Study, results: Results) -> pd.DataFrame:
     """Return which network and which tricks to take for which budget, as the report's table.
 
-    Of each network the arm that scored best on val; of these, each that beats all cheaper ones.
-    Of those that cost about the same, the best.
+    See `affordable`.
     """
-    arms = results.best_of_each_network()
-    best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
-    chosen = arms[arms["val_miou"] > best]
-    chosen = chosen.groupby(alike(chosen["gmacs"].to_numpy())).tail(1)
+    chosen = affordable(results)
     tried = results.arms.groupby("network")["trained_as"].nunique()
     _, write = UNITS["gmacs"]
     return pd.DataFrame(
@@ -834,12 +862,11 @@ def answer(study: Study, results: Results) -> list[str]:
                 f"{', with the recipe of the FCNs,' if study.fcn else ''} reaches "
                 f"{100 * first['test_miou']:.1f} %."
             )
-        right, guessed = percent(row["accuracy"]), results.prior["accuracy"].iloc[0]
-        if row["accuracy"] < guessed and right != percent(guessed):
-            told[-1] += (
-                f" Its pixel accuracy, {right}, is below that of the location prior "
-                f"({percent(guessed)}): each pixel's most frequent class in the training images."
-            )
+        prior = results.prior.iloc[0]
+        told[-1] += (
+            " The location prior, each pixel's most frequent class in the training images, has "
+            f"{100 * prior['test_miou']:.1f} % mIoU."
+        )
     if own := heads(study):
         change = results.difference(study.fcn.name, own[-1], study.baseline)
         told.append(f"{sentence(change).removesuffix('.')}; the encoder differs as well.")
@@ -850,7 +877,13 @@ def answer(study: Study, results: Results) -> list[str]:
                 f"({decided(skips)})."
             )
     if places := effects_by_place(study, results):
-        told.append(_tricks_in_short(places) + short_training(results, places))
+        tried = pd.concat(list(places.values()))["arm"]
+        told.append(f"{_tricks_in_short(places)} {short_training(results, tried)}".strip())
+    told += [
+        length_words(results, question)
+        for question in study.questions.values()
+        if question.kind == "length" and question.effects
+    ]
     if (wide := study.compared) and len(wide.arms) > 1:
         fronts = results.fronts[results.fronts["question"] == wide.name]
         size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
@@ -900,7 +933,7 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
             told.append(f"{_listed(names) if names else 'none'} {many if len(names) > 1 else one}")
     kinds = {
         "we found no effect of": lambda seen: (
-            "no effect seen" in seen and not {"helps", "hurts"} & seen
+            "no effect found" in seen and not {"helps", "hurts"} & seen
         ),
         "not enough data for": lambda seen: seen == {UNKNOWN},
     }
@@ -945,7 +978,7 @@ def doubts(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     places = effects_by_place(study, results)
     hidden = max(
         ((row, place) for place, rows in places.items() for _, row in rows.iterrows()
-         if decided(row) == "no effect seen"),
+         if decided(row) == "no effect found"),
         key=lambda found: found[0]["high"], default=None,
     )  # fmt: skip
     if hidden:
@@ -1035,7 +1068,8 @@ def edges(arms: pd.DataFrame) -> str:
     least, most = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
     told = (
         f"Near class boundaries, IoU is {100 * gap.min():.1f} (**{least}**) to "
-        f"{100 * gap.max():.1f} (**{most}**) points lower than over the whole image, as a mean over classes."
+        f"{100 * gap.max():.1f} (**{most}**) points lower than over the whole image, as a "
+        "mean over classes."
     )
     if len(known) < 4:
         return told

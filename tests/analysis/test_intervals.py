@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 
 import numpy as np
@@ -9,14 +8,13 @@ from scipy import optimize, stats
 
 from roadseg.analysis.intervals import (
     Interval,
-    SeedNoise,
     bootstrap_weights,
     class_intervals,
     detectable,
+    effective_blocks,
     holm,
     interval,
     sd_interval,
-    seed_noise,
 )
 from roadseg.training.metrics import iou, miou
 
@@ -58,14 +56,15 @@ def test_interval_where_nothing_varies_is_endless():
     a, b = _simulated(rng, 1, 8, 0.5), _simulated(rng, 1, 8, 0.9)
     found = interval(b, np.zeros(8), minus=a)
     assert found.estimate > 0.2 and not found.excludes_zero and found.low == -np.inf
-    assert np.isnan([found.p, found.se, found.df]).all()
+    assert np.isnan([found.p, found.se, found.blocks]).all()
 
 
 def test_interval_with_one_seed_covers_the_images_alone():
     rng = np.random.default_rng(2)
     found = interval(_simulated(rng, 1, 30, 0.7), np.arange(30))
     assert found.seeds == 1 and found.low < found.estimate < found.high
-    assert found.df == pytest.approx(29)
+    assert found.blocks == pytest.approx(30) and found.image_share == 1 and np.isnan(found.p)
+    assert found.high - found.estimate == pytest.approx(stats.t.ppf(0.975, 29) * found.se)
 
 
 def test_a_difference_where_nothing_varies_is_no_finding():
@@ -78,32 +77,52 @@ def test_interval_with_one_block_is_student_t_over_the_seeds():
     rng = np.random.default_rng(2)
     a, b = _simulated(rng, 4, 8, 0.7), _simulated(rng, 4, 8, 0.75)
     found = interval(b, np.zeros(8), minus=a)
-    differences = miou(b.sum(1)) - miou(a.sum(1))
-    expected = stats.ttest_1samp(differences, 0)
-    assert found.df == pytest.approx(3) and found.p == pytest.approx(expected.pvalue)
+    expected = stats.ttest_1samp(miou(b.sum(1)) - miou(a.sum(1)), 0)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert np.isnan(found.p)
 
 
-def test_interval_p_and_limits_agree():
+def test_the_critical_value_by_hand():
+    # from tables of t at 5 %, two-sided: 2.262 with 9 degrees of freedom, 4.303 with 2
+    found = Interval(0.1, 0, 0.2, seeds=3, p=0.1, se=0.01, blocks=10, image_share=0.25)
+    assert found.t(0.05) == pytest.approx(0.25 * 2.262 + 0.75 * 4.303, rel=1e-3)
+    # at 40 %: 0.883 and 1.061
+    both = found.t(0.05) + 0.25 * 0.883 + 0.75 * 1.061
+    assert detectable(found, 1) == pytest.approx(0.01 * both, rel=1e-3)
+    assert detectable(found, 8) > detectable(found, 1) > detectable(found, 1, power=0.5)
+    assert np.isnan(detectable(Interval(0.1, -np.inf, np.inf, 1), 1))
+
+
+def test_the_interval_by_hand():
+    """Its parts by formulas of their own, from scores and bootstrap samples."""
     rng = np.random.default_rng(6)
-    a = _simulated(rng, 3, 20, 0.7)
-    for right in (0.7, 0.71, 0.72, 0.75):
-        found = interval(_simulated(rng, 3, 20, right), np.arange(20), minus=a)
-        assert found.excludes_zero == (found.p < 0.05)
-        half = stats.t.ppf(0.975, found.df) * found.se
-        assert found.high - found.estimate == pytest.approx(half)
+    blocks = np.repeat(np.arange(10), 2)
+    a, b = (_simulated(rng, 3, 20, 0.7 + rng.normal(0, 0.03, (3, 1))) for _ in range(2))
+    found = interval(b, blocks, minus=a)
+    weights = bootstrap_weights(np.arange(10), 1000, np.random.default_rng(0))[:, blocks]
+    samples = np.stack([
+        [miou(np.tensordot(w, x[s], 1)) for w in weights for x in [arm]] for arm in (a, b) for s in range(3)
+    ]).reshape(2, 3, 1000)  # fmt: skip
+    samples = samples[1] - samples[0]  # (seeds, samples)
+    scores = miou(b.sum(1)) - miou(a.sum(1))
+    images = 10 / 9 * samples.mean(0).var(ddof=1)
+    seeds = scores.var(ddof=1) / 3
+    both = max(10 / 9 * samples.var(1, ddof=1).mean() - images, 0) / 2
+    se = np.sqrt(images + max(seeds - both, 0))
+    share = images / (images + seeds)
+    critical = share * stats.t.ppf(0.975, 9) + (1 - share) * stats.t.ppf(0.975, 2)
+    assert found.estimate == pytest.approx(scores.mean()) and found.se == pytest.approx(se)
+    assert found.high - found.estimate == pytest.approx(critical * se)
+    assert found.t(found.p) * se == pytest.approx(abs(scores.mean()))
+    assert found.excludes_zero == (found.p < 0.05)
 
 
-def test_interval_of_seeds_that_are_one_network_is_that_of_one_seed():
-    """The bootstrap alone then varies, and B / (B - 1) makes it the variance of a mean."""
-    rng = np.random.default_rng(3)
-    one = _simulated(rng, 1, 30, 0.7)
-    three = interval(np.repeat(one, 3, axis=0), np.arange(30), rounds=4000)
-    single = interval(one, np.arange(30), rounds=4000)
-    assert three.se == pytest.approx(single.se) and three.df == pytest.approx(29)
-    accuracy = one[0, :, [0, 1], [0, 1]].sum(0) / 200  # IoU is nearly linear in it
-    slope = 2 / (2 - accuracy.mean()) ** 2
-    assert single.se == pytest.approx(slope * accuracy.std(ddof=1) / 30**0.5, rel=0.05)
+def test_effective_blocks_by_hand():
+    counts = np.zeros((4, 3, 3), np.int64)
+    counts[:, 0, 0] = [10, 10, 30, 30]  # blocks have 20 and 60 pixels: 1 / (1/16 + 9/16)
+    counts[:2, 1, 2] = 5  # in one block alone
+    found = effective_blocks(counts, np.array([5, 5, 7, 7]))
+    np.testing.assert_allclose(found, [1.6, 1, np.nan])
 
 
 def test_what_seeds_do_to_images_is_counted_once():
@@ -115,66 +134,6 @@ def test_what_seeds_do_to_images_is_counted_once():
     # max(noise - both, 0) is not negative, so the mean of the variances errs on the large side:
     # it would be twice the true one if `both` were not taken off.
     assert 1.0 < np.mean(np.square(errors)) / np.var(estimates) < 1.6
-
-
-def test_noise_is_for_differences():
-    a = _simulated(np.random.default_rng(5), 3, 10, 0.7)
-    with pytest.raises(ValueError, match="difference"):
-        interval(a, np.arange(10), noise=SeedNoise(0.1, 4))
-    with pytest.raises(ValueError, match="difference"):
-        class_intervals(a, np.arange(10), noise=SeedNoise(np.zeros(2), 4))
-
-
-def test_noise_of_two_arms_is_their_own():
-    """With A = 2 pooling is no assumption: the interval is the one without it."""
-    rng = np.random.default_rng(5)
-    a, b = (_simulated(rng, 4, 20, 0.7 + rng.normal(0, 0.02, (4, 1))) for _ in range(2))
-    noise = seed_noise([a, b], miou)
-    assert noise.df == 3
-    assert 2 * noise.variance == pytest.approx((miou(a.sum(1)) - miou(b.sum(1))).var(ddof=1))
-    own, pooled = (interval(a, np.arange(20), minus=b, noise=n) for n in (None, noise))
-    assert dataclasses.astuple(pooled) == pytest.approx(dataclasses.astuple(own))
-    per_class = [
-        class_intervals(a, np.arange(20), minus=b, noise=n) for n in (None, seed_noise([a, b], iou))
-    ]
-    for own, pooled in zip(*per_class, strict=True):
-        assert dataclasses.astuple(pooled) == pytest.approx(dataclasses.astuple(own))
-
-
-def _scoring(scores):
-    """Counts (S, 1, 2, 2) whose mIoU are the scores: of 10,000 pixels as many are right."""
-    right = np.round(10_000 * np.asarray(scores)).astype(np.int64)
-    counts = np.zeros((len(right), 1, 2, 2), np.int64)
-    counts[:, 0, 0, 0], counts[:, 0, 0, 1] = right, 10_000 - right
-    return counts
-
-
-def test_seed_noise_by_hand():
-    # scores less means of arms (0.52, 0.62, 0.75) and seeds (0.62, 0.63, 0.64), plus 0.63:
-    #   -0.01  0.02 -0.01 / 0.01 -0.02 0.01 / 0 0 0; squares sum to 0.0012, over (3-1)(3-1)
-    scores = [[0.50, 0.54, 0.52], [0.62, 0.60, 0.64], [0.74, 0.75, 0.76]]
-    noise = seed_noise([_scoring(arm) for arm in scores], miou)
-    assert noise.df == 4 and noise.variance == pytest.approx(0.0003)
-    per_class = seed_noise([_scoring(arm) for arm in scores], iou)
-    np.testing.assert_allclose(per_class.variance, [0.0003, np.nan])
-
-
-def test_seed_noise_of_one_seed_or_one_arm_is_unknown_and_then_not_used():
-    rng = np.random.default_rng(7)
-    arms = [_simulated(rng, 1, 10, 0.7) for _ in range(3)]
-    noise = seed_noise(arms, miou)
-    assert noise.df == 0 and np.isnan(noise.variance)
-    alone = interval(arms[0], np.arange(10), minus=arms[1])
-    assert interval(arms[0], np.arange(10), minus=arms[1], noise=noise) == alone
-    assert seed_noise([_simulated(rng, 3, 10, 0.7)], iou).df == 0
-    with pytest.raises(ValueError):
-        seed_noise([arms[0], _simulated(rng, 2, 10, 0.7)], miou)
-
-
-def test_pooled_noise_does_not_make_equal_runs_differ():
-    a = _simulated(np.random.default_rng(8), 3, 10, 0.7)
-    found = interval(a, np.arange(10), minus=a, noise=SeedNoise(0.01, 8))
-    assert (found.low, found.high, found.p) == (0, 0, 1)
 
 
 def test_class_intervals():
@@ -189,8 +148,8 @@ def test_class_intervals():
     np.testing.assert_allclose([f.estimate for f in found], expected)
     assert found[0].excludes_zero and found[1].excludes_zero
     # What one image shows of a class tells nothing of other images: the seeds alone are left.
-    assert found[2].df == pytest.approx(2)
-    assert np.isnan(dataclasses.astuple(found[3])[:3]).all() and np.isnan(found[3].p)
+    assert found[2].image_share == 0 and np.isfinite(found[2].low) and np.isnan(found[2].p)
+    assert np.isnan([found[3].estimate, found[3].low, found[3].high, found[3].p]).all()
     one_seed = class_intervals(b[:1], np.arange(12), minus=a[:1])
     assert one_seed[2].low == -np.inf and np.isfinite(one_seed[0].low)
 
@@ -199,9 +158,10 @@ def test_a_class_missing_from_a_sample_is_left_out_of_it():
     rng = np.random.default_rng(10)
     a = np.pad(_simulated(rng, 3, 12, 0.7), ((0, 0), (0, 0), (0, 1), (0, 1)))
     a[:, :2, 2, 2], a[:, :2, 2, 0] = [50, 70], [50, 30]  # in 2 of 12 images: often not drawn
-    assert np.isfinite(dataclasses.astuple(interval(a, np.arange(12)))).all()
     rare = class_intervals(a, np.arange(12))[2]
-    assert np.isfinite(dataclasses.astuple(rare)).all() and rare.df == pytest.approx(1)
+    for found in (interval(a, np.arange(12)), rare):
+        assert np.isfinite([found.low, found.high, found.p, found.se]).all()
+    assert rare.blocks == pytest.approx(2)
 
 
 def test_the_bootstrap_is_that_of_whole_counts():
@@ -254,14 +214,6 @@ def test_holm_properties(p, random):
     np.testing.assert_array_equal(holm(p[order]), adjusted[order])
 
 
-def test_detectable_by_hand():
-    # from tables of t with 16 degrees of freedom: 2.120 (two-sided 5 %) and 0.865 (80 %)
-    found = Interval(0.1, 0, 0.2, 3, se=0.01, df=16)
-    assert detectable(found, 1) == pytest.approx(0.01 * (2.120 + 0.865), rel=1e-3)
-    assert detectable(found, 8) > detectable(found, 1) > detectable(found, 1, power=0.5)
-    assert np.isnan(detectable(Interval(0.1, -np.inf, np.inf, 1), 1))
-
-
 # How good the intervals are, where the truth is known. A network's chance to get a pixel right is
 # logistic in effects that are crossed: arm, seed, image, and their products. Images come in
 # blocks of two video frames that share half of each image effect.
@@ -273,8 +225,11 @@ LUCK = 0.1  # seed x arm: makes about as much noise, over 3 seeds, as the images
 TRIALS, ROUNDS = 2000, 100  # fewer rounds than in use cost a little coverage: the safe side
 
 
-def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0):
-    """Counts int64 (A, S, N, 3, 3); `spread` (A) scales what seeds do to an arm."""
+def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0, long=0.0):
+    """Counts int64 (A, S, N, 3, 3).
+
+    `spread` (A) scales what seeds do to an arm; the first block has a share `long` of the pixels.
+    """
     a = len(effects)
     spread = np.broadcast_to(spread, a)[:, None, None, None]
 
@@ -292,6 +247,8 @@ def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0):
         + spread * ALL * of_images(a, seeds)
     )
     area = AREA * np.exp(0.5 * np.repeat(rng.standard_normal((BLOCKS, 3)), FRAMES, axis=0))
+    if long:
+        area[BLOCK == 0] *= long / (1 - long) * area[BLOCK > 0].sum() / area[BLOCK == 0].sum()
     right = area / (1 + np.exp(-logit))
     counts = np.repeat(((area - right) / 2)[..., None], 3, axis=-1)  # half to each other class
     counts[..., range(3), range(3)] = right
@@ -311,14 +268,12 @@ def _population(effect, luck=LUCK, seed=SEED):
     return weight @ miou(counts)
 
 
-def _trials(rng, rung=8, pooled=True, trials=TRIALS, **ladder):
+def _trials(rng, rung=1, trials=TRIALS, block=BLOCK, **ladder):
     """Compare a rung with the one before it, in each trial: the intervals found."""
     found = []
     for _ in range(trials):
         arms = _ladder(rng, **ladder)
-        noise = seed_noise(arms, miou) if pooled else None
-        a, b = arms[rung], arms[rung - 1]
-        found.append(interval(a, BLOCK, minus=b, noise=noise, rounds=ROUNDS))
+        found.append(interval(arms[rung], block, minus=arms[rung - 1], rounds=ROUNDS))
     return found
 
 
@@ -334,74 +289,70 @@ def test_the_simulation_knows_its_truth():
     assert np.diff(np.mean(few, 0)) == pytest.approx(np.diff(expected), abs=0.001)
 
 
-CLIMB = tuple(0.1 * np.arange(9))
-GAIN = _population(CLIMB[8]) - _population(CLIMB[7])
-
-
-def test_pooled_noise_covers():
-    covered = _covered(_trials(np.random.default_rng(21), effects=CLIMB), GAIN)
-    assert 0.93 <= covered <= 0.97, covered
+GAIN = _population(0.8) - _population(0.7)
+# What seeds do to the seven arms of a real ladder: standard deviations in points of mIoU, to the mean.
+SPREAD = np.array([4.3, 2.1, 0.7, 0.5, 0.8, 1.0, 0.9]) / 1.47
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_own_noise_covers(seeds):
-    rng = np.random.default_rng(22)
-    covered = _covered(_trials(rng, pooled=False, seeds=seeds, effects=CLIMB[-2:], rung=1), GAIN)
-    assert 0.93 <= covered <= 0.97, covered
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        {"effects": (0.7, 0.8)},
+        {"effects": (0, 0), "spread": SPREAD[:2]},
+        {"effects": (0, 0), "spread": SPREAD[2:4]},
+        {"effects": (0, 0), "luck": 0, "spread": 0},  # that differ in testing alone
+        {"effects": (0, 0), "long": 0.15},
+    ],
+    ids=["equal", "noisy", "quiet", "test time", "a long scene"],
+)
+def test_intervals_cover(seeds, ladder):
+    truth = GAIN if ladder["effects"] == (0.7, 0.8) else 0
+    covered = _covered(_trials(np.random.default_rng(22), seeds=seeds, **ladder), truth)
+    assert 0.93 <= covered <= 0.985, covered
 
 
-def test_own_noise_of_three_seeds_where_it_is_worst():
-    """Seeds make ten times the variance of images: too little is covered, most of all far out.
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("spread", [1.0, SPREAD], ids=["equal", "as measured"])
+def test_holm_holds_a_family_of_true_zeros(seeds, spread):
+    rng, trials = np.random.default_rng(25), TRIALS // 4  # of six intervals each
+    wrong = []
+    for _ in range(trials):
+        arms = _ladder(rng, seeds=seeds, effects=(0,) * 7, spread=spread)
+        p = [interval(a, BLOCK, minus=b, rounds=ROUNDS).p for b, a in itertools.pairwise(arms)]
+        wrong.append((holm(p) < 0.05).any())
+    assert np.mean(wrong) <= 0.06 + 2 * (0.06 * 0.94 / trials) ** 0.5, np.mean(wrong)
 
-    The variance has 2 degrees of freedom, and where it comes out small Satterthwaite takes the
-    images for the larger part. Normal theory gives 92.4 % at the worst ratio, and for a level of
-    0.05 / 8 an error four times as frequent. This is why families of tests pool the noise.
-    """
-    found = _trials(np.random.default_rng(23), pooled=False, luck=0.2, effects=(0, 0), rung=1)
-    far_out = np.mean([f.p < 0.05 / 8 for f in found])
-    assert 0.91 <= _covered(found, 0) <= 0.95, _covered(found, 0)
-    assert 0.01 <= far_out <= 0.03, far_out
+
+def test_noise_pooled_over_arms_fails_where_the_arms_differ():
+    """Why each comparison has its own noise: with a pool, noisy arms are covered too rarely."""
+    rng, seeds = np.random.default_rng(27), 5
+    half, noisy, quiet = stats.t.ppf(0.975, 6 * (seeds - 1)), [], []
+    for _ in range(500):
+        arms = _ladder(rng, seeds=seeds, effects=(0,) * 7, spread=SPREAD)
+        scores = np.stack([miou(arm.sum(1)) for arm in arms])
+        rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
+        pooled = 2 * (rest**2).sum() / (6 * (seeds - 1)) / seeds
+        for rung, covered in ((1, noisy), (3, quiet)):
+            found = interval(arms[rung], BLOCK, minus=arms[rung - 1], rounds=ROUNDS)
+            images = found.image_share * (scores[rung] - scores[rung - 1]).var(ddof=1) / seeds
+            images /= max(1 - found.image_share, 1e-9)
+            covered.append(abs(found.estimate) <= half * np.sqrt(images + pooled))
+    assert np.mean(noisy) < 0.9 and np.mean(quiet) > 0.98, (np.mean(noisy), np.mean(quiet))
 
 
 def test_one_seed_covers_what_the_images_alone_vary():
     rng = np.random.default_rng(24)
-    effects = CLIMB[-2:]
-    found = _trials(rng, seeds=1, luck=0, seed=0, effects=effects, rung=1, pooled=False)
+    effects = (0.7, 0.8)
+    found = _trials(rng, seeds=1, luck=0, seed=0, effects=effects)
     low, high = (_population(effect, luck=0, seed=0) for effect in effects)
     covered = _covered(found, high - low)
     assert 0.93 <= covered <= 0.97, covered
 
 
-def test_holm_holds_a_family_of_true_zeros():
-    rng, trials = np.random.default_rng(25), TRIALS // 2  # of eight intervals each
-    wrong = []
-    for _ in range(trials):
-        arms = _ladder(rng)
-        noise = seed_noise(arms, miou)
-        p = [
-            interval(a, BLOCK, minus=b, noise=noise, rounds=ROUNDS).p
-            for b, a in itertools.pairwise(arms)
-        ]
-        wrong.append((holm(p) < 0.05).any())
-    assert np.mean(wrong) <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5, np.mean(wrong)
-
-
 def test_an_effect_of_the_detectable_size_is_found():
     rng = np.random.default_rng(26)
-    size = np.median([detectable(f, 8) for f in _trials(rng, trials=300)])
+    size = np.median([detectable(f, 8) for f in _trials(rng, trials=300, seeds=5, effects=(0, 0))])
     effect = optimize.brentq(lambda x: _population(x) - _population(0) - size, 0, 3)
-    found = np.mean([f.p < 0.05 / 8 for f in _trials(rng, effects=(0.0,) * 8 + (effect,))])
-    assert 0.70 <= found <= 0.90, found
-
-
-@pytest.mark.parametrize(
-    ("rung", "least", "most"), [(1, 0.96, 0.99), (3, 0.90, 0.93)], ids=["quiet", "noisy"]
-)
-def test_pooled_noise_where_the_variances_differ_by_two(rung, least, most):
-    """Arms 0, 1, 4, 5, 8 have half the seed variance of the others, and the pool is between.
-
-    Measured: two quiet arms are covered in about 97.5 % of trials, two noisy ones in 91 %.
-    """
-    spread = np.sqrt([1, 1, 2, 2, 1, 1, 2, 2, 1])
-    covered = _covered(_trials(np.random.default_rng(27), rung=rung, spread=spread), 0)
-    assert least < covered < most, covered
+    found = np.mean([f.p < 0.05 / 8 for f in _trials(rng, seeds=5, effects=(0, effect))])
+    assert 0.70 <= found <= 0.95, found

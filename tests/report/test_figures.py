@@ -37,7 +37,7 @@ def ladder(steps, start=0.3, margin=0.01):
     return pd.DataFrame({"arm": arms, "test_miou": scores}), pd.DataFrame(rows)
 
 
-STEPS = [(0.031, "helps"), (-0.02, "hurts"), (0.004, "no effect seen")]
+STEPS = [(0.031, "helps"), (-0.02, "hurts"), (0.004, "no effect found")]
 REFERENCE = pd.read_csv(ROOT / "data" / "reference_ladder.csv")
 
 
@@ -102,7 +102,7 @@ def test_a_waterfall_has_a_step_per_rung_in_the_colour_of_its_verdict():
     names = [label.get_text() for label in axis.get_yticklabels()]
     assert names == ["fcn-8s", "trick-0", "trick-1", "trick-2", "all of them"]
     keys = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert keys == ["helps", "hurts", "no effect seen"]
+    assert keys == ["helps", "hurts", "no effect found"]
 
 
 def test_lengths_are_a_line_for_each_label():
@@ -121,7 +121,7 @@ def test_what_cannot_be_known_has_no_whisker():
     arms, rows = ladder(STEPS)
     rows.loc[1, ["low", "high"]] = np.nan
     assert len(whiskers(figures.waterfall(arms, rows).axes[0])) == 2
-    arms, rows = ladder([(0.02, "no effect seen")])
+    arms, rows = ladder([(0.02, "no effect found")])
     rows[["low", "high"]] = np.nan
     (axis,) = figures.waterfall(arms, rows).axes
     assert not whiskers(axis) and "no intervals" in axis.get_title("left")
@@ -150,7 +150,7 @@ def test_the_course_ladder_is_the_one_that_was_reported():
 @pytest.mark.parametrize("rungs", [1, 2, 9, 20])
 @pytest.mark.parametrize("step", [0.012, -0.012, 0.0])
 def test_no_texts_of_a_waterfall_overlap_and_none_leaves_its_panel(rungs, step):
-    arms, rows = ladder([(step, "no effect seen")] * rungs)
+    arms, rows = ladder([(step, "no effect found")] * rungs)
     rows.loc[0, "trick"] = "-".join(["a-rather-long-name"] * 3)
     figure = figures.waterfall(arms, rows, REFERENCE)
     assert not overlaps(figure)
@@ -174,7 +174,7 @@ def markers(axis):
 
 def test_a_forest_fills_the_markers_whose_verdict_is_an_effect():
     groups = {
-        "on the ladder": [comparison("a", 0.03, "helps"), comparison("b", 0.001, "no effect seen")],
+        "on the ladder": [comparison("a", 0.03, "helps"), comparison("b", 0.001, "no effect found")],
         "alone": pd.DataFrame([comparison("b", -0.03, "hurts")]),
         "nowhere": [],
     }
@@ -196,7 +196,7 @@ def test_a_forest_fills_the_markers_whose_verdict_is_an_effect():
 
 
 def test_a_forest_without_intervals_or_band():
-    row = comparison("a", 0.03, "no effect seen", np.nan)
+    row = comparison("a", 0.03, "no effect found", np.nan)
     (axis,) = figures.forest({"on the ladder": [row]}).axes
     assert texts(axis) == ["+3.0"] and not axis.patches
     assert len(axis.lines) == 3  # marker, entry of the legend, zero
@@ -204,7 +204,7 @@ def test_a_forest_without_intervals_or_band():
 
 @pytest.mark.parametrize("tricks, places", [(1, 1), (12, 3), (20, 5)])
 def test_no_texts_of_a_forest_overlap(tricks, places):
-    rows = [comparison(f"trick-{n}", 0.01 * (-1) ** n, "no effect seen") for n in range(tricks)]
+    rows = [comparison(f"trick-{n}", 0.01 * (-1) ** n, "no effect found") for n in range(tricks)]
     figure = figures.forest({f"place {n}": rows for n in range(places)}, 0.01, "band")
     assert len(markers(figure.axes[0])) == tricks * places
     assert not overlaps(figure)
@@ -212,7 +212,7 @@ def test_no_texts_of_a_forest_overlap(tricks, places):
 
 def class_table(tricks, classes):
     rows = [
-        comparison(f"trick-{t}", 0.01 * (c - t), "no effect seen")
+        comparison(f"trick-{t}", 0.01 * (c - t), "no effect found")
         | {"class": f"class-{c}", "share": 0.5 ** (classes - c)}
         for t in range(tricks)
         for c in range(classes)
@@ -288,7 +288,7 @@ def test_an_arm_without_a_curve_does_no_harm():
 
 
 def test_differences_know_the_verdicts_of_tricks_and_of_networks():
-    verdicts = ["helps", "hurts", "no effect seen", "better", "worse", "no difference seen"]
+    verdicts = ["helps", "hurts", "no effect found", "better", "worse", "no difference found"]
     rows = [pd.Series(comparison("a", 0.01, verdict)) for verdict in verdicts]
     (axis,) = figures.differences(rows).axes
     found = [line.get_color() for line in axis.lines if line.get_marker() == "o"]

@@ -34,7 +34,7 @@ def compare(verdicts):
         else:
             change, verdict = verdicts[key[::-1]]
             change, verdict = -change, opposite.get(verdict, verdict)
-        p = 0.5 if verdict == "no difference seen" else 0.01
+        p = 0.5 if verdict == "no difference found" else 0.01
         return pd.Series({"difference": change, "low": change - 0.01, "high": change + 0.01,
                           "verdict": verdict, "p_corrected": p})  # fmt: skip
 
@@ -47,7 +47,7 @@ THREE = fronts([
 ])  # fmt: skip
 SEEN = {
     ("middle", "small"): (0.12, "better"), ("large", "small"): (0.11, "better"),
-    ("large", "middle"): (-0.01, "no difference seen"), ("odd", "small"): (0.05, "better"),
+    ("large", "middle"): (-0.01, "no difference found"), ("odd", "small"): (0.05, "better"),
     ("odd", "middle"): (-0.07, "worse"), ("large", "odd"): (0.06, "better"),
 }  # fmt: skip
 
@@ -60,7 +60,7 @@ def test_a_budget_buys_the_best_affordable_network_by_val():
     ]  # fmt: skip
     assert list(table["mIoU %"]) == ["21.0", "33.0", "32.0"]
     assert list(table["over the cheaper one"]) == [
-        "the cheapest", "+12.0 (better)", "−1.0 (no difference seen)"
+        "the cheapest", "+12.0 (better)", "−1.0 (no difference found)"
     ]  # fmt: skip
     assert set(table["on the test front"]) == {"76 % of resamples"}
 
@@ -70,7 +70,7 @@ def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
     assert told.startswith("**middle** (0.5 · 10⁹ multiply-adds, 33.0 % mIoU) is the cheapest")
     assert "The best of them by val score, **large**, costs 4.0 times as much" in told
     assert "of 2 dearer, none gains more than +0.0 points" in told and "rank correlation" in told
-    assert "−1.0 points (−2.0 to +0.0, no difference seen)" in told
+    assert "−1.0 points (−2.0 to +0.0, no difference found)" in told
     paying = {**SEEN, ("large", "middle"): (0.05, "better")}
     told = text.size_words(THREE, compare(paying))
     assert told.startswith("More cost has not stopped paying: every cheaper network is seen")
@@ -194,7 +194,7 @@ def test_a_search_is_held_against_the_recipe_s_own_rate():
 
 
 def test_tricks_of_which_nothing_can_be_told_are_told_in_one_sentence():
-    row = {"trick": "flip", "verdict": "no effect seen", "p_corrected": np.nan, "seeds": 1, "blocks": 1}
+    row = {"trick": "flip", "verdict": "no effect found", "p_corrected": np.nan, "seeds": 1, "blocks": 1}
     unknown = {"alone": pd.DataFrame([row, {**row, "trick": "crop"}])}
     assert text._tricks_in_short(unknown) == (
         "Which of 2 tricks help cannot be told (1 seed, test images of one block: no interval can be computed)."
