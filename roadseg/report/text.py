@@ -205,7 +205,7 @@ def detection(rows: pd.DataFrame) -> str:
     after = f"after correction for {tests} comparisons" if tests > 1 else "for its one comparison"
     return (
         f"{basis(least)[0].upper()}{basis(least)[1:]}: {after}, a true effect of {size} of mIoU "
-        "is detected with 80 % power."
+        "is detected with a nominal power of 80 %."
     )
 
 

@@ -255,12 +255,12 @@ def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0, 
     return np.round(counts).astype(np.int64)
 
 
-def _population(effect, luck=LUCK, seed=SEED):
+def _population(effect, luck=LUCK, seed=SEED, spread=1.0):
     """The mIoU of endless images, mean over endless seeds: by quadrature, as all is normal."""
     node, weight = np.polynomial.hermite_e.hermegauss(40)
     weight = weight / weight.sum()
-    of_seed = np.hypot(luck, seed) * node
-    of_image = np.sqrt(2 * (IMAGE**2 + IMAGE_ARM**2 + ALL**2)) * node
+    of_seed = np.hypot(spread * luck, seed) * node
+    of_image = np.sqrt(2 * (IMAGE**2 + IMAGE_ARM**2 + (spread * ALL) ** 2)) * node
     logit = BASE + effect + of_seed[:, None, None] + of_image[:, None]  # (seed, image, class)
     right = np.einsum("i,sik->sk", weight, 1 / (1 + np.exp(-logit)))
     counts = np.repeat(((1 - right) / 2 * AREA)[..., None], 3, axis=-1)
@@ -289,7 +289,6 @@ def test_the_simulation_knows_its_truth():
     assert np.diff(np.mean(few, 0)) == pytest.approx(np.diff(expected), abs=0.001)
 
 
-GAIN = _population(0.8) - _population(0.7)
 # What seeds do to the seven arms of a real ladder: standard deviations in points of mIoU, to the mean.
 SPREAD = np.array([4.3, 2.1, 0.7, 0.5, 0.8, 1.0, 0.9]) / 1.47
 
@@ -307,7 +306,10 @@ SPREAD = np.array([4.3, 2.1, 0.7, 0.5, 0.8, 1.0, 0.9]) / 1.47
     ids=["equal", "noisy", "quiet", "test time", "a long scene"],
 )
 def test_intervals_cover(seeds, ladder):
-    truth = GAIN if ladder["effects"] == (0.7, 0.8) else 0
+    spread = np.broadcast_to(ladder.get("spread", 1.0), 2)
+    given = {"luck": ladder.get("luck", LUCK)}
+    low, high = (_population(e, spread=s, **given) for e, s in zip(ladder["effects"], spread, strict=True))
+    truth = high - low
     covered = _covered(_trials(np.random.default_rng(22), seeds=seeds, **ladder), truth)
     assert 0.93 <= covered <= 0.985, covered
 
@@ -355,4 +357,4 @@ def test_an_effect_of_the_detectable_size_is_found():
     size = np.median([detectable(f, 8) for f in _trials(rng, trials=300, seeds=5, effects=(0, 0))])
     effect = optimize.brentq(lambda x: _population(x) - _population(0) - size, 0, 3)
     found = np.mean([f.p < 0.05 / 8 for f in _trials(rng, seeds=5, effects=(0, effect))])
-    assert 0.70 <= found <= 0.95, found
+    assert 0.60 <= found <= 0.90, found  # nominally 0.80; few seeds cost some of it

@@ -175,7 +175,7 @@ def test_what_cannot_be_compared_is_not_adopted(prepared, root):
     """Runs without scores, here of losses that were not finite, vouch for nothing."""
     questions = "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
     study, lines = trained_study(root, prepared, questions, SEARCH, seeds=(0,)), []
-    assert adopt(study, lines.append)
+    assert not adopt(study, lines.append)
     assert of_code() == {"before": 1} and "nothing is adopted" in lines[-1]
 
 

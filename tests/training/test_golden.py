@@ -38,7 +38,7 @@ RECIPES = {
         "teacher": "fcn8s:tu-resnet10t", "distill_weight": 3.0, "distill_temperature": 2.0,
     },
     "fine-tuned": {
-        "freeze_stages": 2, "freeze_norm": True, "encoder_lr": 0.1, "class_power": 0.5,
+        "pretrained": "imagenet", "freeze_stages": 2, "freeze_norm": True, "encoder_lr": 0.1, "class_power": 0.5,
     },
     "baseline": {"network": "baseline:0.05", "batch_norm": True, "residual": True},
 }  # fmt: skip
@@ -66,7 +66,7 @@ def toy(name: str, scenes: dict) -> dict:
 
 
 def test_every_knob_takes_part():
-    elsewhere = {"seed", "pretrained", "pretrained_part", "pretrain_steps", "lr_search",
+    elsewhere = {"seed", "pretrained_part", "pretrain_steps", "lr_search",
                  "lr_search_steps"}  # see test_run.py  # fmt: skip
     used = {name for changes in RECIPES.values() for name in {**TOY, **changes}}
     assert used | elsewhere == set(DEFAULTS)

@@ -125,6 +125,7 @@ def test_every_hyperparameter_is_in_one_key_or_both(splits):
         "poly_power": {"schedule": "poly"}, "cycles": {"schedule": "cosine"},
         "ohem_kept": {"ohem_threshold": 0.5}, "pretrained_part": {"pretrained": "scenes:4"},
         "pretrain_steps": {"pretrained": "scenes:4"},
+        "freeze_stages": {"pretrained": "scenes:4"}, "freeze_norm": {"pretrained": "scenes:4"},
         "teacher": {"distill_weight": 1.0}, "distill_weight": {"teacher": "baseline:0.1"},
         "distill_temperature": {"teacher": "baseline:0.1", "distill_weight": 1.0},
         "batch_norm": {"network": "baseline"}, "residual": {"network": "baseline"},

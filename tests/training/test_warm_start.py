@@ -126,7 +126,7 @@ def test_published_weights_are_asked_for_by_name(prepared, root, monkeypatch):
     wanted = {f"body.encoder.{name}": p.detach() for name, p in donor.named_parameters()}
     assert_close(encoder_of(weights_of(root)), wanted)
     with pytest.raises(InputError, match=r"other: the weights of tu-test_resnet could not be loaded"
-                       r" \(no network\). Without a network, use one"):  # fmt: skip
+                       r" \(no network\). Offline, use an"):  # fmt: skip
         done(TINY.changed({"pretrained": "hub:other"}), prepared)
 
 
