@@ -62,14 +62,14 @@ def trained(run: Recipe, prepared: Path, file: Path, say) -> None:
     network, _, seconds = train(
         run, splits["train"], splits["val"], device=device, start=start, say=lambda _: None
     )
-    counts = evaluate(network, splits["val"], device, run)
+    counts = evaluate(network, splits["val"], device, **run.testing)
     partial = file.with_suffix(".partial.npz")
-    np.savez(partial, counts=counts, seconds=seconds)
+    np.savez(partial, counts=counts)
     partial.replace(file)
     say(f"val mIoU {metrics.miou(counts.sum(0)):.3f}, {seconds:.0f} s")
 
 
-def row(arm: str, found: dict[str, np.ndarray], seconds: dict[str, float], val: Scenes) -> dict:
+def row(arm: str, found: dict[str, np.ndarray], val: Scenes) -> dict:
     """Return an arm's row."""
     against, _ = ARMS[arm]
     told = {
@@ -77,7 +77,6 @@ def row(arm: str, found: dict[str, np.ndarray], seconds: dict[str, float], val: 
         "val mIoU, %": f"{100 * metrics.miou(found[arm].sum(1)).mean():.1f}",
         "against": against or "",
         "difference (95 % interval)": "",
-        "step, ms": f"{seconds[arm]:.0f}",
     }
     if against:
         gap = intervals.interval(found[arm], blocks(val.sequences, 10), found[against])
@@ -109,11 +108,10 @@ def main() -> None:
     for name, ended in run_jobs(jobs, default_device(), print).items():
         if ended.how != "done":
             raise SystemExit(f"{name}: {ended.value}")
-    counts, seconds = {}, {}
-    for arm in ARMS:
-        stored = [np.load(files[arm, seed]) for seed in range(SEEDS)]
-        counts[arm] = np.stack([found["counts"] for found in stored])
-        seconds[arm] = 1000 * float(np.mean([found["seconds"] for found in stored])) / steps
+    counts = {
+        arm: np.stack([np.load(files[arm, seed])["counts"] for seed in range(SEEDS)])
+        for arm in ARMS
+    }
     val = Scenes.load(study.prepared, "val")
     height, width = study.data["size"]
     told = (
@@ -122,7 +120,7 @@ def main() -> None:
         f"and zooms, {SEEDS} seeds, two runs at a time. Scored on the {len(val)} val images, one "
         "street that training has seen too: differences are worth more than scores."
     )
-    rows = page.table([row(arm, counts, seconds, val) for arm in ARMS])
+    rows = page.table([row(arm, counts, val) for arm in ARMS])
     page.section("fine", f"{told}\n\n{rows}", page.PAGE.with_name("weights.md"))
 
 
