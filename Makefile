@@ -39,14 +39,14 @@ report: $(READY)  ## train what is not trained yet and render the report (STUDY=
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(READY)  ## try faults, stops and hostile input at length, into docs/reliability.md (over an hour)
+test-slow: $(READY)  ## test interruptions, faults and malformed input at length, into docs/reliability.md (over an hour)
 	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/reliability.py
 	$(BIN)/python -m pytest -m slow tests/test_pipeline.py tests/test_thin_studies.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/explore.ipynb
 
-bench: report  ## time what the machine allows into docs/performance.md (half an hour on two cores)
+bench: report  ## benchmark this machine, into docs/performance.md (half an hour on two cores)
 	@for name in speed start grouped scale thousand; do \
 		PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/$$name.py || exit; done
 

@@ -98,8 +98,8 @@ def test_the_tables_hold_every_run(reproduced):
 def test_the_report_is_whole_and_loads_nothing(reproduced):
     html = (reproduced / "reports/synthetic/report.html").read_text()
     for part in (
-        "The question", "The answer", "What would change our mind", "Background", "The data",
-        "The baseline network", "Where it is an FCN", "FCN against the baseline", "Training tricks",
+        "The question", "The answer", "What could change these results", "Background", "The data",
+        "The baseline network", "How it differs from FCN", "FCN against the baseline", "Training tricks",
         "Networks and their cost", "Where the networks fail", "Limits", "Conclusion", "Reproduction",
     ):  # fmt: skip
         assert re.search(f"<h[12][^>]*>[^<]*{part}", html), part
@@ -254,7 +254,7 @@ def test_what_changes_no_result_trains_nothing(reproduced):
         notebook.write_bytes(before)
     assert call(reproduced, "dvc", "repro", "code").returncode == 0
     with edited(
-        reproduced / "tricks.yaml", ("the cheapest way to more of them", "a cheap way to more of them")
+        reproduced / "tricks.yaml", ("the cheapest way to get more data", "a cheap way to get more data")
     ):
         assert ran(call(reproduced, "dvc", "repro", "train")) == {"resolve"}
         assert call(reproduced, "dvc", "repro", "chapters", "--dry").stdout.count("Running stage") == 1
@@ -312,6 +312,36 @@ def test_each_change_trains_exactly_what_it_must(reproduced):
         with np.load(reproduced / "build/synthetic/runs/fcn/fcn-8s/s0/counts.npz") as counts:
             assert len(counts["test"]) == 5 and len(counts["val"]) == 2
     assert trained(call(reproduced, "dvc", "repro", "train")) == {}
+
+
+@pytest.mark.slow
+def test_experiments_share_the_run_store(reproduced):
+    """`dvc exp run` in place and in a copy; what one of them trained the other takes."""
+    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c",
+                "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c"}  # fmt: skip
+    for command in (["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=reproduced, check=True, env={**os.environ, **identity})
+    params = (reproduced / "params.yaml").read_text()
+
+    def experiment(*options: str) -> set[str]:
+        result = call(reproduced, "dvc", "exp", "run", *options, **identity)
+        return set(trained(result).values())
+
+    told = experiment("-S", "base.lr=0.002")
+    assert told and all("trained" in line for line in told)
+    assert "lr: 0.002" in (reproduced / "params.yaml").read_text()
+    for comment in re.findall("#.*", params):
+        assert comment in (reproduced / "params.yaml").read_text()
+    subprocess.run(["git", "checkout", "-q", "."], cwd=reproduced, check=True)
+    assert not any("trained" in line for line in experiment("--temp", "-S", "base.lr=0.002"))
+    assert (reproduced / "params.yaml").read_text() == params
+    queued = call(reproduced, "dvc", "exp", "run", "--queue", "-S", "base.lr=0.002,0.003")
+    assert queued.returncode == 0, queued.stderr
+    result = call(reproduced, "dvc", "exp", "run", "--run-all", **identity)
+    assert result.returncode == 0, result.stderr
+    shown = call(reproduced, "dvc", "exp", "show", "--only-changed", "--csv")
+    assert shown.returncode == 0 and {"0.002", "0.003"} <= set(re.findall(r"0\.00\d", shown.stdout))
+    assert call(reproduced, "dvc", "metrics", "diff").returncode == 0
 
 
 def test_code_that_changes_results_is_seen(reproduced):
