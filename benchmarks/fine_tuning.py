@@ -118,7 +118,7 @@ def main() -> None:
         f"{page.conditions()} CamVid's {len(Scenes.load(study.prepared, 'train'))} training images "
         f"at {height} x {width}, {steps} steps of batch {BASE['batch_size']}, AdamW, poly, flips "
         f"and zooms, {SEEDS} seeds, two runs at a time. Scored on the {len(val)} val images, one "
-        "street that training has seen too: differences are worth more than scores."
+        "street that training has seen too: only differences are meaningful."
     )
     rows = page.table([row(arm, counts, val) for arm in ARMS])
     page.section("fine", f"{told}\n\n{rows}", page.PAGE.with_name("weights.md"))

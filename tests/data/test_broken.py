@@ -404,7 +404,7 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
         (lambda f: (f / DESCRIPTION).write_bytes("classes: [Straße]".encode("latin-1")),
          "FOLDER/dataset.yaml: is no UTF-8 text; save it in that encoding."),
         (described("val: [east]", "val: [east], val: [west]"),
-         "FOLDER/dataset.yaml:5: splits: val: stands 2 times on line 5; keep one of them."),
+         "FOLDER/dataset.yaml:5: splits: val: duplicate key (line 5, 2 times); keep one of them."),
         (lambda f: (f / DESCRIPTION).write_text("# nothing yet\n"),
          "FOLDER/dataset.yaml: must hold 'key: value' lines, is empty."),
         (lambda f: (f / DESCRIPTION).rename(f / "dataset.yml"),
