@@ -122,11 +122,10 @@ def test_every_trick_is_asked_for_and_says_where_it_comes_from():
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebooks_are_thin_and_carry_no_outputs(file):
+def test_notebooks_are_thin(file):
     notebook = nbformat.read(file, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert not any(cell.outputs or cell.execution_count for cell in code)
     tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
     assert tagged == code[:1]
     assert notebook.metadata.kernelspec.name == "python3"
@@ -221,19 +220,13 @@ def test_the_lock_is_complete_and_names_no_index():
                 queue.append(normal(needed.name))
 
 
-def test_nothing_large_is_in_git():
+def test_every_check_before_a_commit_passes():
+    """Style, notebooks without outputs, file sizes: `.pre-commit-config.yaml` lists them."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    for name in filter(None, files.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            assert os.path.getsize(ROOT / name) < 5_000_000, name
-
-
-def test_code_style():
-    ruff = [sys.executable, "-m", "ruff"]
-    checked = subprocess.run([*ruff, "check", "."], cwd=ROOT, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout
-    shown = subprocess.run([*ruff, "format", "--diff", "roadseg"], cwd=ROOT, capture_output=True,
-                           text=True)  # fmt: skip
-    assert shown.returncode == 0, shown.stdout
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "run", "--all-files"], cwd=ROOT, capture_output=True,
+        text=True, env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
