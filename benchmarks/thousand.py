@@ -104,7 +104,7 @@ def write_records(study) -> None:
     predictions = io.BytesIO()
     labels = np.array(scenes["test"].labels)
     np.savez_compressed(predictions, test=np.where(labels == UNLABELLED, 0, labels))
-    looked_through = study.compared.arms
+    looked_through = study.network_question.arms
     for number, (arm, recipe) in enumerate(study.arms.items()):
         rng = np.random.default_rng(number)
         base = np.clip(rng.normal(0.6, 0.03) + rng.normal(0, 0.15, k), 0.05, 0.95)
@@ -137,7 +137,7 @@ def write_records(study) -> None:
             for question in study.questions.values():  # each has a copy of all its runs
                 for name, asked in question.arms.items():
                     copy = study.build / "runs" / question.name / name / f"s{seed}"
-                    wanted = asked == recipe and seed in study.seeds_asked(question)
+                    wanted = asked == recipe and seed in study.question_seeds(question)
                     if wanted and copy != folder:
                         shutil.copytree(folder, copy)
 

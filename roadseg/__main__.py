@@ -168,11 +168,13 @@ def code(study: Study) -> None:
     folder = study.build / "code"
     for stage, modules in STAGES.items():
         files = sorted((paths.ROOT / "notebooks").glob(NOTEBOOKS.get(stage, "no notebook")))
-        notebooks = {file.name: digests.of_notebook(file) for file in files}
+        notebooks = {file.name: digests.notebook_digest(file) for file in files}
         modules = [*modules, *(used for _, found in notebooks.values() for used in found)]
-        lines = [f"{digests.of_file(f)} {name}" for name, f in digests.closure(*modules).items()]
+        lines = [
+            f"{digests.file_digest(f)} {name}" for name, f in digests.closure(*modules).items()
+        ]
         lines += [f"{digest} {name}" for name, (digest, _) in notebooks.items()]
-        lines += [f"{digest} {name}" for name, digest in digests.beside(*modules).items()]
+        lines += [f"{digest} {name}" for name, digest in digests.asset_digests(*modules).items()]
         write_changed(folder / f"{stage}.txt", "\n".join(lines) + "\n")
 
 

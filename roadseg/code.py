@@ -15,15 +15,20 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 # What decides the weights that a recipe comes to, and what decides the scores of weights.
 TRAINING = ("roadseg.training.loop", "roadseg.training.warm_start")
-DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+DOCSTRING_OWNERS = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 EVALUATION = ("roadseg.training.evaluate",)
-SAID_BY = {"say": slice(None), "print": slice(None), "InputError": slice(None), "rule": slice(1, 2)}
+MESSAGE_ARGUMENTS = {
+    "say": slice(None),
+    "print": slice(None),
+    "InputError": slice(None),
+    "rule": slice(1, 2),
+}
 
 
 @cache  # once in a process, which goes on with the code that it began with
 def digest(*modules: str) -> str:
     """Return the digest, twelve hex digits, of modules and all that they import."""
-    text = "".join(f"{name} {of_file(file)}\n" for name, file in closure(*modules).items())
+    text = "".join(f"{name} {file_digest(file)}\n" for name, file in closure(*modules).items())
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -32,38 +37,38 @@ def closure(*modules: str) -> dict[str, Path]:
 
     Imports within functions count. So do the packages that a module lies in.
     """
-    found, queue = {}, list(modules)
+    files, queue = {}, list(modules)
     while queue:
         name = queue.pop()
         file = module_file(name)
-        if file is None or name in found:
+        if file is None or name in files:
             continue
-        found[name] = file
+        files[name] = file
         if "." in name:
             queue.append(name.rpartition(".")[0])
-        queue += imports(file)
-    return dict(sorted(found.items()))
+        queue += file_imports(file)
+    return dict(sorted(files.items()))
 
 
 def module_file(name: str) -> Path | None:
     """Return the file of a module of this project, or None if there is none of that name."""
-    first, *rest = name.split(".")
-    if first != PACKAGE.name:
+    package, *rest = name.split(".")
+    if package != PACKAGE.name:
         return None
-    place = PACKAGE.joinpath(*rest)
-    for file in (place.with_suffix(".py"), place / "__init__.py"):
+    path = PACKAGE.joinpath(*rest)
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():
             return file
     return None
 
 
 @cache
-def imports(file: Path) -> list[str]:
+def file_imports(file: Path) -> list[str]:
     """Return all names that a file may import from this project, modules or not."""
-    return imported(ast.parse(file.read_text()))
+    return imported_names(ast.parse(file.read_text()))
 
 
-def imported(tree: ast.AST) -> list[str]:
+def imported_names(tree: ast.AST) -> list[str]:
     """Return all names that code may import from this project, modules or not."""
     names = []
     for node in ast.walk(tree):
@@ -75,7 +80,7 @@ def imported(tree: ast.AST) -> list[str]:
 
 
 @cache
-def of_file(file: Path) -> str:
+def file_digest(file: Path) -> str:
     """Return the digest of one file of Python code."""
     return hashlib.sha256(ast.unparse(stripped(file.read_text())).encode()).hexdigest()[:12]
 
@@ -85,7 +90,7 @@ def stripped(source: str) -> ast.Module:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(node, DOCUMENTED) and (
+        if isinstance(node, DOCSTRING_OWNERS) and (
             body
             and isinstance(body[0], ast.Expr)
             and isinstance(body[0].value, ast.Constant)
@@ -93,15 +98,17 @@ def stripped(source: str) -> ast.Module:
         ):
             node.body = body[1:] or [ast.Pass()]
         if isinstance(node, ast.Raise) and node.exc:
-            node.exc = _WithoutTexts().visit(node.exc)
+            node.exc = _StringBlanker().visit(node.exc)
         if isinstance(node, ast.Call):
-            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            texts = SAID_BY.get(called, slice(0))
-            node.args[texts] = [_WithoutTexts().visit(text) for text in node.args[texts]]
+            function_name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            arguments = MESSAGE_ARGUMENTS.get(function_name, slice(0))
+            node.args[arguments] = [
+                _StringBlanker().visit(argument) for argument in node.args[arguments]
+            ]
     return ast.fix_missing_locations(tree)
 
 
-def of_notebook(file: Path) -> tuple[str, list[str]]:
+def notebook_digest(file: Path) -> tuple[str, list[str]]:
     """Return the digest of a notebook without its outputs, and what it may import from here."""
     cells = json.loads(file.read_text())["cells"]
     content = [
@@ -111,11 +118,11 @@ def of_notebook(file: Path) -> tuple[str, list[str]]:
     names = []
     for kind, _, source in content:
         if kind == "code":
-            names += imported(ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.M)))
+            names += imported_names(ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.M)))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12], names
 
 
-class _WithoutTexts(ast.NodeTransformer):
+class _StringBlanker(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:  # noqa: N802
         return ast.Constant("") if isinstance(node.value, str) else node
 
@@ -123,7 +130,7 @@ class _WithoutTexts(ast.NodeTransformer):
         return ast.Constant("")
 
 
-def beside(*modules: str) -> dict[str, str]:
+def asset_digests(*modules: str) -> dict[str, str]:
     """Return the digests of files that modules keep beside them: templates and scripts, by name."""
     folders = {file.parent for file in closure(*modules).values()} - {PACKAGE}
     return {

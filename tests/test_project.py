@@ -32,7 +32,7 @@ def modules() -> dict[str, set[str]]:
     """Each module of the project, and the modules that it imports."""
     found = code.closure("roadseg.__main__", "roadseg.explore")
     return {
-        name: {m for m in code.imports(file) if code.module_file(m)} - {name}
+        name: {m for m in code.file_imports(file) if code.module_file(m)} - {name}
         for name, file in found.items()
     }
 

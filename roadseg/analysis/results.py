@@ -17,7 +17,7 @@ from roadseg.analysis.intervals import Interval
 from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, write_together
 from roadseg.config.questions import Network, Question
 from roadseg.config.recipe import DEFAULTS, Recipe
-from roadseg.config.study import Study, network_alone
+from roadseg.config.study import Study, network_recipe
 from roadseg.data import scenes, survey
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
@@ -77,7 +77,7 @@ def collect(study: Study) -> Results:
     compared = [question for question in questions if question.kind == "networks"]
     fronts = [_fronts(study, question, rows, networks, tests, blocks) for question in compared]
     fronts = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(columns=FRONTS)
-    own = {s.name: {a: tests[study.arm(r)] for a, r in s.arms.items()} for s in questions}
+    own = {s.name: {a: tests[study.arm_name(r)] for a, r in s.arms.items()} for s in questions}
     return Results(
         runs=_owned(
             pd.DataFrame(
@@ -86,7 +86,7 @@ def collect(study: Study) -> Results:
         ),
         arms=pd.DataFrame(
             [
-                {"question": question.name, "arm": arm, **rows[study.arm(recipe)]}
+                {"question": question.name, "arm": arm, **rows[study.arm_name(recipe)]}
                 for question in questions
                 for arm, recipe in question.arms.items()
             ]
@@ -114,7 +114,9 @@ def collect(study: Study) -> Results:
         ),
         noise=pd.DataFrame(
             [
-                _noise_row(question.name, arm, list(records[study.arm(recipe)].values()), blocks)
+                _noise_row(
+                    question.name, arm, list(records[study.arm_name(recipe)].values()), blocks
+                )
                 for question in questions
                 for arm, recipe in question.arms.items()
                 if question.kind == "noise"
@@ -174,7 +176,7 @@ def _asked(study: Study, question: Question) -> dict[Path, Recipe]:
     return {
         study.build / "runs" / question.name / arm / f"s{seed}": recipe.changed({"seed": seed})
         for arm, recipe in question.arms.items()
-        for seed in study.seeds_asked(question)
+        for seed in study.question_seeds(question)
     }
 
 
@@ -534,7 +536,7 @@ def _test_gmacs(study: Study, size: tuple[int, int], classes: int) -> dict[str, 
     """
     networks, counted, found = {}, {}, {}
     for arm, recipe in study.arms.items():
-        tested = network_alone(recipe.changed({"aux_weight": 0.0}))
+        tested = network_recipe(recipe.changed({"aux_weight": 0.0}))
         if tested not in networks:
             networks[tested] = on_meta(partial(make_network, tested, classes))
         sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
@@ -551,9 +553,9 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     precision = precision_on(device, next(iter(study.arms.values())).precision)
     bf16 = precision == "bf16"
     arms = {}  # those of the question that compares most networks come first
-    first = study.compared.arms.values() if study.compared else ()
+    first = study.network_question.arms.values() if study.network_question else ()
     for recipe in [*first, *study.arms.values()]:
-        arms.setdefault(recipe.architecture, study.arm(recipe))
+        arms.setdefault(recipe.architecture, study.arm_name(recipe))
     networks = {name: weighted(study, arm, classes) for name, arm in arms.items()}
     test = Scenes.load(study.prepared, "test")
     looked = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
@@ -631,7 +633,7 @@ def _fronts(
     blocks: np.ndarray,
 ) -> pd.DataFrame:
     """Return the rows of `fronts` that belong to a question."""
-    arms = {arm: study.arm(recipe) for arm, recipe in question.arms.items()}
+    arms = {arm: study.arm_name(recipe) for arm, recipe in question.arms.items()}
     table = pd.DataFrame(
         [
             {"question": question.name, "arm": arm, "label": question.labels[arm], **rows[trained]}

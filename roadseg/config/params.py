@@ -22,7 +22,7 @@ COURSE_LADDER = (
 LINES = "'key: value' lines"
 
 
-def _holds(check) -> AfterValidator:
+def _validated(check) -> AfterValidator:
     def validate(value):
         if not check(value):
             raise PydanticCustomError("rule", "rule")
@@ -32,8 +32,8 @@ def _holds(check) -> AfterValidator:
 
 
 def _are_seeds(value: list) -> bool:
-    whole = all(type(seed) is int and seed >= 0 for seed in value)
-    return whole and 0 < len(set(value)) == len(value)
+    whole_numbers = all(type(seed) is int and seed >= 0 for seed in value)
+    return whole_numbers and 0 < len(set(value)) == len(value)
 
 
 def _are_lengths(value: list) -> bool:
@@ -51,22 +51,22 @@ LENGTHS = "a list of two or more different whole numbers >= 1"
 SEEDS = "a list of different whole numbers >= 0"
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     """Settings that stand together. The description of each says what is allowed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Counts(_Part):
+class _Counts(_Section):
     train: Natural
     val: Natural
     test: Natural
 
 
-class _Data(_Part):
+class _Data(_Section):
     source: Text
     path: Text
-    size: Annotated[list, _holds(_is_size)] = Field(
+    size: Annotated[list, _validated(_is_size)] = Field(
         description="[height, width], each 32 to 8192 pixels"
     )
     block: int = Field(ge=1, description="1 frame or more")
@@ -74,26 +74,26 @@ class _Data(_Part):
     counts: _Counts = Field(None, description="train, val and test, each >= 1")
 
 
-class _Trick(_Part):
+class _Trick(_Section):
     set: Lines
     idea: Text = ""
     source: Text = ""
 
 
-class _Network(_Part):
+class _Network(_Section):
     network: Text
     idea: Text = ""
     source: Text = ""
 
 
-class _Question(_Part):
+class _Question(_Section):
     asks: Text
     start: Text = None
     tricks: list = Field(None, description="a list of tricks")
-    networks: Annotated[Any, _holds(lambda value: isinstance(value, dict | list))] = Field(
+    networks: Annotated[Any, _validated(lambda value: isinstance(value, dict | list))] = Field(
         None, description="a list of names, or 'name: network' lines"
     )
-    ladder: Annotated[Any, _holds(lambda v: isinstance(v, list) or v == "course")] = Field(
+    ladder: Annotated[Any, _validated(lambda v: isinstance(v, list) or v == "course")] = Field(
         None,
         description="a list of tricks, or 'course' for the course study's: "
         + ", ".join(COURSE_LADDER),
@@ -101,21 +101,21 @@ class _Question(_Part):
     leave_one_out: list = Field(None, description="a list of tricks")
     alone: list = Field(None, description="a list of tricks")
     length: list = Field(None, description="a list of tricks")
-    steps: Annotated[list, _holds(_are_lengths)] = Field(None, description=LENGTHS)
-    noise: Annotated[list, _holds(_are_seeds)] = Field(None, description=SEEDS)
+    steps: Annotated[list, _validated(_are_lengths)] = Field(None, description=LENGTHS)
+    noise: Annotated[list, _validated(_are_seeds)] = Field(None, description=SEEDS)
 
 
-class _Settings(_Part):
+class _Settings(_Section):
     study: Text
     title: Text
-    root: Annotated[str, _holds(lambda v: re.fullmatch(r"\.|\.\.(/\.\.)*", v))] = Field(
+    root: Annotated[str, _validated(lambda v: re.fullmatch(r"\.|\.\.(/\.\.)*", v))] = Field(
         description="the way from the study's folder to the project's root: . or ../.."
     )
-    folder: Annotated[str, _holds(lambda v: re.fullmatch(r"\.|\w[\w.-]*(/\w[\w.-]*)*", v))] = Field(
-        description="the study's folder from the project's root: . or studies/NAME"
+    folder: Annotated[str, _validated(lambda v: re.fullmatch(r"\.|\w[\w.-]*(/\w[\w.-]*)*", v))] = (
+        Field(description="the study's folder from the project's root: . or studies/NAME")
     )
     data: _Data = Field(description=LINES)
-    seeds: Annotated[list, _holds(_are_seeds)] = Field(description=SEEDS)
+    seeds: Annotated[list, _validated(_are_seeds)] = Field(description=SEEDS)
     base: Lines
     tricks: dict[str, _Trick] = Field(description=LINES)
     networks: dict[str, _Network] = Field(description=LINES)
@@ -127,42 +127,44 @@ def check_structure(content: dict, problems: Problems) -> None:
     try:
         _Settings.model_validate(content)
         errors = []
-    except ValidationError as found:
-        errors = found.errors(include_url=False)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False)
     data = content.get("data")
     if isinstance(data, dict) and data.get("source") == "synthetic":
-        needed = [key for key in ("counts", "seed") if key not in data]
-        errors += [{"type": "missing", "loc": ("data", key), "input": data} for key in needed]
+        missing = [key for key in ("counts", "seed") if key not in data]
+        errors += [{"type": "missing", "loc": ("data", key), "input": data} for key in missing]
     misspelt = set()
     for error in sorted(errors, key=lambda error: error["type"] != "extra_forbidden"):
         kind, path, value = error["type"], error["loc"], error["input"]
-        known, allowed = _allowed(path)
+        known_names, allowed = _allowed(path)
         if kind == "extra_forbidden":
-            meant = RENAMED.get(path[-1], path[-1])
-            close = difflib.get_close_matches(meant, known, n=1, cutoff=0.6)
-            misspelt |= {(*path[:-1], name) for name in close}
-            problems.add(f"{path[-1]}: no such setting.{nearest(meant, known)}", *path[:-1])
+            intended = RENAMED.get(path[-1], path[-1])
+            matches = difflib.get_close_matches(intended, known_names, n=1, cutoff=0.6)
+            misspelt |= {(*path[:-1], name) for name in matches}
+            problems.add(
+                f"{path[-1]}: no such setting.{nearest(intended, known_names)}", *path[:-1]
+            )
         elif kind == "missing":
-            if path not in misspelt and not problems.touch(*path[:-1], "<<"):
+            if path not in misspelt and not problems.has_problem_at(*path[:-1], "<<"):
                 problems.add(f"{path[-1]}: missing; give {allowed}.", *path[:-1])
         elif not _is_unread(value):
             hint = _hint(value, allowed)
-            problems.add(f"{_refused(value)}; give {allowed}.{hint}", *path, at=path)
+            problems.add(f"{_not_allowed(value)}; give {allowed}.{hint}", *path, at=path)
 
 
 def _allowed(path: tuple) -> tuple[dict, str]:
     """Return the settings that are known where a path ends, and what is allowed for it."""
-    model, known, words = _Settings, {}, LINES
+    model, known_names, description = _Settings, {}, LINES
     for part in path:
-        if isinstance(model, type) and issubclass(model, _Part):
-            known = model.model_fields
-            if part in known:
-                model, words = known[part].annotation, known[part].description
+        if isinstance(model, type) and issubclass(model, _Section):
+            known_names = model.model_fields
+            if part in known_names:
+                model, description = known_names[part].annotation, known_names[part].description
         elif get_origin(model) is dict:
-            model, words = get_args(model)[1], LINES
+            model, description = get_args(model)[1], LINES
     if len(path) == 1:  # of params.yaml itself, which does not hold the catalogue
-        known = {name: about for name, about in known.items() if name not in CATALOGUE}
-    return known, words
+        known_names = {name: about for name, about in known_names.items() if name not in CATALOGUE}
+    return known_names, description
 
 
 def _is_unread(value) -> bool:
@@ -180,13 +182,13 @@ def check_hyperparameters(hyperparameters: dict, problems: Problems, *path, at: 
         except InputError as problem:
             text = str(problem)
             if name in HYPERPARAMETERS and " Write " not in text:
-                text = text.replace(f"{None!r} is not allowed", _refused(None))
+                text = text.replace(f"{None!r} is not allowed", _not_allowed(None))
                 known = HYPERPARAMETERS[name]
                 text += _hint(value, f"{known.type.__name__}: {known.metadata['allowed']}")
             problems.add(text, *path, at=(*at, name))
 
 
-def _refused(value) -> str:
+def _not_allowed(value) -> str:
     return "has no value" if value is None else f"{value!r} is not allowed"
 
 

@@ -88,14 +88,18 @@ def make_trick(name: str, about: dict, problems: Problems) -> Trick | None:
         check_hyperparameters(hyperparameters, problems, "tricks", name, at=("tricks", name, "set"))
     if hyperparameters == {}:
         problems.add("sets no hyperparameter; a trick must change something.", "tricks", name)
-    return None if problems.touch("tricks", name) else Trick(name, hyperparameters, *_origin(about))
+    return (
+        None
+        if problems.has_problem_at("tricks", name)
+        else Trick(name, hyperparameters, *_origin(about))
+    )
 
 
 def make_network_entry(name: str, about: dict, problems: Problems) -> Network | None:
     """Return a network of the list; None, and its problems noted, if it has some."""
     note_name(name, problems, "networks")
-    bad = problems.touch("networks", name)
-    return None if bad else Network(name, about["network"], *_origin(about))
+    has_problem = problems.has_problem_at("networks", name)
+    return None if has_problem else Network(name, about["network"], *_origin(about))
 
 
 def _origin(about: dict) -> tuple[str, str]:
@@ -107,34 +111,34 @@ def base_recipe(hyperparameters: dict, problems: Problems) -> Recipe | None:
     check_hyperparameters(hyperparameters, problems, "base", at=("base",))
     if "seed" in hyperparameters:
         problems.add("seed: set 'seeds' instead; every arm is trained once with each.", "base")
-    if problems.touch("base"):
+    if problems.has_problem_at("base"):
         return None
-    rest, taken = dict(hyperparameters), []
+    remaining, rejected = dict(hyperparameters), []
     while True:
         try:
-            recipe = Recipe.of(rest)
+            recipe = Recipe.of(remaining)
         except InputError as problem:
             # one contradiction at a time, without the hyperparameters that had one
-            if not any(re.search(rf"\b{name}\b", str(problem)) for name in taken):
+            if not any(re.search(rf"\b{name}\b", str(problem)) for name in rejected):
                 problems.add(str(problem), "base")
-            taken.append(str(problem).partition(":")[0])
-            if rest.pop(taken[-1], None) is None:
+            rejected.append(str(problem).partition(":")[0])
+            if remaining.pop(rejected[-1], None) is None:
                 return None
         else:
-            return None if taken else recipe
+            return None if rejected else recipe
 
 
 @dataclass
-class Known:
+class Context:
     """What questions can name; None stands for what has a problem that is noted already.
 
     Attributes
     ----------
     tricks, networks : None if their lists could not be read, so that any name may be right
     arms : those of the questions so far
-    doubtful : how further arms' names begin, of questions that were refused
-    at : arm -> path to where it is asked for
-    told : problems of tricks that were noted for one arm, and are not for others
+    unresolved : how further arms' names begin, of questions that were refused
+    locations : arm -> path to where it is asked for
+    reported : problems of tricks that were noted for one arm, and are not for others
     """
 
     base: Recipe | None
@@ -142,26 +146,26 @@ class Known:
     networks: dict[str, Network | None] | None
     problems: Problems
     arms: dict[str, Recipe | None] = field(default_factory=dict)
-    doubtful: set[str] = field(default_factory=set)
-    at: dict[str, tuple] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    unresolved: set[str] = field(default_factory=set)
+    locations: dict[str, tuple] = field(default_factory=dict)
+    reported: set[str] = field(default_factory=set)
 
-    def listed(self, names: list, known: dict | None, what: str, *path) -> list[str]:
+    def checked_names(self, names: list, known: dict | None, what: str, *path) -> list[str]:
         """Return the names of a list at a path, each of which must be known and stand once."""
-        found = []
+        valid = []
         for index, name in enumerate(names):
             problem = None
-            if name in found:
+            if name in valid:
                 problem = f"{path[-1]}: lists {name!r} twice; drop one."
             elif isinstance(name, str) and (known is None or name in known):
-                found.append(name)
+                valid.append(name)
             elif known is not None:
                 problem = f"{name!r} is {what}.{_nearest(name, known)}"
             if problem:
                 self.problems.add(problem, *path[:-1], at=(*path, index))
-        return found
+        return valid
 
-    def applied(self, recipe: Recipe | None, trick: str, at: tuple, *path) -> Recipe | None:
+    def apply_trick(self, recipe: Recipe | None, trick: str, at: tuple, *path) -> Recipe | None:
         """Return a recipe with a trick applied, or None where that is not possible."""
         change = (self.tricks or {}).get(trick)
         if recipe is None or change is None:
@@ -169,213 +173,231 @@ class Known:
         try:
             return change(recipe)
         except InputError as problem:
-            if str(problem) not in self.told:
+            if str(problem) not in self.reported:
                 self.problems.add(str(problem), *path, at=at)
-            self.told.add(str(problem))
+            self.reported.add(str(problem))
             return None
 
 
-def ask(name: str, about: dict, known: Known) -> Question | None:
+def build_question(name: str, about: dict, context: Context) -> Question | None:
     """Return a question, in which a recipe is None if it could not be made; None if it has none."""
-    problems, path = known.problems, ("questions", name)
+    problems, path = context.problems, ("questions", name)
     kinds = [kind for kind in KINDS if kind in about]
     if len(kinds) != 1:
         problems.add(f"give exactly one of {', '.join(KINDS)}.", *path)
         return None
     (kind,) = kinds
-    belongs = {"tricks": "networks", "steps": "length"}
-    unused = [key for key in belongs if kind != belongs[key]]
+    required_kind = {"tricks": "networks", "steps": "length"}
+    unused = [key for key in required_kind if kind != required_kind[key]]
     for key in unused + ["start"] * (kind == "networks"):
         if key in about:
             problems.add(f"{key}: has no effect here; leave it out.", *path)
-    make = _networks if kind == "networks" else _from_start
-    made = make(name, kind, about, known)
-    if made is None:
+    build_arms = _network_arms if kind == "networks" else _arms_from_start
+    parts = build_arms(name, kind, about, context)
+    if parts is None:
         return None
-    arms, effects, labels, shared = made
+    arms, effects, labels, shared = parts
     for arm in arms:
-        if not note_name(arm, problems, *path, "arm", at=known.at[arm]):
-            known.doubtful.add("")
-    more = tuple(about[kind]) if kind == "noise" else ()
-    return Question(name, about["asks"], kind, arms, tuple(effects), more, labels, shared)
+        if not note_name(arm, problems, *path, "arm", at=context.locations[arm]):
+            context.unresolved.add("")
+    extra_seeds = tuple(about[kind]) if kind == "noise" else ()
+    return Question(name, about["asks"], kind, arms, tuple(effects), extra_seeds, labels, shared)
 
 
-def _networks(name: str, kind: str, about: dict, known: Known):
+def _network_arms(name: str, kind: str, about: dict, context: Context):
     """Return arms, effects, labels and tricks of a question of networks; None if it has no arms.
 
     It lists names of the catalogue, or gives its own as 'label: network'.
     """
-    problems, path, asked = known.problems, ("questions", name), about[kind]
-    shared = known.listed(about.get("tricks", []), known.tricks, TRICK, *path, "tricks")
-    apart = _apart(shared, known, *path)
-    if isinstance(asked, dict):
-        chosen = dict(asked)
-        for label, network in asked.items():
+    problems, path, entries = context.problems, ("questions", name), about[kind]
+    shared = context.checked_names(about.get("tricks", []), context.tricks, TRICK, *path, "tricks")
+    disjoint = _check_disjoint(shared, context, *path)
+    if isinstance(entries, dict):
+        chosen = dict(entries)
+        for label, network in entries.items():
             try:
                 check_hyperparameter("network", network)
             except InputError as problem:
                 chosen[label] = None
                 problems.add(str(problem), *path, at=(*path, kind, label))
     else:
-        names = known.listed(asked, known.networks, NETWORK, *path, kind)
-        found = {label: (known.networks or {}).get(label) for label in names}
-        chosen = {label: network and network.network for label, network in found.items()}
-    if not asked:
+        names = context.checked_names(entries, context.networks, NETWORK, *path, kind)
+        catalogue_entries = {label: (context.networks or {}).get(label) for label in names}
+        chosen = {
+            label: network and network.network for label, network in catalogue_entries.items()
+        }
+    if not entries:
         problems.add(f"{kind}: lists no network; name one or more.", *path)
-    sound = [network for network in chosen.values() if network]
-    if len(set(sound)) < len(sound):
+    valid = [network for network in chosen.values() if network]
+    if len(set(valid)) < len(valid):
         problems.add(f"{kind}: two arms are the same network; drop one.", *path)
-    if problems.touch(*path):
+    if problems.has_problem_at(*path):
         return None
     arms, labels = {}, {}
     for label, network in chosen.items():
-        at = (*path, kind, label if isinstance(asked, dict) else asked.index(label))
+        location = (*path, kind, label if isinstance(entries, dict) else entries.index(label))
         recipe = None
-        if known.base and network and apart:
-            recipe = known.base.changed({"network": network})
+        if context.base and network and disjoint:
+            recipe = context.base.changed({"network": network})
         for trick in shared:
-            recipe = known.applied(recipe, trick, at, *path)
+            recipe = context.apply_trick(recipe, trick, location, *path)
         # Another recipe than the network has elsewhere, so another name.
         arm = f"{label}-{name}" if shared else label
         arms[arm], labels[arm] = recipe, label
-        known.at.setdefault(arm, at)
+        context.locations.setdefault(arm, location)
     return arms, (), labels, tuple(shared)
 
 
-def _from_start(name: str, kind: str, about: dict, known: Known):
+def _arms_from_start(name: str, kind: str, about: dict, context: Context):
     """Return arms, effects, no labels and no tricks of a question that starts from an arm.
 
     None, if it has no arms.
     """
-    problems, path, first = known.problems, ("questions", name), about.get("start")
-    if first is None:
+    problems, path, start_name = context.problems, ("questions", name), about.get("start")
+    if start_name is None:
         problems.add("start: missing; name an arm of an earlier question.", *path)
-    elif first not in known.arms and not first.startswith(tuple(known.doubtful)):
-        hint = _nearest(first, known.arms)
-        problems.add(f"start: {first!r} is no arm of an earlier question.{hint}", *path)
+    elif start_name not in context.arms and not start_name.startswith(tuple(context.unresolved)):
+        hint = _nearest(start_name, context.arms)
+        problems.add(f"start: {start_name!r} is no arm of an earlier question.{hint}", *path)
     if kind == "noise":
-        if first not in known.arms:
+        if start_name not in context.arms:
             return None
-        known.at.setdefault(first, (*path, "start"))
-        return {first: known.arms[first]}, (), {}, ()
+        context.locations.setdefault(start_name, (*path, "start"))
+        return {start_name: context.arms[start_name]}, (), {}, ()
     if kind == "length" and not about.get("steps"):
         problems.add("steps: missing; list the numbers of training steps.", *path)
         return None
-    asked = list(COURSE_LADDER) if about[kind] == "course" else about[kind]
-    tricks = known.listed(asked, known.tricks, TRICK, *path, kind)
-    least = 2 if kind == "leave_one_out" else 1
-    if len(asked) < least:
+    listed = list(COURSE_LADDER) if about[kind] == "course" else about[kind]
+    tricks = context.checked_names(listed, context.tricks, TRICK, *path, kind)
+    minimum = 2 if kind == "leave_one_out" else 1
+    if len(listed) < minimum:
         problems.add(
-            f"{kind}: lists {len(asked)} tricks; a comparison needs "
-            f"{'two' if least == 2 else 'one'} or more.", *path,
+            f"{kind}: lists {len(listed)} tricks; a comparison needs "
+            f"{'two' if minimum == 2 else 'one'} or more.", *path,
         )  # fmt: skip
-    apart = kind in ("alone", "length") or _apart(tricks, known, *path)
-    if first not in known.arms or problems.touch(*path, kind) or len(tricks) < len(asked):
+    disjoint = kind in ("alone", "length") or _check_disjoint(tricks, context, *path)
+    if (
+        start_name not in context.arms
+        or problems.has_problem_at(*path, kind)
+        or len(tricks) < len(listed)
+    ):
         return None
 
-    def at(trick: str) -> tuple:
-        return (*path, kind, asked.index(trick))
+    def location_of(trick: str) -> tuple:
+        return (*path, kind, listed.index(trick))
 
-    def apply(recipe: Recipe | None, trick: str, *note: str) -> Recipe | None:
-        return known.applied(recipe, trick, at(trick), *path, *note) if apart else None
+    def apply_trick(recipe: Recipe | None, trick: str, *note: str) -> Recipe | None:
+        return (
+            context.apply_trick(recipe, trick, location_of(trick), *path, *note)
+            if disjoint
+            else None
+        )
 
     if kind == "length":
         for trick in tricks:
-            if "steps" in getattr((known.tricks or {}).get(trick), "hyperparameters", ()):
+            if "steps" in getattr((context.tricks or {}).get(trick), "hyperparameters", ()):
                 problem = f"{trick} sets steps, as this question does; leave it out."
-                known.problems.add(problem, *path, at=at(trick))
-        if problems.touch(*path):
+                context.problems.add(problem, *path, at=location_of(trick))
+        if problems.has_problem_at(*path):
             return None
-        starts = _shortened(known.arms[first], about["steps"], known, path)
-        arms, effects = _length(first, starts, tricks, apply)
+        starts = _starts_at_steps(context.arms[start_name], about["steps"], context, path)
+        arms, effects = _length_arms(start_name, starts, tricks, apply_trick)
         for arm in arms:
-            known.at.setdefault(arm, (*path, "steps"))
+            context.locations.setdefault(arm, (*path, "steps"))
         return arms, effects, {}, ()
-    arms, effects = TRICK_QUESTIONS[kind](first, known.arms[first], tricks, apply)
+    arms, effects = TRICK_QUESTIONS[kind](start_name, context.arms[start_name], tricks, apply_trick)
     for trick, *pair in effects:
         for arm in pair:
-            known.at.setdefault(arm, at(trick) if arm.endswith(f"-{trick}") else (*path, kind))
+            context.locations.setdefault(
+                arm, location_of(trick) if arm.endswith(f"-{trick}") else (*path, kind)
+            )
     return arms, effects, {}, ()
 
 
-def _ladder(first: str, start: Recipe | None, tricks: list[str], apply):
+def _ladder_arms(start_name: str, start: Recipe | None, tricks: list[str], apply_trick):
     """Return arms and effects where each rung adds one trick to the rung before it."""
-    arms, effects, before = {first: start}, [], first
+    arms, effects, previous = {start_name: start}, [], start_name
     for trick in tricks:
         rung = f"with-{trick}"
-        arms[rung] = apply(arms[before], trick)
-        effects.append((trick, rung, before))
-        before = rung
+        arms[rung] = apply_trick(arms[previous], trick)
+        effects.append((trick, rung, previous))
+        previous = rung
     return arms, effects
 
 
-def _leave_one_out(first: str, start: Recipe | None, tricks: list[str], apply):
+def _leave_one_out_arms(start_name: str, start: Recipe | None, tricks: list[str], apply_trick):
     """Return arms and effects of the recipe with all tricks against all but one of them."""
-    arms, effects = {f"{first}-all": reduce(apply, tricks, start)}, []
-    for left in tricks:
-        name = f"{first}-all-but-{left}"
-        rest, note = [trick for trick in tricks if trick != left], f"without {left}"
-        arms[name] = reduce(
-            lambda recipe, trick, note=note: apply(recipe, trick, note), rest, start
+    arms, effects = {f"{start_name}-all": reduce(apply_trick, tricks, start)}, []
+    for omitted in tricks:
+        arm = f"{start_name}-all-but-{omitted}"
+        others, note = [trick for trick in tricks if trick != omitted], f"without {omitted}"
+        arms[arm] = reduce(
+            lambda recipe, trick, note=note: apply_trick(recipe, trick, note), others, start
         )
-        effects.append((left, f"{first}-all", name))
+        effects.append((omitted, f"{start_name}-all", arm))
     return arms, effects
 
 
-def _alone(first: str, start: Recipe | None, tricks: list[str], apply):
+def _alone_arms(start_name: str, start: Recipe | None, tricks: list[str], apply_trick):
     """Return arms and effects of one trick at a time on the start."""
-    arms = {first: start} | {f"{first}-{trick}": apply(start, trick) for trick in tricks}
-    return arms, [(trick, f"{first}-{trick}", first) for trick in tricks]
+    arms = {start_name: start} | {
+        f"{start_name}-{trick}": apply_trick(start, trick) for trick in tricks
+    }
+    return arms, [(trick, f"{start_name}-{trick}", start_name) for trick in tricks]
 
 
-def _shortened(start: Recipe | None, steps: list[int], known: Known, path) -> dict:
+def _starts_at_steps(start: Recipe | None, steps: list[int], context: Context, path) -> dict:
     """Return a recipe at several numbers of steps; None, noted, where that is not possible."""
-    found = {}
-    for index, n in enumerate(steps):
+    starts = {}
+    for index, number in enumerate(steps):
         try:
-            found[n] = start and start.changed({"steps": n})
+            starts[number] = start and start.changed({"steps": number})
         except InputError as problem:
-            found[n] = known.problems.add(str(problem), *path, at=(*path, "steps", index))
-    return found
+            starts[number] = context.problems.add(str(problem), *path, at=(*path, "steps", index))
+    return starts
 
 
-def _length(first: str, starts: dict[int, Recipe | None], tricks: list[str], apply):
+def _length_arms(start_name: str, starts: dict[int, Recipe | None], tricks: list[str], apply_trick):
     """Return arms and effects of one trick at a time, at each of several numbers of steps."""
     arms, effects = {}, []
-    for n, start in starts.items():
-        plain = f"{first}-{n}-steps"
-        arms[plain] = start
+    for steps, start in starts.items():
+        reference = f"{start_name}-{steps}-steps"
+        arms[reference] = start
         for trick in tricks:
-            arm = f"{first}-{trick}-{n}-steps"
-            arms[arm] = apply(start, trick)
-            effects.append((f"{trick} at {n} steps", arm, plain))
+            arm = f"{start_name}-{trick}-{steps}-steps"
+            arms[arm] = apply_trick(start, trick)
+            effects.append((f"{trick} at {steps} steps", arm, reference))
     return arms, effects
 
 
-TRICK_QUESTIONS = {"ladder": _ladder, "leave_one_out": _leave_one_out, "alone": _alone}
+TRICK_QUESTIONS = {
+    "ladder": _ladder_arms,
+    "leave_one_out": _leave_one_out_arms,
+    "alone": _alone_arms,
+}
 
 
 def _nearest(name, known: dict) -> str:
     return nearest(name, known) if known else " There is none."
 
 
-def _apart(tricks: list[str], known: Known, *path) -> bool:
+def _check_disjoint(tricks: list[str], context: Context, *path) -> bool:
     """Return whether no two tricks of a recipe set the same hyperparameter; note those that do."""
-    setters, apart = {}, True
+    setters, disjoint = {}, True
     for trick in tricks:
-        change = (known.tricks or {}).get(trick)
+        change = (context.tricks or {}).get(trick)
         for name in change.hyperparameters if change else ():
             if name in setters:
-                known.problems.add(
+                context.problems.add(
                     f"{setters[name]} and {trick} both set {name}; the second would undo the "
                     "first, so let only one of them set it.", *path,
                 )  # fmt: skip
-                apart = False
+                disjoint = False
             setters.setdefault(name, trick)
-    return apart
+    return disjoint
 
 
-def check_arms(questions: dict[str, Question], known: Known) -> None:
+def check_arms(questions: dict[str, Question], context: Context) -> None:
     """Note each arm whose name means another recipe in another question."""
     seen: dict[str, tuple[str, Recipe]] = {}
     for question in questions.values():
@@ -385,7 +407,7 @@ def check_arms(questions: dict[str, Question], known: Known) -> None:
             other, first = seen.setdefault(name, (question.name, recipe))
             if first != recipe:
                 differing = [k for k in DEFAULTS if getattr(first, k) != getattr(recipe, k)]
-                known.problems.add(
+                context.problems.add(
                     f"arm {name} is another recipe in {other} "
                     f"({', '.join(sorted(differing))} differ); rename one. "
                     "A rung is named after its trick: list the trick again under another name.",

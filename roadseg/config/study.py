@@ -14,12 +14,12 @@ from roadseg.config import paths
 from roadseg.config.params import CATALOGUE, check_structure
 from roadseg.config.questions import (
     KINDS,
-    Known,
+    Context,
     Network,
     Question,
     Trick,
-    ask,
     base_recipe,
+    build_question,
     check_arms,
     check_name,
     make_network_entry,
@@ -31,7 +31,7 @@ from roadseg.config.yaml import Problems, read_lines, read_text
 from roadseg.errors import InputError, nearest
 
 # Keys of an earlier version's params.yaml, and what becomes of them.
-EARLIER = {
+EARLIER_KEYS = {
     "params": "take it out",
     "plan": "take it out",
     "remarks": "move it into remarks.md, as points that begin with '- '",
@@ -90,12 +90,12 @@ class Study:
         return next(iter(arms), None)
 
     @property
-    def compared(self) -> Question | None:
+    def network_question(self) -> Question | None:
         """The question that compares most networks, if one does; of equals, rather not `fcn`."""
         kinds = [question for question in self.questions.values() if question.kind == "networks"]
         return max(kinds, key=lambda s: (len(s.arms), s is not self.fcn), default=None)
 
-    def asks(self, *kinds: str) -> bool:
+    def has_question_of_kind(self, *kinds: str) -> bool:
         """Return whether one of the questions is of one of some kinds."""
         return any(question.kind in kinds for question in self.questions.values())
 
@@ -106,7 +106,7 @@ class Study:
         """
         questions = {}
         for question in self.questions.values():
-            kept = {name: r for name, r in question.arms.items() if self.arm(r) not in arms}
+            kept = {name: r for name, r in question.arms.items() if self.arm_name(r) not in arms}
             effects = tuple(effect for effect in question.effects if kept.keys() >= {*effect[1:]})
             if kept:
                 questions[question.name] = replace(question, arms=kept, effects=effects)
@@ -126,15 +126,15 @@ class Study:
                 names.setdefault(recipe, name)
         return names
 
-    def arm(self, recipe: Recipe) -> str:
+    def arm_name(self, recipe: Recipe) -> str:
         """Return the name under which a question's recipe is trained."""
         return self._names[recipe]
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """Return the seeds an arm is trained with: the study's, and a noise question's."""
         recipe = self.arms[arm]
-        more = [q.seeds for q in self.questions.values() if q.seeds and recipe in q.arms.values()]
-        return tuple(dict.fromkeys([*self.seeds, *(seed for seeds in more for seed in seeds)]))
+        extra = [q.seeds for q in self.questions.values() if q.seeds and recipe in q.arms.values()]
+        return tuple(dict.fromkeys([*self.seeds, *(seed for seeds in extra for seed in seeds)]))
 
     @cached_property
     def runs(self) -> dict[str, Recipe]:
@@ -145,7 +145,7 @@ class Study:
             for seed in self.seeds_of(arm)
         }
 
-    def seeds_asked(self, question: Question) -> tuple[int, ...]:
+    def question_seeds(self, question: Question) -> tuple[int, ...]:
         """Return the seeds that a question trains its arms with."""
         return tuple(dict.fromkeys([*self.seeds, *question.seeds]))
 
@@ -153,9 +153,9 @@ class Study:
         """Folder of one run's record: that of the first question that asks for it."""
         recipe = self.arms[arm]
         for question in self.questions.values():
-            if seed in self.seeds_asked(question):
-                for name, asked in question.arms.items():
-                    if asked == recipe:
+            if seed in self.question_seeds(question):
+                for name, question_recipe in question.arms.items():
+                    if question_recipe == recipe:
                         return self.build / "runs" / question.name / name / f"s{seed}"
         raise InputError(f"{self.name}: no question asks for {arm} with seed {seed}.")
 
@@ -185,7 +185,7 @@ class Study:
         return paths.ROOT / "reports" / self.name
 
 
-def network_alone(recipe: Recipe) -> Recipe:
+def network_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe without all that its network does not show: equal ones, equal networks."""
     return Recipe(**{name: getattr(recipe, name) for name in NETWORK_HYPERPARAMETERS})
 
@@ -220,7 +220,7 @@ def load(study: str | Path = EMBEDDED) -> Study:
     InputError : all missing, unknown and contradictory settings, each with its file and line
     """
     file = params_file(study)
-    content, problems = read_lines(file, _shown(file))
+    content, problems = read_lines(file, _display_path(file))
     _check_version(content, problems)
     if Path(study).suffix not in YAML_ENDINGS:  # a name, as the pipeline calls it
         _check_pipeline(str(study), content, file, problems)
@@ -229,15 +229,15 @@ def load(study: str | Path = EMBEDDED) -> Study:
     return parse(content, problems, _remarks(file.with_name("remarks.md"), problems))
 
 
-def _shown(file: Path) -> str:
+def _display_path(file: Path) -> str:
     return str(file).removeprefix(f"{paths.ROOT}/")
 
 
 def _check_version(content: dict, problems: Problems) -> None:
     """Raise InputError, with all that is to do, for a `params.yaml` of an earlier version."""
-    keys = [key for key in content if key in EARLIER]
+    keys = [key for key in content if key in EARLIER_KEYS]
     if keys:
-        what = [f"{key}: {EARLIER[key]}" for key in keys]
+        what = [f"{key}: {EARLIER_KEYS[key]}" for key in keys]
         if "folder" not in content:
             what.append("folder: add it, the way from the project's root to this file's folder")
         raise InputError(
@@ -248,37 +248,43 @@ def _check_version(content: dict, problems: Problems) -> None:
 
 def _check_pipeline(name: str, content: dict, file: Path, problems: Problems) -> None:
     """Note what would let the pipeline of a study, known by its folder, fail or run another's."""
-    check_name(_shown(file.parent), name)
+    check_name(_display_path(file.parent), name)
     if isinstance(content.get("study"), str) and content["study"] != name:
-        where = "the embedded study" if name == EMBEDDED else f"the study in {_shown(file.parent)}"
+        where = (
+            "the embedded study"
+            if name == EMBEDDED
+            else f"the study in {_display_path(file.parent)}"
+        )
         problems.add(f"study: {content['study']!r} is not allowed; {where} is called {name}.")
-    for beside in ("tricks.yaml", "networks.yaml", "remarks.md"):
-        if not (needed := file.with_name(beside)).is_file():
+    for name_beside in ("tricks.yaml", "networks.yaml", "remarks.md"):
+        if not (required := file.with_name(name_beside)).is_file():
             raise InputError(
-                f"{_shown(needed)}: no such file. The pipeline reads it; an empty one will do."
+                f"{_display_path(required)}: no such file. The pipeline reads it; an empty one "
+                "will do."
             )
-    pipeline, usual = file.with_name("dvc.yaml"), paths.ROOT / "dvc.yaml"
-    if pipeline.is_file() and usual.is_file() and pipeline.read_bytes() != usual.read_bytes():
+    pipeline, template = file.with_name("dvc.yaml"), paths.ROOT / "dvc.yaml"
+    if pipeline.is_file() and template.is_file() and pipeline.read_bytes() != template.read_bytes():
         raise InputError(
-            f"{_shown(pipeline)}: differs from the project's dvc.yaml, which all studies share; it "
-            f"may be from an earlier version. Run: cp dvc.yaml {_shown(file.parent)}/"
+            f"{_display_path(pipeline)}: differs from the project's dvc.yaml, which all studies "
+            "share; it may be from an earlier version. "
+            f"Run: cp dvc.yaml {_display_path(file.parent)}/"
         )
 
 
 def _catalogue(part: str, folder: Path, problems: Problems) -> dict:
     """Return the tricks or networks of the project, with what a study adds or says otherwise."""
     entries = {}
-    for place in dict.fromkeys([paths.ROOT, folder]):
-        file = place / f"{part}.yaml"
+    for directory in dict.fromkeys([paths.ROOT, folder]):
+        file = directory / f"{part}.yaml"
         if not file.is_file():
-            if place != paths.ROOT:
+            if directory != paths.ROOT:
                 continue
             raise InputError(
                 f"{part}.yaml: no such file. It holds the {part} that questions name, whichever "
                 "study asks; bring it back, or make an empty one."
             )
-        content, found = read_lines(file, _shown(file), may_be_empty=True)
-        problems.include(found, part)
+        content, file_problems = read_lines(file, _display_path(file), may_be_empty=True)
+        problems.include(file_problems, part)
         for name, about in content.items():
             if isinstance(about, dict) and isinstance(entries.get(name), dict):
                 about = {**entries[name], **about}  # the idea and its source may stay as they are
@@ -291,20 +297,20 @@ def _remarks(file: Path, problems: Problems) -> tuple[str, ...]:
 
     Headings are passed over. Other text that belongs to no point is a problem.
     """
-    found, points, inside = Problems(_shown(file)), [], False
-    text = read_text(file, found.file) if file.exists() else ""
+    file_problems, points, in_remark = Problems(_display_path(file)), [], False
+    text = read_text(file, file_problems.file) if file.exists() else ""
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("- "):
             points.append(line[2:].strip())
-            inside = True
+            in_remark = True
         elif not line.strip() or line.startswith("#"):
-            inside = False
-        elif points and (inside or line[0].isspace()):
+            in_remark = False
+        elif points and (in_remark or line[0].isspace()):
             points[-1] += f" {line.strip()}"
         else:
-            found.lines["line", number] = number
-            found.add("belongs to no remark; begin each with '- '.", at=("line", number))
-    problems.include(found, "remarks")
+            file_problems.lines["line", number] = number
+            file_problems.add("belongs to no remark; begin each with '- '.", at=("line", number))
+    problems.include(file_problems, "remarks")
     return tuple(points)
 
 
@@ -324,36 +330,40 @@ def parse(content: dict, problems: Problems, remarks: tuple[str, ...] = ()) -> S
     }  # fmt: skip
     if isinstance(content.get("study"), str):
         note_name(content["study"], problems, "study", at=("study",))
-    _check_place(content, problems)
+    _check_folder_keys(content, problems)
     tricks, networks = (
-        {name: make(name, about, problems) for name, about in parts[key].items()}
+        {name: build(name, about, problems) for name, about in parts[key].items()}
         if key in parts else None
-        for key, make in (("tricks", make_trick), ("networks", make_network_entry))
+        for key, build in (("tricks", make_trick), ("networks", make_network_entry))
     )  # fmt: skip
-    known = Known(base_recipe(parts.get("base", {}), problems), tricks, networks, problems)
+    context = Context(base_recipe(parts.get("base", {}), problems), tricks, networks, problems)
     if content.get("questions") == {}:
         problems.add("none is listed; ask at least one.", "questions")
     questions = {}
     for name, about in parts.get("questions", {}).items():
         note_name(name, problems, "questions")
-        question = None if problems.touch("questions", name) else ask(name, about, known)
+        question = (
+            None
+            if problems.has_problem_at("questions", name)
+            else build_question(name, about, context)
+        )
         if question:
             questions[name] = question
-            known.arms |= question.arms
+            context.arms |= question.arms
         else:
             kind = next((key for key in KINDS if isinstance(about, dict) and key in about), None)
-            known.doubtful.add("with-" if kind == "ladder" else "")
-    check_arms(questions, known)
+            context.unresolved.add("with-" if kind == "ladder" else "")
+    check_arms(questions, context)
     problems.raise_any()
-    for arm, at in known.at.items():
-        problems.same_place(("arms", arm), at)
+    for arm, location in context.locations.items():
+        problems.copy_location(("arms", arm), location)
     return Study(
         content["study"], content["title"], problems.file, content["data"], remarks,
-        tuple(content["seeds"]), known.tricks, known.networks, questions, problems,
+        tuple(content["seeds"]), context.tricks, context.networks, questions, problems,
     )  # fmt: skip
 
 
-def _check_place(content: dict, problems: Problems) -> None:
+def _check_folder_keys(content: dict, problems: Problems) -> None:
     """Note a `folder` or `root` that is not the file's: the pipeline would write elsewhere."""
     folder, _, name = problems.file.rpartition("/")
     if name != "params.yaml" or folder.startswith("/"):

@@ -15,8 +15,8 @@ from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 from roadseg.errors import InputError, escaped
 
 STR = "tag:yaml.org,2002:str"
-LONGEST = 900  # characters of a message
-DIGITS = 15  # of a number without a point
+MAX_MESSAGE_LENGTH = 900  # characters of a message
+MAX_DIGITS = 15  # of a number without a point
 DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][-+]?\d+)?|[-+]?\.(inf|nan)", re.I)
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?([Tt \t].*)?")
 
@@ -42,7 +42,7 @@ class Problems:
         self._order = [file]  # of the files, in a message
         self._files: dict[tuple, str] = {}  # path -> the other file that it stands in
         self._parts: set[str] = set()  # first keys of paths that stand in other files
-        self._found: dict[tuple[str, int, str], tuple] = {}
+        self._problems: dict[tuple[str, int, str], tuple] = {}
 
     def include(self, other: "Problems", part: str) -> None:
         """Take another file's lines and problems for those of the paths that begin with `part`."""
@@ -50,14 +50,14 @@ class Problems:
         self._order.append(other.file)
         for path, line in other.lines.items():
             self.lines[part, *path], self._files[part, *path] = line, other.file
-        for found, where in other._found.items():
-            self._found.setdefault(found, (part, *where))
+        for problem, where in other._problems.items():
+            self._problems.setdefault(problem, (part, *where))
 
-    def same_place(self, path: tuple, other: tuple) -> None:
+    def copy_location(self, path: tuple, other: tuple) -> None:
         """Let a path stand where another one does."""
-        self._files[path], self.lines[path] = self.place(other)
+        self._files[path], self.lines[path] = self.location(other)
 
-    def place(self, path: tuple) -> tuple[str, int]:
+    def location(self, path: tuple) -> tuple[str, int]:
         """Return file and line of a value, or else of what would hold it."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -65,7 +65,7 @@ class Problems:
 
     def line(self, path: tuple) -> int:
         """Return the line of a value, or else of what would hold it."""
-        return self.place(path)[1]
+        return self.location(path)[1]
 
     def add(self, text: str, *path, at: tuple | None = None) -> None:
         """Note a problem of the value at a path, in words that go on from its names.
@@ -74,25 +74,28 @@ class Problems:
         there is one.
         """
         where = at or (*path, text.partition(":")[0])
-        file, line = self.place(where)
+        file, line = self.location(where)
         if file != self.file and path[:1] and path[0] in self._parts:
             path = path[1:]  # which the file's name says
         text = ": ".join([*(str(part) for part in path if type(part) is not int), text])
         text = escaped(text)
-        if len(text) > LONGEST:
-            text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
-        self._found.setdefault((file, line, text), where)
+        if len(text) > MAX_MESSAGE_LENGTH:
+            text = f"{text[: MAX_MESSAGE_LENGTH * 2 // 3]} ... {text[-MAX_MESSAGE_LENGTH // 3 :]}"
+        self._problems.setdefault((file, line, text), where)
 
-    def touch(self, *path) -> bool:
+    def has_problem_at(self, *path) -> bool:
         """Return whether a problem lies at, in or around the value at a path."""
         return any(
-            all(a == b for a, b in zip(where, path, strict=False)) for where in self._found.values()
+            all(a == b for a, b in zip(where, path, strict=False))
+            for where in self._problems.values()
         )
 
     def raise_any(self) -> None:
         """Raise an InputError of all problems, by file and line, if there are some."""
-        found = sorted(self._found, key=lambda place: (self._order.index(place[0]), place[1]))
-        listed = [f"{file}:{line}: {text}" for file, line, text in found]
+        in_order = sorted(
+            self._problems, key=lambda problem: (self._order.index(problem[0]), problem[1])
+        )
+        listed = [f"{file}:{line}: {text}" for file, line, text in in_order]
         if len(listed) > 1:
             listed.insert(0, f"{self.file}: {len(listed)} problems:")
         if listed:
@@ -174,7 +177,7 @@ def _explain(problem: YAMLError, text: str, problems: Problems) -> None:
         problems.add(f"not valid YAML ({what}); take it out.", at=("character",))
         return
     line = min(mark.line + 1, len(lines))
-    tabs = [n for n, found in enumerate(lines, 1) if re.match(r" *\t\s*\S", found)]
+    tabs = [n for n, text_line in enumerate(lines, 1) if re.match(r" *\t\s*\S", text_line)]
     if line in tabs:
         for n in tabs:
             problems.lines["tab", n] = n
@@ -198,10 +201,10 @@ def _explain(problem: YAMLError, text: str, problems: Problems) -> None:
     problems.add(f"not valid YAML ({what}). {advice}", at=("here",))
 
 
-def _content(node: Node, path: tuple, problems: Problems, settings: bool, around: tuple = ()):
+def _content(node: Node, path: tuple, problems: Problems, settings: bool, ancestors: tuple = ()):
     """Return what a node stands for, with its problems and lines noted; nothing is built by tags.
 
-    `around` are the nodes that it is in.
+    `ancestors` are the nodes that it is in.
     """
     line = node.start_mark.line + 1
 
@@ -210,27 +213,32 @@ def _content(node: Node, path: tuple, problems: Problems, settings: bool, around
         problems.lines[at] = line
         problems.add(text, *where, at=at)
 
-    if any(node is outer for outer in around):
+    if any(node is ancestor for ancestor in ancestors):
         note("an alias in the value that it stands for; write the value out.", *path)
         return UNREAD
-    plain = isinstance(node, ScalarNode) and not node.style
-    usual = _yaml().resolver.resolve(type(node), getattr(node, "value", None), (plain, not plain))
-    if str(node.tag) not in (str(usual), STR):  # the C parser calls all text without a tag so
+    unquoted = isinstance(node, ScalarNode) and not node.style
+    resolved_tag = _yaml().resolver.resolve(
+        type(node), getattr(node, "value", None), (unquoted, not unquoted)
+    )
+    if str(node.tag) not in (
+        str(resolved_tag),
+        STR,
+    ):  # the C parser calls all text without a tag so
         tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
         note(f"{tag} makes an object; settings are plain values, so take it out.", *path)
         return UNREAD
     if isinstance(node, ScalarNode):
-        value, wrong = _scalar(node.value) if plain else (node.value, None)
-        if wrong and settings:
-            note(wrong, *path)
+        value, problem = _scalar(node.value) if unquoted else (node.value, None)
+        if problem and settings:
+            note(problem, *path)
             return UNREAD
         return value
-    around = (*around, node)
+    ancestors = (*ancestors, node)
     if isinstance(node, SequenceNode):
         items = []
         for i, item in enumerate(node.value):
             problems.lines[*path, i] = item.start_mark.line + 1
-            items.append(_content(item, (*path, i), problems, settings, around))
+            items.append(_content(item, (*path, i), problems, settings, ancestors))
         return items
     content, lines = {}, {}
     for key_node, value_node in node.value:
@@ -247,12 +255,16 @@ def _content(node: Node, path: tuple, problems: Problems, settings: bool, around
         elif key is not UNREAD:
             problems.lines.setdefault((*path, key), line)
             lines.setdefault(key, []).append(line)
-            content[key] = _content(value_node, (*path, key), problems, settings, around)
-    for key, found in lines.items():
-        if len(found) > 1:
-            where = f"lines {', '.join(map(str, found[:-1]))} and {found[-1]}"
-            where = where if found[0] != found[-1] else f"line {found[0]}, {len(found)} times"
-            note(f"duplicate key ({where}); keep one of them.", *path, key, line=found[-1])
+            content[key] = _content(value_node, (*path, key), problems, settings, ancestors)
+    for key, key_lines in lines.items():
+        if len(key_lines) > 1:
+            where = f"lines {', '.join(map(str, key_lines[:-1]))} and {key_lines[-1]}"
+            where = (
+                where
+                if key_lines[0] != key_lines[-1]
+                else f"line {key_lines[0]}, {len(key_lines)} times"
+            )
+            note(f"duplicate key ({where}); keep one of them.", *path, key, line=key_lines[-1])
             content[key] = UNREAD
     return content
 
@@ -285,6 +297,9 @@ def _scalar(text: str) -> tuple[Any, str | None]:
             f"{text} is not the same number to all readers of YAML; write {value}, or put it into "
             "quotes if it is a name."
         )
-    if type(value) is int and abs(value) >= 10**DIGITS:
-        return value, f"{text} has more than {DIGITS} digits; put it into quotes if it is a name."
+    if type(value) is int and abs(value) >= 10**MAX_DIGITS:
+        return (
+            value,
+            f"{text} has more than {MAX_DIGITS} digits; put it into quotes if it is a name.",
+        )
     return value, None

@@ -545,7 +545,7 @@ def search_value(study: Study, results: Results, labels: dict[str, str]) -> str:
         twin = study.arms[arm].at_lr(study.arms[arm].lr)
         if twin == study.arms[arm] or twin not in study.arms.values():
             continue
-        own = study.arm(twin)
+        own = study.arm_name(twin)
         with_search, without = arms.loc[arm], arms.loc[own]
         if with_search["lr"] == without["lr"]:
             continue
@@ -653,7 +653,7 @@ def shown(study: Study, results: Results) -> pd.DataFrame:
 
     Where no question compares networks, they are each network's arm that scored best on val.
     """
-    if (wide := study.compared) and len(wide.arms) > 1:
+    if (wide := study.network_question) and len(wide.arms) > 1:
         arms = results.of(wide.name)
         return arms.assign(label=arms["arm"].map(wide.labels)).sort_values("gmacs")
     arms = results.best_of_each_network()
@@ -747,7 +747,7 @@ def _interval(row) -> str:
 def baseline(study: Study) -> str | None:
     """Return the name that the baseline's arm is trained under, if the study has one."""
     if study.fcn:
-        return study.arm(study.fcn.arms[study.baseline])
+        return study.arm_name(study.fcn.arms[study.baseline])
     return study.baseline
 
 
@@ -784,7 +784,7 @@ def _lacking(study: Study) -> dict[str, str]:
             "would.",
         ),
         "5_networks": (
-            not study.compared or len(study.compared.arms) < 2,
+            not study.network_question or len(study.network_question.arms) < 2,
             "No question compares networks at one recipe; one with several `networks` would.",
         ),
     }
@@ -884,7 +884,7 @@ def answer(study: Study, results: Results) -> list[str]:
         for question in study.questions.values()
         if question.kind == "length" and question.effects
     ]
-    if (wide := study.compared) and len(wide.arms) > 1:
+    if (wide := study.network_question) and len(wide.arms) > 1:
         fronts = results.fronts[results.fronts["question"] == wide.name]
         size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
         recipe = "with the same tricks" if wide.shared else "at one recipe"

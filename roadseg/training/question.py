@@ -30,7 +30,7 @@ def resolved(study: Study, question: str) -> dict:
 
     Texts are not part of it, nor is what analysis alone needs.
     """
-    seeds = study.seeds_asked(study.questions[question])
+    seeds = study.question_seeds(study.questions[question])
     content = {}
     for arm, recipe in study.questions[question].arms.items():
         content[arm] = {"seeds": list(seeds), "recipe": recipe.differences()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from roadseg.config import paths
 from roadseg.config.recipe import DEFAULTS, Recipe
-from roadseg.config.study import Study, network_alone
+from roadseg.config.study import Study, network_recipe
 from roadseg.data.datasets import SOURCES, find_source, link_source
 from roadseg.data.layout import BadData
 from roadseg.errors import InputError, nearest
@@ -147,7 +147,7 @@ def check_settings(study: Study) -> None:
             unknown.add(entry.network)
 
     def build(recipe: Recipe) -> None:
-        network = network_alone(recipe), *(getattr(recipe, name) for name in OF_ENCODERS)
+        network = network_recipe(recipe), *(getattr(recipe, name) for name in OF_ENCODERS)
         if network in built or recipe.network in unknown:
             return
         unknown.add(recipe.network)

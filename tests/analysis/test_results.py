@@ -175,10 +175,10 @@ def study(tmp_path, monkeypatch):
             torch.save(make_network(study.arms[arm], 2).state_dict(), folder / "weights.pt")
     for question in study.questions.values():  # each has its own copy of the runs that it asks for
         for arm, recipe in question.arms.items():
-            for seed in study.seeds_asked(question):
+            for seed in study.question_seeds(question):
                 folder = own_folder(study, question.name, arm, seed)
                 if not folder.is_dir():
-                    shutil.copytree(study.run_folder(study.arm(recipe), seed), folder)
+                    shutil.copytree(study.run_folder(study.arm_name(recipe), seed), folder)
     return study
 
 
@@ -343,7 +343,7 @@ def test_an_arm_that_failed_is_in_no_table_but_outcomes(study):
 def test_where_all_arms_failed_there_are_no_tables(study):
     for name, question in study.questions.items():
         for arm in question.arms:
-            for seed in study.seeds_asked(question):
+            for seed in study.question_seeds(question):
                 fail(study, name, arm, seed)
     with pytest.raises(InputError, match="fake: no arm came to its end. The first, baseline: the loss is not"):
         results.collect(study)

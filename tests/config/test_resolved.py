@@ -150,7 +150,7 @@ def test_what_is_written_reads_back_with_every_digit(tmp_path, lr):
         read = read_question("tiny", name)
         assert list(read) == list(question.arms)
         for arm, runs in read.items():
-            seeds = asked.seeds_asked(question)
+            seeds = asked.question_seeds(question)
             assert [run.recipe for run in runs] == [
                 question.arms[arm].changed({"seed": seed}) for seed in seeds
             ]

@@ -51,7 +51,7 @@ def test_equal_recipes_train_once(tmp_path):
         for arm in ("baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly")
         for seed in (0, 1)
     ]
-    assert asked.arm(asked.questions["ladder"].arms["fcn-8s"]) == "fcn-8s"
+    assert asked.arm_name(asked.questions["ladder"].arms["fcn-8s"]) == "fcn-8s"
     # and the first question that asks for one has its record
     assert asked.run_folder("fcn-8s", 1) == tmp_path / "build/tiny/runs/heads/fcn-8s/s1"
     assert asked.run_folder("with-poly", 0) == tmp_path / "build/tiny/runs/ladder/with-poly/s0"
@@ -61,7 +61,7 @@ def test_equal_recipes_may_have_two_names(tmp_path):
     more = '  again:\n    asks: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
     asked = load(tmp_path, appended(TINY, more))
     assert "plain" not in asked.arms and "unet" in asked.arms
-    assert asked.arm(asked.questions["again"].arms["plain"]) == "fcn-8s"
+    assert asked.arm_name(asked.questions["again"].arms["plain"]) == "fcn-8s"
 
 
 def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
@@ -196,8 +196,8 @@ def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
     assert [run for run in asked.runs if run.startswith("fcn-8s-s")] == [
         f"fcn-8s-s{s}" for s in (0, 1, 2, 5)
     ]
-    assert asked.seeds_asked(asked.questions["spread"]) == (0, 1, 2, 5)
-    assert asked.seeds_asked(asked.questions["heads"]) == (0, 1)
+    assert asked.question_seeds(asked.questions["spread"]) == (0, 1, 2, 5)
+    assert asked.question_seeds(asked.questions["heads"]) == (0, 1)
     folders = [asked.run_folder("fcn-8s", seed).relative_to(asked.build) for seed in (1, 5)]
     assert list(map(str, folders)) == ["runs/heads/fcn-8s/s1", "runs/spread/fcn-8s/s5"]
     with pytest.raises(InputError, match="^tiny: no question asks for baseline with seed 5.$"):
@@ -207,7 +207,7 @@ def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
 def test_questions_share_what_is_equal(tmp_path):
     """Of 4 + 4 + 3 + 1 + 2 arms, the start occurs five times, flip and two ladders' ends twice."""
     asked = load(tmp_path, MANY)
-    shared = {asked.arm(asked.questions[question].arms[arm]) for question, arm in [
+    shared = {asked.arm_name(asked.questions[question].arms[arm]) for question, arm in [
         ("without", "fcn-8s-all"), ("without", "fcn-8s-all-but-poly"), ("each", "fcn-8s-flip"),
         ("spread", "fcn-8s")]}  # fmt: skip
     assert shared == {"with-poly", "with-adamw", "with-flip", "fcn-8s"}
@@ -275,7 +275,7 @@ def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp
     assert sizes.arms["small-sizes"].differences() == {"network": "baseline:0.5", **searched}
     assert asked.networks["small"] == Network("small", "baseline:0.5", "i", "s")
     assert "dabnet" not in {recipe.network for recipe in asked.arms.values()}
-    assert asked.compared.name == "sizes"  # not that of the FCN
+    assert asked.network_question.name == "sizes"  # not that of the FCN
     plain = load(tmp_path, spoilt(LISTED, ("    tricks: [search]\n", "")))
     assert list(plain.questions["sizes"].arms) == ["small", "unet"]
 
@@ -367,7 +367,7 @@ def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
     contents = benchmark["settings"](22)
     asked = load(tmp_path, {f"{name}.yaml": json.dumps(made) for name, made in contents.items()})
     assert len(asked.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
-    assert [asked.arm(recipe) for recipe in asked.arms.values()] == list(asked.arms)
+    assert [asked.arm_name(recipe) for recipe in asked.arms.values()] == list(asked.arms)
     assert {asked.seeds_of(arm) for arm in asked.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
 
 
@@ -383,7 +383,7 @@ def test_a_study_without_some_arms_compares_the_others(tmp_path):
     assert left.seeds_of("with-poly") == (0, 1)
     first = asked.without({"fcn-8s"})
     assert list(first.questions["heads"].arms) == ["baseline"] and first.fcn is None
-    assert first.baseline == "baseline" and first.compared.name == "heads"
+    assert first.baseline == "baseline" and first.network_question.name == "heads"
     assert asked.without(set(asked.arms)).questions == {}
 
 
@@ -392,7 +392,7 @@ def test_a_study_may_be_one_arm(tmp_path):
     one = text[: text.index("questions:")] + 'questions:\n  one: {asks: Score, networks: {unet: "unet:0.1"}}\n'
     asked = load(tmp_path, {**TINY, "params.yaml": one})
     assert list(asked.runs) == ["unet-s0", "unet-s1"]
-    assert asked.fcn is None and asked.baseline is None and asked.compared.name == "one"
+    assert asked.fcn is None and asked.baseline is None and asked.network_question.name == "one"
 
 
 def test_how_long_blocks_are_decides_no_array(tmp_path):

@@ -237,7 +237,7 @@ def test_the_arm_that_is_best_on_val_is_examined_with_the_networks():
     assert list(found["label"]) == ["A", "B", "unet"] and list(found["trained_as"]) == ["a", "b", "c"]
     assert found["test_miou"].dtype == float
     named = plain_study(results, ["a", "b"])
-    named.compared.labels["a"] = "unet"
+    named.network_question.labels["a"] = "unet"
     assert list(text.examined(named, results)["label"]) == ["unet", "B", "unet (c)"]
     worse = best_rows(*results.arms.iloc[:2, :5].itertuples(index=False))
     assert list(text.examined(plain_study(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]

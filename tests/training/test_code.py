@@ -72,7 +72,7 @@ CHANGE = {
 @pytest.fixture(autouse=True)
 def anew():
     """Other files, and another package: what was found of them before does not count."""
-    found = (code.digest, code.imports, code.of_file)
+    found = (code.digest, code.file_imports, code.file_digest)
     for function in found:
         function.cache_clear()
     yield
@@ -85,7 +85,7 @@ def digests(tmp_path, before, after):
     for file, text in zip(files, (before, after), strict=True):
         file.write_text(text)
         compile(text, str(file), "exec")
-    return [code.of_file(file) for file in files]
+    return [code.file_digest(file) for file in files]
 
 
 @pytest.mark.parametrize("name", NO_CHANGE)
@@ -149,7 +149,7 @@ def test_a_module_s_code_is_all_that_it_imports_from_the_project(toy, modules, w
 
 def test_the_digest_of_code_is_that_of_all_its_files(toy):
     def digest(*modules):
-        for function in (code.digest, code.imports, code.of_file):
+        for function in (code.digest, code.file_imports, code.file_digest):
             function.cache_clear()
         return code.digest(*modules)
 
@@ -208,10 +208,10 @@ def test_templates_and_scripts_beside_modules_count_too(toy):
     """By their bytes; those of other folders, and in the project's own, do not."""
     for name in ("deep/page.html.j2", "deep/page.js", "deep/notes.txt", "page.css"):
         (toy / name).write_text(name)
-    before = code.beside("toy.deep.inner")
-    assert list(before) == ["deep/page.html.j2", "deep/page.js"] and code.beside("toy.second") == before
+    before = code.asset_digests("toy.deep.inner")
+    assert list(before) == ["deep/page.html.j2", "deep/page.js"] and code.asset_digests("toy.second") == before
     (toy / "deep/page.js").write_text("x")
-    after = code.beside("toy.deep.inner")
+    after = code.asset_digests("toy.deep.inner")
     assert [name for name in after if after[name] != before[name]] == ["deep/page.js"]
 
 
@@ -225,7 +225,7 @@ def notebook(file, *sources, outputs=(), tags=(), count=None, kind="code"):
         for source in sources
     ]  # fmt: skip
     file.write_text(json.dumps({"cells": cells, "metadata": {"x": len(outputs)}}))
-    return code.of_notebook(file)
+    return code.notebook_digest(file)
 
 
 def test_a_notebook_is_the_same_with_and_without_outputs(tmp_path):
