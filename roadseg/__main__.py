@@ -112,7 +112,7 @@ def fetch(name: str, url: str | None) -> None:
 
 def check(path: str) -> None:
     """Check a folder of images and labels, or a study's params.yaml and its data."""
-    from roadseg.data.check import inspect
+    from roadseg.data.check import inspect_source
     from roadseg.data.datasets import find_source, open_folder
     from roadseg.data.folder import DESCRIPTION
 
@@ -125,7 +125,7 @@ def check(path: str) -> None:
         source = find_source(study.data, paths.ROOT)
     else:
         source = open_folder(path.parent if path.name == DESCRIPTION else path)
-    print(f"{path}: no problem found.\n{inspect(source)}")
+    print(f"{path}: no problem found.\n{inspect_source(source)}")
 
 
 def start(name: str, folder: str, minutes: float) -> None:

@@ -34,7 +34,7 @@ from PIL import Image
 from roadseg.__main__ import main
 from roadseg.config.paths import ROOT
 from roadseg.data import folder, survey
-from roadseg.data.check import inspect
+from roadseg.data.check import inspect_source
 from roadseg.data.datasets import open_folder
 from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import BadData, printable
@@ -107,7 +107,7 @@ def findings(mine: Path) -> list:
 
 def message(mine: Path) -> str:
     with pytest.raises(InputError) as caught:
-        inspect(open_folder(mine))
+        inspect_source(open_folder(mine))
     assert all(line.isprintable() for line in str(caught.value).split("\n"))
     return str(caught.value)
 
@@ -337,7 +337,7 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
         figures.class_gains(effects), figures.class_iou(scores, {"a": "a"}),
         figures.class_table(scores, {"a": "a"}), figures.predictions(scenes, [0], {"a": scenes.labels}),
         figures.confusion(rng.integers(1, 9, (len(CARRIED),) * 2), scenes.classes),
-        figures.closer_look(scenes, survey.closer_windows(scenes, (20, 20)), (20, 20), {"a": scenes.labels}),
+        figures.closer_look(scenes, survey.close_up_windows(scenes, (20, 20)), (20, 20), {"a": scenes.labels}),
         figures.table(scores), figures.folded(CARRIED[0], figures.table(scores)), Markdown(EVIL),
         figures.legend(scenes), figures.compared(scenes, {CARRIED[0]: 0}, scenes.labels, CARRIED[1]),
     ]  # fmt: skip
@@ -432,7 +432,7 @@ def test_names_of_255_bytes(mine, ending):
     (mine / "images/north_00.png").rename(mine / f"images/{name}.png")
     (mine / "labels/north_00.png").rename(mine / f"labels/{name}.png")
     if ending == ".png":
-        assert inspect(open_folder(mine)).source.splits["train"][-1].name == name
+        assert inspect_source(open_folder(mine)).source.splits["train"][-1].name == name
         return
     for file in sorted((mine / "labels").iterdir()):
         if len(file.name) < 100:
@@ -559,7 +559,7 @@ def test_images_that_lie(mine, name):
     make, expected = IMAGES[name]
     (mine / "images/west_00.png").write_bytes(make())
     if expected is None:
-        inspect(open_folder(mine))
+        inspect_source(open_folder(mine))
         return
     (found,) = findings(mine)
     assert found.file == "images/west_00.png" and re.fullmatch(expected, found.finding)
@@ -568,7 +568,7 @@ def test_images_that_lie(mine, name):
 def test_label_images_whose_palette_is_too_short(mine):
     (mine / "labels/west_00.png").write_bytes(IMAGES["palette too short"][0]())
     describe(mine, colours={"road": [1, 2, 3]}, classes={"road": [0, 5], "building": 1, "sky": 2})
-    inspect(open_folder(mine))
+    inspect_source(open_folder(mine))
 
 
 def test_a_label_image_without_palette_as_colours(mine):
@@ -620,7 +620,7 @@ def test_files_that_are_none_are_neither_opened_nor_waited_for(mine, monkeypatch
 
 def test_a_folder_of_an_images_name_is_none(mine):
     (mine / "images/more.png").mkdir()
-    assert len(inspect(open_folder(mine)).source.splits["train"]) == 4
+    assert len(inspect_source(open_folder(mine)).source.splits["train"]) == 4
 
 
 def test_a_file_that_may_not_be_read(mine, monkeypatch):
@@ -673,7 +673,7 @@ def test_folders_that_are_none_or_outside(mine, key, value):
     describe(mine, **{key: value})
     if value in ("", ".") and key == "images":
         with pytest.raises(InputError):
-            inspect(open_folder(mine))
+            inspect_source(open_folder(mine))
         return
     if value in ("", "."):
         assert findings(mine)

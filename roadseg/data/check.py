@@ -15,19 +15,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from roadseg.data import survey
-from roadseg.data.layout import NOT_ALLOWED, BadData, Coding, Finding, Item, Source, natural
+from roadseg.data.layout import NOT_ALLOWED, BadData, Coding, Finding, Item, Source, natural_key
 from roadseg.data.scenes import UNLABELLED
 
 ORIENTATION = 0x0112  # the EXIF tag
 # Those of layout.IMAGE_ENDINGS. Of the others that Pillow knows some run programs (EPS), and many
 # are hardly ever read, with faults that nobody looks for.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
-PLAIN = "8-bit RGB, grey or palette"
+PLAIN_IMAGE = "8-bit RGB, grey or palette"
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
 
 @dataclass
-class Looked:
+class CheckedItem:
     """What came of looking at one item; arrays are None where they could not be had.
 
     Attributes
@@ -35,7 +35,7 @@ class Looked:
     image : uint8 (3, H, W); labels : uint8 (H, W), 255 where not labelled; both of the size asked
     size : height and width of the files
     pixels : int64 (256,), label pixels by class at the files' size
-    twin : digest of the image's pixels, equal for equal images
+    image_digest : digest of the image's pixels, equal for equal images
     thumbnail : the two, small, where they were read from files
     """
 
@@ -45,14 +45,14 @@ class Looked:
     labels: np.ndarray | None = None
     size: tuple[int, int] | None = None
     pixels: np.ndarray | None = None
-    twin: bytes = b""
+    image_digest: bytes = b""
     thumbnail: tuple[np.ndarray, np.ndarray] | None = None
     mode: str = "RGB"
 
 
-def look(
+def check_item(
     source: Source, item: Item, size: tuple[int, int] | None = None, keep: bool = True
-) -> Looked:
+) -> CheckedItem:
     """Read one item and check it.
 
     Parameters
@@ -65,20 +65,20 @@ def look(
     -------
     What was read, and a finding for everything that is wrong with the two files
     """
-    looked = Looked(item)
+    checked = CheckedItem(item)
     if source.draw:
         image, labels = source.draw(item)
         labels_image = Image.fromarray(labels)
         picture = Image.fromarray(image)
     else:
-        picture = _image(source, item, looked)
-        labels = _labels(source, item, looked)
+        picture = _read_image(source, item, checked)
+        labels = _read_labels(source, item, checked)
         if picture and labels is not None and labels.shape != picture.size[::-1]:
             turned = labels.shape == picture.size
-            looked.findings.append(
+            checked.findings.append(
                 Finding(
-                    _name(source, item.labels),
-                    f"is {_by(labels.shape)}, its image {_by(picture.size[::-1])}",
+                    _file_name(source, item.labels),
+                    f"is {_size_text(labels.shape)}, its image {_size_text(picture.size[::-1])}",
                     "the same height and width as its image",
                     "turn one of the two" if turned else
                     "check that the two belong together; resize labels with nearest only",
@@ -87,44 +87,44 @@ def look(
             labels = None
         labels_image = None if labels is None else Image.fromarray(labels)
     if picture is not None:
-        looked.twin = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        looked.size = picture.size[::-1]
+        checked.image_digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
+        checked.size = picture.size[::-1]
     if labels_image is not None:
-        looked.pixels = np.bincount(labels.ravel(), minlength=256)
-    if looked.findings or picture is None or labels_image is None:
-        return looked
+        checked.pixels = np.bincount(labels.ravel(), minlength=256)
+    if checked.findings or picture is None or labels_image is None:
+        return checked
     if not source.draw:
-        looked.thumbnail = survey.thumbnail(np.asarray(picture), labels, height=180)
+        checked.thumbnail = survey.thumbnail(np.asarray(picture), labels, height=180)
     if not keep:
-        return looked
-    if size and size != looked.size:
+        return checked
+    if size and size != checked.size:
         picture = picture.resize(size[::-1], Image.Resampling.BOX)
         labels_image = labels_image.resize(size[::-1], Image.Resampling.NEAREST)
-    looked.image = np.asarray(picture).transpose(2, 0, 1)
-    looked.labels = np.asarray(labels_image)
-    return looked
+    checked.image = np.asarray(picture).transpose(2, 0, 1)
+    checked.labels = np.asarray(labels_image)
+    return checked
 
 
-def _name(source: Source, file: Path) -> str:
+def _file_name(source: Source, file: Path) -> str:
     return file.relative_to(source.root).as_posix()
 
 
-def _by(shape: tuple[int, int]) -> str:
+def _size_text(shape: tuple[int, int]) -> str:
     return f"{shape[0]} x {shape[1]}"
 
 
-def _open(source: Source, file: Path, looked: Looked) -> Image.Image | None:
+def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | None:
     """Decode a file, or note why that cannot be."""
-    name = _name(source, file)
+    name = _file_name(source, file)
     if not os.path.isfile(file):
         return None  # the listing has said so
-    most = f"a whole image file of at most {Image.MAX_IMAGE_PIXELS // 10**6} million pixels"
+    requirement = f"a whole image file of at most {Image.MAX_IMAGE_PIXELS // 10**6} million pixels"
     try:
         image = Image.open(file, formats=FORMATS)
         if image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
         # Pillow reads some files of 16 bits by their high bytes; only their raw mode tells.
-        deep = ";16" in str(image.tile) and not image.mode.startswith("I")
+        has_16_bits = ";16" in str(image.tile) and not image.mode.startswith("I")
         scale = 17 if "L;4" in str(image.tile) else 85 if "L;2" in str(image.tile) else 1
         image.load()
         if image.mode == "P" and not image.palette:
@@ -132,35 +132,37 @@ def _open(source: Source, file: Path, looked: Looked) -> Image.Image | None:
         if "transparency" in image.info:
             image.convert("RGBA")  # fails where it contradicts the palette
         # Not their number: some claim any, and counting them takes hours in a TIFF of a million.
-        several = getattr(image, "is_animated", False)
-        turned = image.getexif().get(ORIENTATION, 1)
+        has_frames = getattr(image, "is_animated", False)
+        orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as problem:  # Pillow's decoders raise anything from OSError to SyntaxError
-        what = f"cannot be decoded ({_brief(problem)})"
+        what = f"cannot be decoded ({_brief_cause(problem)})"
         if isinstance(problem, PermissionError):
             what = "may not be read"
         elif os.path.isfile(file) and not os.path.getsize(file):
             what = "is empty"
-        looked.findings.append(Finding(name, what, most, "restore the file"))
+        checked.findings.append(Finding(name, what, requirement, "restore the file"))
         return None
-    if deep:
-        of_labels = file == looked.item.labels
+    if has_16_bits:
+        of_labels = file == checked.item.labels
         remedy = (
             "export the labels as 8-bit PNG" if of_labels else f"mogrify -depth 8 {quote(name)}"
         )
-        looked.findings.append(
-            Finding(name, "has 16 bits per channel", GOOD_LABELS if of_labels else PLAIN, remedy)
+        checked.findings.append(
+            Finding(
+                name, "has 16 bits per channel", GOOD_LABELS if of_labels else PLAIN_IMAGE, remedy
+            )
         )
         return None
     image.info["scale"] = scale  # by which Pillow spreads the values of 2 or 4 bits over 0 to 255
-    if several:
-        looked.findings.append(
+    if has_frames:
+        checked.findings.append(
             Finding(name, "holds several pictures", "one picture per file", "save the one meant")
         )
-    if turned in range(2, 9):  # other values mean nothing
-        looked.findings.append(
+    if orientation in range(2, 9):  # other values mean nothing
+        checked.findings.append(
             Finding(
                 name,
-                f"is stored turned (EXIF orientation {turned})",
+                f"is stored turned (EXIF orientation {orientation})",
                 "pixels stored upright, as the labels are",
                 f"mogrify -auto-orient {quote(name)}, and see that its labels fit",
             )
@@ -168,24 +170,26 @@ def _open(source: Source, file: Path, looked: Looked) -> Image.Image | None:
     return image
 
 
-def _brief(problem: Exception) -> str:
+def _brief_cause(problem: Exception) -> str:
     if isinstance(problem, Image.DecompressionBombError):
         return "it claims too many pixels"
     text = str(problem) or type(problem).__name__
     return "no known image format" if "cannot identify" in text else text.split("\n")[0][:80]
 
 
-def _image(source: Source, item: Item, looked: Looked) -> Image.Image | None:
-    image = _open(source, item.image, looked)
+def _read_image(source: Source, item: Item, checked: CheckedItem) -> Image.Image | None:
+    image = _decode(source, item.image, checked)
     if image is None:
         return None
-    looked.mode = image.mode
-    name = _name(source, item.image)
+    checked.mode = image.mode
+    name = _file_name(source, item.image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getextrema()[3][0] < 255:
-            looked.findings.append(
-                Finding(name, "has transparent pixels", PLAIN, f"mogrify -alpha off {quote(name)}")
+            checked.findings.append(
+                Finding(
+                    name, "has transparent pixels", PLAIN_IMAGE, f"mogrify -alpha off {quote(name)}"
+                )
             )
     elif image.mode not in ("RGB", "L", "P", "1"):
         what = {"CMYK": "is CMYK", "F": "holds floating-point numbers"}.get(
@@ -193,33 +197,37 @@ def _image(source: Source, item: Item, looked: Looked) -> Image.Image | None:
             if image.mode.startswith("I") else f"has mode {image.mode}"
         )  # fmt: skip
         how = "-colorspace sRGB" if image.mode == "CMYK" else "-depth 8"
-        looked.findings.append(Finding(name, what, PLAIN, f"mogrify {how} {quote(name)}"))
+        checked.findings.append(Finding(name, what, PLAIN_IMAGE, f"mogrify {how} {quote(name)}"))
         return None
     return image.convert("RGB")
 
 
-def _labels(source: Source, item: Item, looked: Looked) -> np.ndarray | None:
+def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray | None:
     """Return the classes uint8 (H, W) that a label image holds, or note what is wrong with it."""
-    image, coding = _open(source, item.labels, looked), source.coding
+    image, coding = _decode(source, item.labels, checked), source.coding
     if image is None:
         return None
-    name = _name(source, item.labels)
+    name = _file_name(source, item.labels)
 
-    def wrong(finding: str, allowed: str, remedy: str) -> None:
-        looked.findings.append(Finding(name, finding, allowed, remedy))
+    def add_finding(finding: str, allowed: str, remedy: str) -> None:
+        checked.findings.append(Finding(name, finding, allowed, remedy))
 
     if image.format == "JPEG":
-        wrong("is a JPEG, which changes label values", GOOD_LABELS, "export the labels as PNG")
+        add_finding(
+            "is a JPEG, which changes label values", GOOD_LABELS, "export the labels as PNG"
+        )
         return None
     if image.mode in ("RGBA", "LA", "PA"):
         if image.getchannel("A").getextrema()[0] < 255:
-            wrong("has transparent pixels", GOOD_LABELS, "export the labels without transparency")
+            add_finding(
+                "has transparent pixels", GOOD_LABELS, "export the labels without transparency"
+            )
             return None
         image = image.convert("L" if image.mode == "LA" else "RGB")
     modes = ["1", "L", "P", "RGB"]
     modes += ["I", "I;16", "I;16B", "I;16L"] * (coding.kind == "ids")
     if image.mode not in modes:
-        wrong(f"has mode {image.mode}", GOOD_LABELS, "export the labels as 8-bit PNG")
+        add_finding(f"has mode {image.mode}", GOOD_LABELS, "export the labels as 8-bit PNG")
         return None
     if coding.kind == "colours":
         rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
@@ -227,53 +235,58 @@ def _labels(source: Source, item: Item, looked: Looked) -> np.ndarray | None:
     elif image.mode == "RGB":
         rgb = np.asarray(image)
         if (rgb != rgb[..., :1]).any():
-            wrong("is a colour image", "ids: one number per pixel",
-                  "say values: colours and the colour of each class, or export ids")  # fmt: skip
+            add_finding(
+                "is a colour image",
+                "ids: one number per pixel",
+                "say values: colours and the colour of each class, or export ids",
+            )
             return None
         values = rgb[..., 0]
     else:
         values = np.asarray(image).astype(np.int64) // image.info.get("scale", 1)
-        if image.mode == "P" and (contradiction := _contradiction(image, values, source)):
-            wrong(contradiction, "ids in the order of the classes",
-                  "export again with the right order, or say values: colours")  # fmt: skip
+        if image.mode == "P" and (problem := _palette_contradiction(image, values, source)):
+            add_finding(problem, "ids in the order of the classes",
+                        "export again with the right order, or say values: colours")  # fmt: skip
             return None
     inside = (values >= 0) & (values < len(coding.table))
     labels = coding.table[np.where(inside, values, 0)]
-    bad = ~inside | (labels == NOT_ALLOWED)
-    if bad.any():
-        different = np.unique(values[bad])
+    not_allowed = ~inside | (labels == NOT_ALLOWED)
+    if not_allowed.any():
+        bad_values = np.unique(values[not_allowed])
         remedy = coding.remedy
-        if coding.kind == "colours" and len(different) > 10:
+        if coding.kind == "colours" and len(bad_values) > 10:
             remedy = "export again without smoothing; resize with nearest only, never save as JPEG"
-        wrong(_values_found(values[bad], bad.size, coding), coding.allowed, remedy)
+        add_finding(
+            _describe_values(values[not_allowed], not_allowed.size, coding), coding.allowed, remedy
+        )
         return None
     return labels
 
 
-def _contradiction(image: Image.Image, values: np.ndarray, source: Source) -> str:
+def _palette_contradiction(image: Image.Image, values: np.ndarray, source: Source) -> str:
     """Return where a palette says another class than the id does, or ''."""
     palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
     classes = list(source.palette)
     for value in np.unique(values[values < len(palette)]):
         label = source.coding.table[value]
-        shown = source.coding.colours.get(tuple(palette[value].tolist()))
-        if shown and label < len(classes) and shown != classes[label]:
-            return f"id {value} ({classes[label]}) is drawn in the colour of {shown}"
+        colour_class = source.coding.colours.get(tuple(palette[value].tolist()))
+        if colour_class and label < len(classes) and colour_class != classes[label]:
+            return f"id {value} ({classes[label]}) is drawn in the colour of {colour_class}"
     return ""
 
 
-def _values_found(bad: np.ndarray, total: int, coding: Coding) -> str:
+def _describe_values(bad_values: np.ndarray, pixels: int, coding: Coding) -> str:
     """Return which values are not allowed, in words: the three most frequent, in order."""
-    values, counts = np.unique(bad, return_counts=True)
+    values, counts = np.unique(bad_values, return_counts=True)
     order = np.sort(np.argsort(-counts, kind="stable")[:3])
     if coding.kind == "colours":
-        shown = [f"[{v >> 16}, {v >> 8 & 255}, {v & 255}]" for v in values[order].tolist()]
+        listed = [f"[{v >> 16}, {v >> 8 & 255}, {v & 255}]" for v in values[order].tolist()]
     else:
-        shown = [str(v) for v in values[order].tolist()]
+        listed = [str(v) for v in values[order].tolist()]
     more = f" and {len(values) - 3} more" if len(values) > 3 else ""
     what = "colour" if coding.kind == "colours" else "value"
-    share = survey.percent(len(bad) / total)
-    return f"{what}{'s' * (len(values) > 1)} {', '.join(shown)}{more} in {share} of the pixels"
+    share = survey.percent(len(bad_values) / pixels)
+    return f"{what}{'s' * (len(values) > 1)} {', '.join(listed)}{more} in {share} of the pixels"
 
 
 # The whole set -----------------------------------------------------------------------------------
@@ -315,7 +328,7 @@ class Summary:
             totals = labelled.values()
             row(f"  {name}", [f"{100 * c / max(1, t):.3f}" if c else "-"
                               for c, t in zip(counts, totals, strict=True)])  # fmt: skip
-        sizes = [f"{_by(size)} ({n})" for size, n in self.sizes.most_common(4)]
+        sizes = [f"{_size_text(size)} ({n})" for size, n in self.sizes.most_common(4)]
         more = f" and {len(self.sizes) - 4} other sizes" if len(self.sizes) > 4 else ""
         lines.append(f"height x width (images): {', '.join(sizes)}{more}")
         for split, items in splits.items():
@@ -326,10 +339,10 @@ class Summary:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def inspect(
+def inspect_source(
     source: Source,
     size: tuple[int, int] | None = None,
-    keep: Callable[[str, int, Looked], None] | None = None,
+    keep: Callable[[str, int, CheckedItem], None] | None = None,
 ) -> Summary:
     """Look at every item of a data set, in order, on all cores.
 
@@ -344,36 +357,36 @@ def inspect(
     """
     findings = list(source.findings)
     summary = Summary(source, {}, Counter(), Counter(), list(source.notes))
-    twins: dict[bytes, tuple[str, Item]] = {}
-    alignment, last = survey.Alignment(), -2
+    images_by_digest: dict[bytes, tuple[str, Item]] = {}
+    alignment, last_number = survey.Alignment(), -2
     names = [str(item.labels) for items in source.splits.values() for item in items]
-    place = {name: number for number, name in enumerate(sorted(names, key=natural))}
+    position = {name: number for number, name in enumerate(sorted(names, key=natural_key))}
     total = sum(map(len, source.splits.values()))
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is a finding here
     with tqdm(total=total, unit=" images", desc="reading", disable=None, leave=False) as bar:
         for split, items in source.splits.items():
             pixels = np.zeros(256, np.int64)
-            for index, looked in enumerate(_looked(source, items, size, keep is not None)):
+            for index, checked in enumerate(_check_items(source, items, size, keep is not None)):
                 bar.update()
-                findings += looked.findings
-                if looked.pixels is None and not looked.findings and not source.findings:
-                    findings += _vanished(source, looked.item)
-                if looked.pixels is not None:
-                    pixels += looked.pixels
-                if looked.size:
-                    summary.sizes[looked.size] += 1
-                    summary.modes[looked.mode] += 1
-                    findings += _twin(source, looked, split, twins)
-                if looked.thumbnail:
-                    number = place[str(looked.item.labels)]
-                    if number != last + 1:
+                findings += checked.findings
+                if checked.pixels is None and not checked.findings and not source.findings:
+                    findings += _vanished_findings(source, checked.item)
+                if checked.pixels is not None:
+                    pixels += checked.pixels
+                if checked.size:
+                    summary.sizes[checked.size] += 1
+                    summary.modes[checked.mode] += 1
+                    findings += _duplicate_findings(source, checked, split, images_by_digest)
+                if checked.thumbnail:
+                    number = position[str(checked.item.labels)]
+                    if number != last_number + 1:
                         alignment.skip()
-                    alignment.add(*looked.thumbnail)
-                    last = number
+                    alignment.add(*checked.thumbnail)
+                    last_number = number
                 if keep and not findings:
-                    keep(split, index, looked)
+                    keep(split, index, checked)
             summary.pixels[split] = pixels
-    summary.notes += _on_sequences(source)
+    summary.notes += _sequence_notes(source)
     for mode, count in summary.modes.items():
         if mode != "RGB":
             summary.notes.append(f"Images of mode {mode}, read as RGB: {count}.")
@@ -388,34 +401,36 @@ def inspect(
     findings += [
         Finding(split, "has no image", "one image or more", "complete the data set")
         for split, items in source.splits.items()
-        if not items and not source.own  # else the listing has said so
+        if not items and not source.user_defined  # else the listing has said so
     ]
     fit = alignment.fit()
     if fit.file != "own" and not source.aligned:
-        findings.append(_neighbours(source, fit))
-    findings += _missing_classes(source, summary, findings)
+        findings.append(_shifted_finding(source, fit))
+    findings += _class_findings(source, summary, findings)
     if findings:
         raise BadData(source.root, findings)
     return summary
 
 
-def _looked(
+def _check_items(
     source: Source, items: list[Item], size: tuple[int, int] | None, keep: bool
-) -> Iterator[Looked]:
+) -> Iterator[CheckedItem]:
     """Look at items on all cores, in order, a few at a time: memory does not grow with the set."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
         for first in range(0, len(items), 4 * cores):
             part = items[first : first + 4 * cores]
-            yield from pool.map(lambda item: look(source, item, size, keep), part)
+            yield from pool.map(lambda item: check_item(source, item, size, keep), part)
 
 
-def _on_sequences(source: Source) -> list[str]:
+def _sequence_notes(source: Source) -> list[str]:
     """Return what people should know about the videos that the images come from."""
     sequences = {split: {i.sequence for i in items} for split, items in source.splits.items()}
-    named = any(item.sequence != item.name for items in source.splits.values() for item in items)
-    together = sum(map(len, sequences.values())) < sum(map(len, source.splits.values()))
-    if source.own and named and not together:
+    has_names = any(
+        item.sequence != item.name for items in source.splits.values() for item in items
+    )
+    has_groups = sum(map(len, sequences.values())) < sum(map(len, source.splits.values()))
+    if source.user_defined and has_names and not has_groups:
         return [
             "No two images of a split are of one sequence. If there are videos, sequence: takes "
             "too much of the names; try (.+?)_ for what stands before the first _."
@@ -427,66 +442,73 @@ def _on_sequences(source: Source) -> list[str]:
     return []
 
 
-def _vanished(source: Source, item: Item) -> list[Finding]:
+def _vanished_findings(source: Source, item: Item) -> list[Finding]:
     """Return findings for files that were there when the folder was listed, and are not now."""
     return [
-        Finding(_name(source, file), "has vanished", "a file that stays", "put it back")
+        Finding(_file_name(source, file), "has vanished", "a file that stays", "put it back")
         for file in (item.image, item.labels)
         if not os.path.isfile(file)
     ]
 
 
-def _twin(source: Source, looked: Looked, split: str, twins: dict) -> list[Finding]:
-    other, twin = twins.setdefault(looked.twin, (split, looked.item))
-    if other == split:
+def _duplicate_findings(
+    source: Source, checked: CheckedItem, split: str, images_by_digest: dict
+) -> list[Finding]:
+    other_split, duplicate = images_by_digest.setdefault(
+        checked.image_digest, (split, checked.item)
+    )
+    if other_split == split:
         return []
-    name = _name(source, looked.item.image)
+    name = _file_name(source, checked.item.image)
     return [
         Finding(
             name,
-            f"is in {split}, the same image as {_name(source, twin.image)} in {other}",
+            f"is in {split}, the same image as {_file_name(source, duplicate.image)} in "
+            f"{other_split}",
             "each image in one split",
             "take one of the two out",
         )
     ]
 
 
-def _neighbours(source: Source, fit: survey.Fit) -> Finding:
+def _shifted_finding(source: Source, fit: survey.Fit) -> Finding:
     """Return the finding that label images fit the images before or after them better."""
     folder = next(items[0].labels.parent for items in source.splits.values() if items)
     return Finding(
-        f"{_name(source, folder)}/",
+        f"{_file_name(source, folder)}/",
         f"edges in the images fit the labels of the {fit.file} file better than their own, by "
         f"{max(fit.t_previous, fit.t_next):.0f} standard errors over {fit.images} images",
         "labels of the same picture as the image",
         "look at some pairs; if all are off by one file, rename the label images"
-        + ", if they are right, say aligned: true" * source.own,
+        + ", if they are right, say aligned: true" * source.user_defined,
     )
 
 
-def _missing_classes(source: Source, summary: Summary, findings: list) -> list[Finding]:
+def _class_findings(source: Source, summary: Summary, findings: list) -> list[Finding]:
     """Return findings for splits without labels and for the user's classes that never occur."""
-    found, classes = [], list(source.palette)
+    missing, classes = [], list(source.palette)
     for split, pixels in summary.pixels.items():
         if source.splits[split] and not findings and not pixels[: len(classes)].any():
-            found.append(
+            missing.append(
                 Finding(split, "no pixel of any label image is labelled", "some labelled pixels",
                         "check the label images, or unlabelled:")
             )  # fmt: skip
-    if found or findings:
-        return found  # what could not be read may hold the class
-    seen = sum(summary.pixels.values())
+    if missing or findings:
+        return missing  # what could not be read may hold the class
+    occurrences = sum(summary.pixels.values())
     train = summary.pixels["train"]
     for index, name in enumerate(classes):
-        if source.own and not seen[index]:
+        if source.user_defined and not occurrences[index]:
             remedy = "correct its value under classes:, or take it out"
-            if seen[UNLABELLED]:
-                void = survey.percent(seen[UNLABELLED] / seen.sum())
-                remedy += f"; {void} of the pixels count as not labelled: is it among these?"
-            found.append(
+            if occurrences[UNLABELLED]:
+                unlabelled_share = survey.percent(occurrences[UNLABELLED] / occurrences.sum())
+                remedy += (
+                    f"; {unlabelled_share} of the pixels count as not labelled: is it among these?"
+                )
+            missing.append(
                 Finding(f"class {name}", "never occurs in any label image", "classes that occur",
                         remedy)
             )  # fmt: skip
-        elif seen[index] and not train[index]:
+        elif occurrences[index] and not train[index]:
             summary.notes.append(f"{name} is not in train, so no network can learn it.")
-    return found
+    return missing

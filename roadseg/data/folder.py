@@ -21,8 +21,8 @@ from roadseg.data.layout import (
     check_pairs,
     colours_coding,
     find_items,
-    folded,
     ids_coding,
+    normalised_name,
     read_list,
 )
 from roadseg.data.scenes import CAMVID, CITYSCAPES, SPLITS
@@ -30,14 +30,14 @@ from roadseg.errors import InputError, nearest
 
 DESCRIPTION = "dataset.yaml"
 NO_TEST = "none"  # under splits: test:
-MOST_PATH = 4096  # characters of a line that may still be a path
-MOST_NAME = 60  # characters of a class: figures and tables have to hold it
+MAX_PATH_LENGTH = 4096  # characters of a line that may still be a path
+MAX_NAME_LENGTH = 60  # characters of a class: figures and tables have to hold it
 NAME = (
-    f"up to {MOST_NAME} characters that can be printed, the first a letter or digit, the last no "
-    "space; no number, and no word for nothing, such as none or NA"
+    f"up to {MAX_NAME_LENGTH} characters that can be printed, the first a letter or digit, the "
+    "last no space; no number, and no word for nothing, such as none or NA"
 )
-NOTHING = {"na", "n/a", "null", "none", "true", "false"}  # to readers of CSV tables, no names
-SMALLEST = """\
+NULL_NAMES = {"na", "n/a", "null", "none", "true", "false"}  # to readers of CSV tables, no names
+MINIMAL_DESCRIPTION = """\
   images: images             # folder of the images
   labels: labels             # folder of the label images, of the same names
   classes: [road, other]     # label value 0 is road, 1 is other
@@ -87,24 +87,26 @@ def folder_source(*, path: Path, **_) -> Source:
     """
     file = path / DESCRIPTION
     if not file.is_file():
-        raise InputError(f"{file}: no such file. It describes your data; a smallest:\n{SMALLEST}")
+        raise InputError(
+            f"{file}: no such file. It describes your data; a smallest:\n{MINIMAL_DESCRIPTION}"
+        )
     about = describe(path, read_yaml(file))
     items = find_items(path, about.images, about.labels, about.image_ending, about.label_ending)
     items = [replace(x, sequence=_sequence(about, x, i)) for i, x in enumerate(items)]
     unknown = [item for item in items if not item.sequence]
     if unknown:
         what = f"does not match {len(unknown)} of {len(items)} names, such as {unknown[0].name}"
-        found = Finding(f"{DESCRIPTION}, sequence", what, "a video for every image", "correct it")
-        raise BadData(path, [found])
+        finding = Finding(f"{DESCRIPTION}, sequence", what, "a video for every image", "correct it")
+        raise BadData(path, [finding])
     if not items:
-        wanted = f"*{about.image_ending}" if about.image_ending else "image"
+        expected = f"*{about.image_ending}" if about.image_ending else "image"
         raise InputError(
-            f"{path / about.images}: holds no {wanted}. Put the images there, or correct images: "
+            f"{path / about.images}: holds no {expected}. Put the images there, or correct images: "
             f"or image_ending: in {DESCRIPTION}."
         )
     splits, findings, notes = split(path, items, about.splits, about.sequence is not None)
     used = {item.name for part in splits.values() for item in part}
-    unpaired = check_pairs(path, [item for item in items if item.name in used], own=True)
+    unpaired = check_pairs(path, [item for item in items if item.name in used], user_defined=True)
     if not any(finding.file.endswith("/") for finding in unpaired):  # else all would be orphans
         unpaired += check_orphans(path, items, about.labels, about.label_ending)
     findings += unpaired
@@ -118,8 +120,8 @@ def folder_source(*, path: Path, **_) -> Source:
     remedy = f"correct the file, or list the value under classes: or unlabelled: in {DESCRIPTION}"
     if about.values == "ids":
         # Only colours that the user gave: a usual colour may stand for anything in another palette.
-        shared = Counter(about.colours.values())
-        by_colour = {c: name for name, c in about.colours.items() if shared[c] == 1}
+        colour_counts = Counter(about.colours.values())
+        by_colour = {c: name for name, c in about.colours.items() if colour_counts[c] == 1}
         coding = ids_coding(list(about.codes.values()), about.unlabelled, remedy, by_colour)
     else:
         coding = colours_coding(list(about.codes.values()), about.unlabelled, remedy)
@@ -140,7 +142,7 @@ def _short(value) -> str:
         return "a number of thousands of digits"
 
 
-def _text(key) -> str:
+def _key_text(key) -> str:
     return key if isinstance(key, str) else _short(key)
 
 
@@ -153,71 +155,82 @@ def describe(root: Path, settings: dict) -> Description:
     """
     findings = []
 
-    def wrong(key: str, finding: str, allowed: str | None = None, remedy: str = "correct it"):
+    def add_finding(key: str, finding: str, allowed: str | None = None, remedy: str = "correct it"):
         allowed = allowed or KEYS.get(key.split(":")[0], "")
         findings.append(Finding(f"{DESCRIPTION}, {key}", finding, allowed, remedy))
 
     for key in settings:
         if key not in KEYS:
-            hint = nearest(_text(key), KEYS).split(" Known")[0].strip()
-            wrong(_text(key), "no such key", ", ".join(KEYS), hint or "take it out")
+            hint = nearest(_key_text(key), KEYS).split(" Known")[0].strip()
+            add_finding(_key_text(key), "no such key", ", ".join(KEYS), hint or "take it out")
     for key in ("images", "labels", "classes", "splits"):
         if key not in settings:
-            wrong(key, "is missing", remedy="add it")
+            add_finding(key, "is missing", remedy="add it")
     for key in ("images", "labels"):
         value = settings.get(key, "")
         if not isinstance(value, str) or not value.isprintable():
-            wrong(key, f"is {_short(value)}")
+            add_finding(key, f"is {_short(value)}")
         elif key in settings and not _inside(value):
-            wrong(key, f"{value} leaves the folder", "a folder below dataset.yaml's",
-                  "move the files there, or link them")  # fmt: skip
+            add_finding(key, f"{value} leaves the folder", "a folder below dataset.yaml's",
+                        "move the files there, or link them")  # fmt: skip
         elif key in settings and not os.path.isdir(root / value):
-            wrong(key, f"no folder {value}", remedy="correct the name, or make the folder")
-    texts = [settings[key] for key in ("images", "labels") if isinstance(settings.get(key), str)]
-    if len(texts) > len(set(texts)) and "image_ending" not in settings:
-        wrong("labels", "is the folder of the images", "a folder of its own, or other endings",
-              "name the folder of the label images")  # fmt: skip
+            add_finding(key, f"no folder {value}", remedy="correct the name, or make the folder")
+    folders = [settings[key] for key in ("images", "labels") if isinstance(settings.get(key), str)]
+    if len(folders) > len(set(folders)) and "image_ending" not in settings:
+        add_finding(
+            "labels",
+            "is the folder of the images",
+            "a folder of its own, or other endings",
+            "name the folder of the label images",
+        )
     for key in ("image_ending", "label_ending"):
         value = settings.get(key, ".png")
         if not _is_ending(value):
-            wrong(key, f"is {_short(value)}")
+            add_finding(key, f"is {_short(value)}")
     values = settings.get("values", "ids")
     if values not in ("ids", "colours"):
-        wrong("values", f"is {_short(values)}", remedy="say what the label images hold")
+        add_finding("values", f"is {_short(values)}", remedy="say what the label images hold")
         values = None
     classes = settings.get("classes", {})
     if "values" not in settings and _look_like_colours(classes):
-        wrong("classes", "lists three numbers for each class", "values: said to be ids or colours",
-              "add values: colours, or values: ids if a class really has three")  # fmt: skip
+        add_finding(
+            "classes",
+            "lists three numbers for each class",
+            "values: said to be ids or colours",
+            "add values: colours, or values: ids if a class really has three",
+        )
         classes = list(classes)
-    codes = _codes(classes, values, wrong) if "classes" in settings else {}
+    codes = _codes(classes, values, add_finding) if "classes" in settings else {}
     unlabelled = settings.get("unlabelled", [255] if values == "ids" else [])
     if unlabelled != "rest":
         unlabelled = _values(unlabelled, values)
         if unlabelled is None:
-            wrong("unlabelled", f"is {_short(settings['unlabelled'])}",
-                  _value_form(values) + ", or rest")  # fmt: skip
+            add_finding("unlabelled", f"is {_short(settings['unlabelled'])}",
+                        _value_form(values) + ", or rest")  # fmt: skip
             unlabelled = []
     owner: dict = {}
-    for name, own in [*codes.items(), ("unlabelled", unlabelled if unlabelled != "rest" else [])]:
-        for value in own:
+    for name, class_values in [
+        *codes.items(),
+        ("unlabelled", unlabelled if unlabelled != "rest" else []),
+    ]:
+        for value in class_values:
             if owner.setdefault(value, name) != name:
                 if "unlabelled" not in settings and name == "unlabelled":
                     unlabelled = [v for v in unlabelled if v != value]  # only the default's 255
                     continue
-                wrong(f"classes: {name}" if name != "unlabelled" else name,
-                      f"{_written(value)} is also {owner[value]}", "each value once",
-                      "take it out of one of the two")  # fmt: skip
-    colours = _colours(settings.get("colours", {}), codes, wrong)
+                add_finding(f"classes: {name}" if name != "unlabelled" else name,
+                            f"{_format_value(value)} is also {owner[value]}", "each value once",
+                            "take it out of one of the two")  # fmt: skip
+    colours = _colours(settings.get("colours", {}), codes, add_finding)
     sequence = settings.get("sequence")
     if sequence is not None and not _is_sequence(sequence):
-        wrong("sequence", f"is {_short(sequence)}",
-              remedy="for video frames named DRIVE_0001.png: '(.+)_'")  # fmt: skip
+        add_finding("sequence", f"is {_short(sequence)}",
+                    remedy="for video frames named DRIVE_0001.png: '(.+)_'")  # fmt: skip
     aligned = settings.get("aligned", False)
     if type(aligned) is not bool:
-        wrong("aligned", f"is {_short(aligned)}")
+        add_finding("aligned", f"is {_short(aligned)}")
     splits = settings.get("splits", {})
-    _check_splits(splits, wrong)
+    _check_splits(splits, add_finding)
     if findings:
         raise BadData(root, findings)
     return Description(
@@ -236,37 +249,37 @@ def _is_ending(value) -> bool:
     return isinstance(value, str) and value.isprintable() and "." in value and "/" not in value
 
 
-def _codes(classes, values: str | None, wrong: Callable) -> dict[str, list]:
+def _codes(classes, values: str | None, add_finding: Callable) -> dict[str, list]:
     """Return the label values of each class."""
     if isinstance(classes, list):
         if values == "colours":
-            wrong("classes", "gives no colours, though values: colours",
-                  "'name: colour' lines", "write 'road: [128, 64, 128]'")  # fmt: skip
-        names, given = classes, [[i] for i in range(len(classes))]
+            add_finding("classes", "gives no colours, though values: colours",
+                        "'name: colour' lines", "write 'road: [128, 64, 128]'")  # fmt: skip
+        names, class_values = classes, [[i] for i in range(len(classes))]
     elif isinstance(classes, dict):
-        names, given = list(classes), list(classes.values())
+        names, class_values = list(classes), list(classes.values())
     else:
-        wrong("classes", f"is {_short(classes)}")
+        add_finding("classes", f"is {_short(classes)}")
         return {}
     codes, seen = {}, set()
-    for name, value in zip(names, given, strict=True):
+    for name, value in zip(names, class_values, strict=True):
         if not isinstance(name, str):
-            wrong("classes", f"{_short(name)} is no name", "text", "put it into quotes")
+            add_finding("classes", f"{_short(name)} is no name", "text", "put it into quotes")
             continue
         if not _is_name(name):
-            wrong("classes", f"{_short(name)} is no name", NAME, "write it otherwise")
+            add_finding("classes", f"{_short(name)} is no name", NAME, "write it otherwise")
             continue
-        if folded(name) in seen:
-            wrong(f"classes: {name}", "is named twice", "each class once", "rename one")
-        seen.add(folded(name))
+        if normalised_name(name) in seen:
+            add_finding(f"classes: {name}", "is named twice", "each class once", "rename one")
+        seen.add(normalised_name(name))
         codes[name] = _values(value, values) if isinstance(classes, dict) else value
         if codes[name] is None or (values and not codes[name]):
             hint = "quote colours that begin with #: '#804080'" if value is None else "correct it"
-            wrong(f"classes: {name}", f"is {_short(value)}", _value_form(values), hint)
+            add_finding(f"classes: {name}", f"is {_short(value)}", _value_form(values), hint)
             codes[name] = []
     if not 1 <= len(codes) <= 200:
-        wrong("classes", f"{len(codes)} given", "1 to 200 classes",
-              "name what is not of interest too, such as other")  # fmt: skip
+        add_finding("classes", f"{len(codes)} given", "1 to 200 classes",
+                    "name what is not of interest too, such as other")  # fmt: skip
     return codes
 
 
@@ -277,12 +290,12 @@ def _is_name(name: str) -> bool:
     except ValueError:
         number = False
     return (
-        0 < len(name) <= MOST_NAME
+        0 < len(name) <= MAX_NAME_LENGTH
         and name.isprintable()
         and name[0].isalnum()  # formulas in spreadsheets begin otherwise, legends leave _ out
         and name[-1] != " "
         and not number
-        and name.casefold() not in NOTHING
+        and name.casefold() not in NULL_NAMES
     )
 
 
@@ -320,33 +333,35 @@ def _colour(value) -> Colour | None:
     return None
 
 
-def _written(value: int | Colour) -> str:
+def _format_value(value: int | Colour) -> str:
     return f"colour {list(value)}" if isinstance(value, tuple) else f"id {value}"
 
 
-def _colours(given, codes: dict[str, list], wrong: Callable) -> dict[str, Colour]:
+def _colours(given, codes: dict[str, list], add_finding: Callable) -> dict[str, Colour]:
     """Return the colours that the report is to draw classes in."""
     if not isinstance(given, dict):
-        wrong("colours", f"is {_short(given)}")
+        add_finding("colours", f"is {_short(given)}")
         return {}
     for name, value in given.items():
         if name not in codes:
-            wrong(f"colours: {_text(name)}", "no such class", ", ".join(codes), "correct the name")
+            add_finding(
+                f"colours: {_key_text(name)}", "no such class", ", ".join(codes), "correct the name"
+            )
         elif _colour(value) is None:
             allowed = _value_form("colours").split(", or")[0]
-            wrong(f"colours: {name}", f"is {_short(value)}", allowed)
+            add_finding(f"colours: {name}", f"is {_short(value)}", allowed)
     return {name: _colour(value) for name, value in given.items()}
 
 
 def _palette(given: dict[str, Colour], codes: dict[str, list], values: str) -> dict[str, Colour]:
     """Return a colour for each class: the one given, its label's, a usual one, or a new one."""
     palette = {}
-    for index, (name, own) in enumerate(codes.items()):
-        usual = CITYSCAPES.get(name.lower()) or CAMVID.get(name.lower())
+    for index, (name, class_values) in enumerate(codes.items()):
+        usual_colour = CITYSCAPES.get(name.lower()) or CAMVID.get(name.lower())
         hue = colorsys.hsv_to_rgb(index / len(codes), 0.75, (0.9, 0.6)[index % 2])
-        new = tuple(round(255 * channel) for channel in hue)
-        colour = own[0] if values == "colours" else usual or new
-        palette[name] = given.get(name) or (new if colour in palette.values() else colour)
+        new_colour = tuple(round(255 * channel) for channel in hue)
+        colour = class_values[0] if values == "colours" else usual_colour or new_colour
+        palette[name] = given.get(name) or (new_colour if colour in palette.values() else colour)
     return palette
 
 
@@ -361,37 +376,61 @@ def _is_sequence(value) -> bool:
         return False
 
 
-def _check_splits(splits, wrong: Callable) -> None:
+def _check_splits(splits, add_finding: Callable) -> None:
     if not isinstance(splits, dict):
-        wrong("splits", f"is {_short(splits)}")
+        add_finding("splits", f"is {_short(splits)}")
         return
     for name, part in splits.items():
         if name not in SPLITS:
-            wrong(f"splits: {_text(name)}", "no such split", ", ".join(SPLITS), "correct the name")
+            add_finding(
+                f"splits: {_key_text(name)}", "no such split", ", ".join(SPLITS), "correct the name"
+            )
         elif isinstance(part, bool) or not isinstance(part, int | float | str | list):
-            wrong(f"splits: {name}", f"is {_short(part)}",
-                  "a fraction, a folder, a .txt file, a list of names, or rest")  # fmt: skip
+            add_finding(f"splits: {name}", f"is {_short(part)}",
+                        "a fraction, a folder, a .txt file, a list of names, or rest")  # fmt: skip
         elif isinstance(part, str) and re.fullmatch(r"\d{1,3} *%", part):
-            wrong(f"splits: {name}", f"is {part!r}", "a fraction between 0 and 1",
-                  f"write {int(part.rstrip(' %')) / 100:g} for {part.rstrip(' %')} %")  # fmt: skip
+            add_finding(
+                f"splits: {name}",
+                f"is {part!r}",
+                "a fraction between 0 and 1",
+                f"write {int(part.rstrip(' %')) / 100:g} for {part.rstrip(' %')} %",
+            )
         elif isinstance(part, int | float) and not 0 < part < 1:
-            wrong(f"splits: {name}", f"is {_short(part)}", "a fraction between 0 and 1", QUOTES)
+            add_finding(
+                f"splits: {name}", f"is {_short(part)}", "a fraction between 0 and 1", QUOTES
+            )
         for entry in part if isinstance(part, list) else []:
             if not isinstance(entry, str):
-                wrong(f"splits: {name}", f"a name was read as the number {_short(entry)}", "names",
-                      "put it into quotes, such as '0016E5'")  # fmt: skip
+                add_finding(
+                    f"splits: {name}",
+                    f"a name was read as the number {_short(entry)}",
+                    "names",
+                    "put it into quotes, such as '0016E5'",
+                )
     for name, hint in (("val", ""), ("test", f"; if there are none, write test: {NO_TEST}")):
         if name not in splits:
-            wrong(f"splits: {name}", "is missing", "a fraction, a folder, a .txt file, or a list",
-                  f"add it: choosing and reporting need images of their own{hint}")  # fmt: skip
+            add_finding(
+                f"splits: {name}",
+                "is missing",
+                "a fraction, a folder, a .txt file, or a list",
+                f"add it: choosing and reporting need images of their own{hint}",
+            )
     parts = list(splits.values())
     total = sum(part for part in parts if isinstance(part, int | float) and 0 < part < 1)
     if total > 1 + 1e-9 or (total > 1 - 1e-9 and "train" not in splits):
-        wrong("splits", f"the fractions add up to {total:g}", "up to 1, and less if train gets "
-              "the rest", "lower them")  # fmt: skip
+        add_finding(
+            "splits",
+            f"the fractions add up to {total:g}",
+            "up to 1, and less if train gets the rest",
+            "lower them",
+        )
     if parts.count("rest") + ("train" not in splits) > 1:
-        wrong("splits", "more than one split gets the rest", "rest once (train, if not named)",
-              "say what the others get")  # fmt: skip
+        add_finding(
+            "splits",
+            "more than one split gets the rest",
+            "rest once (train, if not named)",
+            "say what the others get",
+        )
 
 
 # Splitting ---------------------------------------------------------------------------------------
@@ -409,89 +448,99 @@ def _sequence(about: Description, item: Item, index: int) -> str:
 
 
 def split(
-    root: Path, items: list[Item], asked: dict, whole: bool
+    root: Path, items: list[Item], requested: dict, whole_sequences: bool
 ) -> tuple[dict[str, list[Item]], list[Finding], list[str]]:
-    """Put each item into the split that `asked` says.
+    """Put each item into the split that `requested` says.
 
     Lists, files and folders are served first. Fractions, of all images that are left, then take
-    sequences in the order of a digest of their names (where `whole`, else single images): nothing
-    random, and the same on every machine. They cut no sequence, and pass over one that would
-    overshoot by more than half of it.
+    sequences in the order of a digest of their names (where `whole_sequences`, else single images):
+    nothing random, and the same on every machine. They cut no sequence, and pass over one that
+    would overshoot by more than half of it.
 
     Returns
     -------
     The splits; findings (names that do not exist, images in two splits, empty splits); notes
     """
     findings, notes = [], []
-    asked = {"train": "rest", **asked}
-    if asked["test"] == NO_TEST:
-        del asked["test"]
+    requested = {"train": "rest", **requested}
+    if requested["test"] == NO_TEST:
+        del requested["test"]
         notes.append(
             "There are no test images. The report scores networks on val, on which they are chosen "
             "too, so that scores flatter."
         )
-    place: dict[str, str] = {}
-    for part, value in asked.items():
+    split_of: dict[str, str] = {}
+    for part, value in requested.items():
         if isinstance(value, float | int) or value == "rest":
             continue
-        for item in _chosen(root, items, part, value, findings):
-            if place.setdefault(item.name, part) != part:
+        for item in _named_items(root, items, part, value, findings):
+            if split_of.setdefault(item.name, part) != part:
                 findings.append(
                     Finding(
                         item.name,
-                        f"is in {place[item.name]} and in {part}",
+                        f"is in {split_of[item.name]} and in {part}",
                         "each image in one split",
                         f"take it out of one under splits: in {DESCRIPTION}",
                     )
                 )
-    left = [item for item in items if item.name not in place]
+    remaining = [item for item in items if item.name not in split_of]
     groups: dict[str, list[Item]] = {}
-    for item in left:
-        groups.setdefault(item.sequence if whole else item.name, []).append(item)
+    for item in remaining:
+        groups.setdefault(item.sequence if whole_sequences else item.name, []).append(item)
     order = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())
     for part in ("test", "val", "train"):
-        value, count = asked.get(part), 0
+        value, count = requested.get(part), 0
         if not isinstance(value, float | int):
             continue
-        taken = []
+        chosen_groups = []
         for name in order:
-            if count + len(groups[name]) / 2 <= value * len(left):
-                taken.append(name)
+            if count + len(groups[name]) / 2 <= value * len(remaining):
+                chosen_groups.append(name)
                 count += len(groups[name])
-        taken = taken or sorted(order, key=lambda name: len(groups[name]))[:1]
-        order = [name for name in order if name not in set(taken)]
-        place |= {item.name: part for name in taken for item in groups[name]}
-        got = sum(len(groups[name]) for name in taken) / max(1, len(left))
-        if abs(got - value) > 0.05:
-            why = "whole sequences only" if whole else f"there are {len(left)}"
-            notes.append(f"{part} has {got:.2f} of the images, asked {value}: {why}.")
-    rest = next((part for part, value in asked.items() if value == "rest"), None)
-    splits = {part: [] for part in SPLITS if part in asked}
+        chosen_groups = chosen_groups or sorted(order, key=lambda name: len(groups[name]))[:1]
+        order = [name for name in order if name not in set(chosen_groups)]
+        split_of |= {item.name: part for name in chosen_groups for item in groups[name]}
+        share = sum(len(groups[name]) for name in chosen_groups) / max(1, len(remaining))
+        if abs(share - value) > 0.05:
+            reason = "whole sequences only" if whole_sequences else f"there are {len(remaining)}"
+            notes.append(f"{part} has {share:.2f} of the images, asked {value}: {reason}.")
+    rest = next((part for part, value in requested.items() if value == "rest"), None)
+    splits = {part: [] for part in SPLITS if part in requested}
     for item in items:
-        part = place.get(item.name, rest)
+        part = split_of.get(item.name, rest)
         if part:
             splits[part].append(item)
     for part, chosen in splits.items():
         where = f"{DESCRIPTION}, splits: {part}"
         if not chosen and where not in {finding.file for finding in findings}:
-            shared = whole and any(isinstance(value, float) for value in asked.values())
-            few = f": whole sequences are shared out, and there are {len(groups)}" * shared
+            shares_sequences = whole_sequences and any(
+                isinstance(value, float) for value in requested.values()
+            )
+            sequence_hint = (
+                f": whole sequences are shared out, and there are {len(groups)}" * shares_sequences
+            )
             remedy = "give it images: a list, a folder, or a larger fraction"
-            if shared:
+            if shares_sequences:
                 remedy = (
                     "list images or videos; or let sequence: be a number n, for stretches of n "
                     "images"
                 )
-            findings.append(Finding(where, f"has no image{few}", "one image or more", remedy))
+            findings.append(
+                Finding(where, f"has no image{sequence_hint}", "one image or more", remedy)
+            )
     parts: dict[str, list[str]] = {}
     for part, chosen in splits.items():
         for sequence in dict.fromkeys(item.sequence for item in chosen):
             parts.setdefault(sequence, []).append(part)
-    cut = [f"{name} ({', '.join(own)})" for name, own in parts.items() if len(own) > 1]
-    if cut:
-        more = f" and {len(cut) - 5} others" if len(cut) > 5 else ""
-        notes.append(f"Sequences in more than one split: {', '.join(cut[:5])}{more}.")
-    if any(isinstance(value, float) for value in asked.values()) and not whole:
+    divided = [
+        f"{name} ({', '.join(sequence_splits)})"
+        for name, sequence_splits in parts.items()
+        if len(sequence_splits) > 1
+    ]
+    if divided:
+        more = f" and {len(divided) - 5} others" if len(divided) > 5 else ""
+        notes.append(f"Sequences in more than one split: {', '.join(divided[:5])}{more}.")
+    if any(isinstance(value, float) for value in requested.values()) and not whole_sequences:
         notes.append(
             "Single images were split by fraction. If they are frames of a video, neighbours are "
             f"in different splits and scores flatter: set sequence: in {DESCRIPTION}."
@@ -499,7 +548,7 @@ def split(
     return splits, findings, notes
 
 
-def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> list[Item]:
+def _named_items(root: Path, items: list[Item], part: str, value, findings: list) -> list[Item]:
     """Return the items that a list, a list's file or a folder names; unknown names are findings."""
     where = f"{DESCRIPTION}, splits: {part}"
     if isinstance(value, str) and value.endswith(".txt"):
@@ -512,16 +561,16 @@ def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> 
             return []
         value = read_list(root / value)
     elif isinstance(value, str):
-        chosen = [item for item in items if item.name.startswith(value.rstrip("/") + "/")]
-        if not chosen:
+        chosen_items = [item for item in items if item.name.startswith(value.rstrip("/") + "/")]
+        if not chosen_items:
             findings.append(
                 Finding(where, f"no image lies in a folder {value}",
                         "a folder below images:, a .txt file, a list, or a fraction",
                         "correct the name")
             )  # fmt: skip
-        return chosen
+        return chosen_items
     known: dict[str, list[Item]] = {}
-    ends: dict[str, list[Item]] = {}
+    items_by_path_end: dict[str, list[Item]] = {}
     for item in items:
         file = item.name + item.image.name[len(PurePosixPath(item.name).name) :]
         for name in {item.name, file, item.sequence}:
@@ -529,36 +578,38 @@ def _chosen(root: Path, items: list[Item], part: str, value, findings: list) -> 
         for name in {item.name, file}:
             parts = name.split("/")
             for first in range(len(parts)):
-                ends.setdefault("/".join(parts[first:]), []).append(item)
+                items_by_path_end.setdefault("/".join(parts[first:]), []).append(item)
     folders = {folder for item in items for folder in item.name.split("/")[:-1]}
-    chosen = {}
+    chosen_items = {}
     for entry in value:
         # the whole line, or the first word of a list of pairs, as CamVid has them
         for name in (entry, *entry.split()[:1]):
-            found = known.get(name) or _by_end(name, ends, folders)
-            if found:
+            matches = known.get(name) or _match_path_end(name, items_by_path_end, folders)
+            if matches:
                 break
-        if not found or (len(found) > 1 and name not in known):
-            what = f"names {len(found)} images" if found else "is no image and no sequence"
+        if not matches or (len(matches) > 1 and name not in known):
+            what = f"names {len(matches)} images" if matches else "is no image and no sequence"
             hint = nearest(entry, known).split(" Known")[0].strip() if len(findings) < 20 else ""
             findings.append(
                 Finding(where, f"{entry} {what}",
                         "names of images, with or without ending, or of sequences",
-                        "write the folder before it" if found else
+                        "write the folder before it" if matches else
                         hint or "correct the name, or take it out")
             )  # fmt: skip
             continue
-        chosen |= {item.name: item for item in found}
-    return list(chosen.values())
+        chosen_items |= {item.name: item for item in matches}
+    return list(chosen_items.values())
 
 
-def _by_end(entry: str, ends: dict[str, list[Item]], folders: set[str]) -> list[Item]:
+def _match_path_end(
+    entry: str, items_by_path_end: dict[str, list[Item]], folders: set[str]
+) -> list[Item]:
     """Return the items that the end of a path names: it may be from somebody else's machine."""
-    if len(entry) > MOST_PATH:
+    if len(entry) > MAX_PATH_LENGTH:
         return []
     parts = entry.replace("\\", "/").strip("/").split("/")
     for first in range(len(parts)):
-        if found := ends.get("/".join(parts[first:])):
+        if matches := items_by_path_end.get("/".join(parts[first:])):
             # west/77 is not north/77, if there is a folder west here too
-            return [] if first and parts[first - 1] in folders else found
+            return [] if first and parts[first - 1] in folders else matches
     return []

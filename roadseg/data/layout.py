@@ -18,9 +18,9 @@ from roadseg.errors import InputError, escaped
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
-SHOWN = 20  # rows that a message's table has at most
-NAMED = 5  # files that one of its rows names
-LONGEST = 400  # characters that one of its cells shows
+MAX_ROWS = 20  # rows that a message's table has at most
+MAX_FILES_PER_ROW = 5  # files that one of its rows names
+MAX_CELL_LENGTH = 400  # characters that one of its cells shows
 
 Colour = tuple[int, int, int]
 
@@ -50,28 +50,30 @@ class BadData(InputError):
         groups: dict[tuple, list[Finding]] = {}
         for row in self.findings:
             finding = re.sub(r" in [\d.]+ %", "", row.finding)
-            same = (finding, row.allowed, row.remedy.replace(row.file, ""))
-            groups.setdefault(same, []).append(row)
+            key = (finding, row.allowed, row.remedy.replace(row.file, ""))
+            groups.setdefault(key, []).append(row)
         rows = []
-        for same in groups.values():
-            names = [printable(row.file) for row in same[:NAMED]]
-            names += [f"and {len(same) - NAMED} more"] * (len(same) > NAMED)
-            cells = map(printable, dataclasses.astuple(same[0])[1:])
+        for group in groups.values():
+            names = [printable(row.file) for row in group[:MAX_FILES_PER_ROW]]
+            names += [f"and {len(group) - MAX_FILES_PER_ROW} more"] * (
+                len(group) > MAX_FILES_PER_ROW
+            )
+            cells = map(printable, dataclasses.astuple(group[0])[1:])
             rows.append(Finding("\n".join(names), *cells))
         shown = rows
-        if len(rows) > SHOWN:  # one of each kind first
+        if len(rows) > MAX_ROWS:  # one of each kind first
             kinds = Counter()
-            nth = [kinds.update([row.allowed]) or kinds[row.allowed] for row in rows]
-            shown = [rows[i] for i in np.argsort(nth, kind="stable")[:SHOWN]]
+            number_of_kind = [kinds.update([row.allowed]) or kinds[row.allowed] for row in rows]
+            shown = [rows[i] for i in np.argsort(number_of_kind, kind="stable")[:MAX_ROWS]]
         table = tabulate(
             [dataclasses.astuple(row) for row in shown],
             headers=["file", "finding", "allowed", "remedy"], tablefmt="simple_grid",
             maxcolwidths=[34, 30, 24, 34], disable_numparse=True,
         )  # fmt: skip
-        more = f"\n... and {len(rows) - SHOWN} rows more." if len(rows) > SHOWN else ""
-        found = f"{count} problem{'s' * (count != 1)}"
+        more = f"\n... and {len(rows) - MAX_ROWS} rows more." if len(rows) > MAX_ROWS else ""
+        total = f"{count} problem{'s' * (count != 1)}"
         where = printable(str(where))
-        super().__init__(f"{where}: {found}; nothing was written.\n{table}{more}")
+        super().__init__(f"{where}: {total}; nothing was written.\n{table}{more}")
 
 
 def printable(text: str) -> str:
@@ -80,8 +82,8 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31m\nb")
     'a\\x1b[31m\\nb'
     """
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1] + "…"
+    if len(text) > MAX_CELL_LENGTH:
+        text = text[: MAX_CELL_LENGTH - 1] + "…"
     return escaped(text)
 
 
@@ -130,7 +132,7 @@ class Source:
     draw : where scenes are drawn, item -> image uint8 (H, W, 3), labels uint8 (H, W)
     findings : what the listing showed to be wrong
     notes : what it showed that is not wrong but worth knowing
-    own : the class list is the user's own, so a class that never occurs is a mistake
+    user_defined : the class list is the user's own, so a class that never occurs is a mistake
     aligned : the user says that labels belong to their images, whatever their edges say
     """
 
@@ -141,7 +143,7 @@ class Source:
     draw: Callable | None = None
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
-    own: bool = False
+    user_defined: bool = False
     aligned: bool = False
 
 
@@ -202,18 +204,18 @@ def find_files(folder: Path) -> list[str]:
 
     Links to folders are followed, once; hidden files and folders are left out.
     """
-    found, seen = [], set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
+    paths, seen = [], set()
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(directory)
         folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
         if real not in seen:
-            below = Path(here).relative_to(folder)
-            found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+            below = Path(directory).relative_to(folder)
+            paths += [(below / name).as_posix() for name in files if not name.startswith(".")]
         seen.add(real)
-    return sorted(found, key=natural)
+    return sorted(paths, key=natural_key)
 
 
-def natural(name: str) -> list:
+def natural_key(name: str) -> list:
     """Return a sort key by which numbers in names count as numbers."""
     return [(int(part), part) if part.isdecimal() else (-1, part)
             for part in re.split(r"(\d+)", name)]  # fmt: skip
@@ -249,21 +251,21 @@ def check_names(root: Path, items: list[Item]) -> None:
         raise BadData(root, [Finding(str(name), finding, allowed, remedy) for name in bad])
 
 
-def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Finding]:
+def check_pairs(root: Path, items: list[Item], user_defined: bool = False) -> list[Finding]:
     """Return findings for items without their image or label image, and for two of one name.
 
-    If no label image of the user's `own` is where it should be, that is one finding.
+    If no label image of a `user_defined` set is where it should be, that is one finding.
     """
     findings, first = [], {}
-    if own and items and not any(os.path.isfile(item.labels) for item in items):
-        wanted = items[0].labels
-        folder = next(f for f in wanted.parents if f.is_dir())
-        there = (find_files(folder) or ["nothing"])[0]
+    if user_defined and items and not any(os.path.isfile(item.labels) for item in items):
+        expected = items[0].labels
+        folder = next(f for f in expected.parents if f.is_dir())
+        first_file = (find_files(folder) or ["nothing"])[0]
         return [
             Finding(
                 f"{folder.relative_to(root)}/",
-                f"holds no label image for any of the {len(items)} images; {wanted.name} was "
-                f"looked for, {there} is there",
+                f"holds no label image for any of the {len(items)} images; {expected.name} was "
+                f"looked for, {first_file} is there",
                 "a label image for each image",
                 "correct labels or label_ending, or put the label images there",
             )
@@ -280,8 +282,8 @@ def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Findin
                 )
             )
         # os.path says no where pathlib raises: of names that are too long, with labels' ending
-        there = os.path.isfile(item.image), os.path.isfile(item.labels)
-        if there == (False, False):
+        exist = os.path.isfile(item.image), os.path.isfile(item.labels)
+        if exist == (False, False):
             findings.append(
                 Finding(
                     str(item.image.relative_to(root)), "is listed, but missing",
@@ -289,14 +291,16 @@ def check_pairs(root: Path, items: list[Item], own: bool = False) -> list[Findin
                     "put both there, or take it out of the list",
                 )
             )  # fmt: skip
-        elif not all(there):
-            findings.append(_missing(root, *sorted((item.image, item.labels), key=os.path.isfile)))
+        elif not all(exist):
+            findings.append(
+                _missing_finding(root, *sorted((item.image, item.labels), key=os.path.isfile))
+            )
     return findings
 
 
 def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str) -> list[Finding]:
     """Return findings for label images below `root/labels` that no image asks for."""
-    wanted = {item.labels for item in items}
+    expected = {item.labels for item in items}
     return [
         Finding(
             f"{labels}/{name}",
@@ -305,17 +309,19 @@ def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str)
             "add the image, or take the file away",
         )
         for name in find_files(root / labels)
-        if name.endswith(label_ending) and root / labels / name not in wanted
+        if name.endswith(label_ending) and root / labels / name not in expected
     ]
 
 
-def _missing(root: Path, file: Path, other: Path) -> Finding:
-    same = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
-    hint = f"{same[0]} is there: rename it or set label_ending" if same else "add the file"
+def _missing_finding(root: Path, file: Path, other: Path) -> Finding:
+    same_stem = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
+    hint = (
+        f"{same_stem[0]} is there: rename it or set label_ending" if same_stem else "add the file"
+    )
     what = "is missing"
     if os.path.lexists(file):
         what, hint = "is no file, or leads to none", "put the file there"
-    elif alike := _alike(file):
+    elif alike := _similar_name(file):
         hint = f"{ascii(alike)} is there, in other letters or accents: rename one"
     return Finding(
         str(file.relative_to(root)),
@@ -325,15 +331,18 @@ def _missing(root: Path, file: Path, other: Path) -> Finding:
     )
 
 
-def _alike(file: Path) -> str:
+def _similar_name(file: Path) -> str:
     """Return a name beside a file that differs from its own in case or ways to write accents."""
     if not file.parent.is_dir():
         return ""
-    wanted = folded(file.name)
-    return next((name for name in sorted(os.listdir(file.parent)) if folded(name) == wanted), "")
+    normalised = normalised_name(file.name)
+    return next(
+        (name for name in sorted(os.listdir(file.parent)) if normalised_name(name) == normalised),
+        "",
+    )
 
 
-def folded(name: str) -> str:
+def normalised_name(name: str) -> str:
     """Return a name as systems see it that tell neither case nor ways to write an accent apart."""
     return unicodedata.normalize("NFC", name).casefold()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from roadseg import code
-from roadseg.data.check import Looked, inspect
+from roadseg.data.check import CheckedItem, inspect_source
 from roadseg.data.layout import Source
 from roadseg.data.scenes import SPLITS
 from roadseg.errors import InputError
@@ -40,17 +40,17 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
     InputError : no space, or no permission to write
     """
     stamp, key = target.with_name(target.name + ".stamp"), _key(settings, source)
-    made = stamp.read_text() if stamp.is_file() else ""
-    if not source.findings and made == f"{key} {contents_digest(target)}":
+    previous_stamp = stamp.read_text() if stamp.is_file() else ""
+    if not source.findings and previous_stamp == f"{key} {contents_digest(target)}":
         return json.loads((target / "scenes.json").read_text())
     height, width = settings["size"]
     work, old = (target.with_name(f"{target.name}.{end}") for end in ("partial", "old"))
     arrays, digest = {}, hashlib.sha256()
     digests = {split: hashlib.sha256() for split in source.splits}
 
-    def keep(split: str, index: int, looked: Looked) -> None:
+    def keep(split: str, index: int, checked: CheckedItem) -> None:
         images, labels = arrays[split]
-        images[index], labels[index] = looked.image, looked.labels
+        images[index], labels[index] = checked.image, checked.labels
         content = images[index].tobytes() + labels[index].tobytes()
         digest.update(split.encode() + content)
         digests[split].update(content)
@@ -64,7 +64,7 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
                 _array(work / f"{split}_images.npy", (n, 3, height, width)),
                 _array(work / f"{split}_labels.npy", (n, height, width)),
             )
-        summary = inspect(source, (height, width), keep)
+        summary = inspect_source(source, (height, width), keep)
         about = {
             "classes": list(source.palette),
             "colours": list(source.palette.values()),

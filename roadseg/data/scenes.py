@@ -13,7 +13,7 @@ from roadseg.errors import InputError
 
 UNLABELLED = 255
 SPLITS = ("train", "val", "test")
-AGAIN = "Nothing that came of it is kept. Run again: what is amiss is prepared anew."
+RERUN_HINT = "Nothing that came of it is kept. Run again: what is amiss is prepared anew."
 
 # The 19 training classes of Cityscapes with its official colours.
 CITYSCAPES = {
@@ -108,7 +108,7 @@ def _mapped(file: Path) -> np.ndarray:
         return np.load(file, mmap_mode="r")
     except (OSError, ValueError) as problem:  # gone, or shorter than its head says
         why = getattr(problem, "strerror", None) or problem
-        raise InputError(f"{file}: cannot be read ({why}). {AGAIN}") from None
+        raise InputError(f"{file}: cannot be read ({why}). {RERUN_HINT}") from None
 
 
 def data_digest(folder: Path) -> str:
@@ -141,33 +141,35 @@ def read(array: np.ndarray, chosen: np.ndarray | slice) -> np.ndarray:
             for number, row in zip(numbers.tolist(), rows, strict=True):
                 file.seek(array.offset + number * row.nbytes)
                 if file.readinto(row.reshape(-1)) != row.nbytes:
-                    raise InputError(f"{array.filename}: was cut short while it was used. {AGAIN}")
+                    raise InputError(
+                        f"{array.filename}: was cut short while it was used. {RERUN_HINT}"
+                    )
     except OSError as problem:
         raise InputError(
-            f"{array.filename}: cannot be read any more ({problem.strerror}). {AGAIN}"
+            f"{array.filename}: cannot be read any more ({problem.strerror}). {RERUN_HINT}"
         ) from None
     return rows
 
 
 def stamp(*splits: Scenes) -> dict[str, tuple]:
     """Return what tells whether splits' files were changed: file -> inode, size, time."""
-    found = {}
+    states = {}
     for array in (array for split in splits for array in (split.images, split.labels)):
         if isinstance(array, np.memmap):
             try:
                 status = os.stat(array.filename)
-                found[str(array.filename)] = (status.st_ino, status.st_size, status.st_mtime_ns)
+                states[str(array.filename)] = (status.st_ino, status.st_size, status.st_mtime_ns)
             except OSError:
-                found[str(array.filename)] = ()
-    return found
+                states[str(array.filename)] = ()
+    return states
 
 
 def check_unchanged(before: dict[str, tuple], *splits: Scenes) -> None:
     """Raise InputError, with the file, if splits are not what their `stamp` was."""
-    for file, now in stamp(*splits).items():
-        if now != before[file]:
-            what = "was changed" if now else "has vanished"
-            raise InputError(f"{file}: {what} while it was used. {AGAIN}")
+    for file, state in stamp(*splits).items():
+        if state != before[file]:
+            what = "was changed" if state else "has vanished"
+            raise InputError(f"{file}: {what} while it was used. {RERUN_HINT}")
 
 
 def blocks(sequences: Sequence[str], length: int) -> np.ndarray:

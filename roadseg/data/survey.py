@@ -89,7 +89,7 @@ def location_prior(train: Scenes) -> np.ndarray:
     return best
 
 
-def blind_accuracy(prior: np.ndarray, scenes: Scenes) -> float:
+def location_prior_accuracy(prior: np.ndarray, scenes: Scenes) -> float:
     """Return the pixel accuracy of a location prior, which looks at no image.
 
     Parameters
@@ -113,7 +113,7 @@ def _cells(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
     return row[:, None] * columns + column
 
 
-def objects(scenes: Scenes, least: int = 1) -> pd.DataFrame:
+def objects(scenes: Scenes, min_pixels: int = 1) -> pd.DataFrame:
     """List the connected pieces of each class.
 
     A piece is a set of pixels of one class that hang together by their sides. Objects of one class
@@ -122,19 +122,21 @@ def objects(scenes: Scenes, least: int = 1) -> pd.DataFrame:
     Parameters
     ----------
     scenes : the images
-    least : pieces of fewer pixels are left out
+    min_pixels : pieces of fewer pixels are left out
 
     Returns
     -------
     one row per piece: class (categorical, in the order of `scenes.classes`), area (int64, pixels)
     and index (int64, position of the image)
     """
-    found = [np.zeros((3, 0), np.int64)]
+    pieces = [np.zeros((3, 0), np.int64)]
     for index, labels in enumerate(scenes.labels):
-        for number, areas in _pieces(labels, len(scenes.classes)):
-            areas = areas[areas >= least]
-            found.append(np.stack([np.full_like(areas, number), areas, np.full_like(areas, index)]))
-    numbers, areas, indices = np.concatenate(found, axis=1)
+        for number, areas in _component_areas(labels, len(scenes.classes)):
+            areas = areas[areas >= min_pixels]
+            pieces.append(
+                np.stack([np.full_like(areas, number), areas, np.full_like(areas, index)])
+            )
+    numbers, areas, indices = np.concatenate(pieces, axis=1)
     classes = pd.Categorical.from_codes(numbers, scenes.classes)
     return pd.DataFrame({"class": classes, "area": areas, "index": indices})
 
@@ -161,7 +163,7 @@ def sizes(pieces: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "pieces", "low", "median", "high", "half"])
 
 
-def _pieces(labels: np.ndarray, classes: int) -> Iterator[tuple[int, np.ndarray]]:
+def _component_areas(labels: np.ndarray, classes: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each class that occurs in labels (H, W), with the areas of its pieces, int64."""
     shifted = np.where(labels < classes, labels.astype(np.int32) + 1, 0)
     for number, box in enumerate(ndimage.find_objects(shifted, classes)):
@@ -192,25 +194,25 @@ def boundary_contrast(image: np.ndarray, labels: np.ndarray) -> float:
     boundary = _boundaries(labels)
     if not boundary.any():
         return float("nan")
-    rank = _edge_rank(_grey(image, labels.shape))
-    beside = _widened(boundary, 5) & ~_widened(boundary, 2) & (labels != UNLABELLED)
-    return float(rank[boundary].mean() - (rank[beside].mean() if beside.any() else 0.5))
+    edge_rank = _edge_rank(_grey(image, labels.shape))
+    beside = _dilated(boundary, 5) & ~_dilated(boundary, 2) & (labels != UNLABELLED)
+    return float(edge_rank[boundary].mean() - (edge_rank[beside].mean() if beside.any() else 0.5))
 
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:
     """Mark the pixels beside, above or below one of another class: bool (H, W)."""
     known = labels != UNLABELLED
-    found = np.zeros(labels.shape, bool)
+    boundaries = np.zeros(labels.shape, bool)
     differ = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
-    found[1:] |= differ
-    found[:-1] |= differ
+    boundaries[1:] |= differ
+    boundaries[:-1] |= differ
     differ = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
-    found[:, 1:] |= differ
-    found[:, :-1] |= differ
-    return found
+    boundaries[:, 1:] |= differ
+    boundaries[:, :-1] |= differ
+    return boundaries
 
 
-def _widened(mask: np.ndarray, pixels: int) -> np.ndarray:
+def _dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Mark all that is at most so many rows and columns from a marked pixel: bool (H, W)."""
     for _ in range(2):
         wide = mask.copy()
@@ -261,19 +263,19 @@ def suspects(scenes: Scenes) -> pd.DataFrame:
     for index, (image, labels) in enumerate(zip(scenes.images, scenes.labels, strict=True)):
         contrast[index] = boundary_contrast(image, labels)
         specks[index] = sum(
-            (areas <= SPECK).sum() for _, areas in _pieces(labels, len(scenes.classes))
+            (areas <= SPECK).sum() for _, areas in _component_areas(labels, len(scenes.classes))
         )
     # Floors under the spread, so that in a set of nearly equal images small differences stay small.
-    off = np.nan_to_num(-_robust_z(contrast, 0.02), nan=-np.inf)
-    rough = _robust_z(np.sqrt(specks), 0.5)
+    boundary_z = np.nan_to_num(-_robust_z(contrast, 0.02), nan=-np.inf)
+    speck_z = _robust_z(np.sqrt(specks), 0.5)
     table = pd.DataFrame(
         {
             "name": scenes.names,
             "index": np.arange(len(scenes)),
-            "sign": np.where(off >= rough, "boundaries", "specks"),
-            "value": np.where(off >= rough, contrast, specks),
-            "typical": np.where(off >= rough, _median(contrast), _median(specks)),
-            "z": np.maximum(off, rough),
+            "sign": np.where(boundary_z >= speck_z, "boundaries", "specks"),
+            "value": np.where(boundary_z >= speck_z, contrast, specks),
+            "typical": np.where(boundary_z >= speck_z, _median(contrast), _median(specks)),
+            "z": np.maximum(boundary_z, speck_z),
         }
     )
     table["words"] = [
@@ -304,7 +306,7 @@ class Fit(NamedTuple):
     ----------
     file : "own", or "previous" or "next" if the labels of that file fit better
     t_previous, t_next : how many standard errors better (negative: worse); NaN from fewer than
-        `Alignment.LEAST` images
+        `Alignment.MIN_IMAGES` images
     images : how many images that rests on
     """
 
@@ -326,7 +328,7 @@ class Alignment:
     """
 
     LIMIT = 4.0
-    LEAST = 8
+    MIN_IMAGES = 8
 
     def __init__(self):
         self._last = None
@@ -358,7 +360,7 @@ class Alignment:
 
     def fit(self) -> Fit:
         """Return the verdict on the files so far."""
-        t = {name: _t_value(gains, self.LEAST) for name, gains in self._gains.items()}
+        t = {name: _t_value(gains, self.MIN_IMAGES) for name, gains in self._gains.items()}
         best = max(t, key=lambda name: np.nan_to_num(t[name], nan=-np.inf))
         return Fit(
             file=best if t[best] > self.LIMIT else "own",
@@ -368,8 +370,8 @@ class Alignment:
         )
 
 
-def _t_value(values: list[float], least: int) -> float:
-    if len(values) < least:
+def _t_value(values: list[float], min_images: int) -> float:
+    if len(values) < min_images:
         return float("nan")
     error = np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) / max(error, 1e-6))
@@ -455,8 +457,8 @@ def split_distances(splits: Mapping[str, Scenes]) -> pd.DataFrame:
     train = _miniatures(splits["train"])
     rows = []
     for split, scenes in splits.items():
-        own = train if split == "train" else _miniatures(scenes)
-        for index, (name, miniature) in enumerate(zip(scenes.names, own, strict=True)):
+        miniatures = train if split == "train" else _miniatures(scenes)
+        for index, (name, miniature) in enumerate(zip(scenes.names, miniatures, strict=True)):
             distances = np.abs(train - miniature).mean(1)
             if split == "train":
                 distances[index] = np.inf
@@ -480,23 +482,23 @@ def _miniatures(scenes: Scenes, rows: int = 12, columns: int = 16) -> np.ndarray
     top = np.arange(min(rows, height)) * height // min(rows, height)
     left = np.arange(min(columns, width)) * width // min(columns, width)
     pixels = np.outer(np.diff(top, append=height), np.diff(left, append=width))
-    found = np.zeros((len(scenes), pixels.size), np.float32)
+    miniatures = np.zeros((len(scenes), pixels.size), np.float32)
     for index, image in enumerate(scenes.images):
         grey = image.sum(0, dtype=np.int64) / 3
         cells = np.add.reduceat(np.add.reduceat(grey, top, axis=0), left, axis=1) / pixels
-        found[index] = (cells - cells.mean()).ravel()
-    return found
+        miniatures[index] = (cells - cells.mean()).ravel()
+    return miniatures
 
 
 # What one looks at closely in road scenes, by the names that data sets give such classes.
-LOOKED_AT = {
+CLOSE_UP_CLASSES = {
     "poles": ("pole", "column_pole", "polegroup", "pole-like"),
     "people": ("person", "pedestrian", "rider", "bicyclist", "people", "human"),
 }
 ROADS = ("road", "street", "lane")
 
 
-def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+def close_up_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
     """Return where to look closely: the windows with most poles, people and road edges.
 
     Each is in another image, while there are. For data without classes of these names, the windows
@@ -514,7 +516,7 @@ def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int
     names = [name.lower() for name in scenes.classes]
     classes = {
         title: [names.index(name) for name in known if name in names]
-        for title, known in LOOKED_AT.items()
+        for title, known in CLOSE_UP_CLASSES.items()
     }
     roads = [names.index(name) for name in ROADS if name in names]
     pixels = np.zeros(256, np.int64)
@@ -524,9 +526,9 @@ def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int
     if not classes:
         rare = [k for k in np.argsort(pixels[: len(names)]) if pixels[k]][:3]
         classes, roads = {scenes.classes[k]: [k] for k in rare}, []
-    most = {title: [] for title in [*classes, *(["road edges"] if roads else [])]}
+    candidates = {title: [] for title in [*classes, *(["road edges"] if roads else [])]}
     for labels in scenes.labels:
-        for title, rows in most.items():
+        for title, rows in candidates.items():
             if title in classes:
                 mask = np.isin(labels, classes[title])
             else:
@@ -534,13 +536,13 @@ def closer_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[int
             sums = _window_sums(mask, size)
             top, left = np.unravel_index(sums.argmax(), sums.shape)
             rows.append((int(sums.max()), int(top), int(left)))
-    found, used = {}, set()
-    for title, rows in most.items():
+    windows, used_images = {}, set()
+    for title, rows in candidates.items():
         order = sorted(range(len(rows)), key=lambda i: rows[i][0], reverse=True)
-        index = next((i for i in order if i not in used), order[0])
-        found[title] = (index, *rows[index][1:])
-        used.add(index)
-    return found
+        index = next((i for i in order if i not in used_images), order[0])
+        windows[title] = (index, *rows[index][1:])
+        used_images.add(index)
+    return windows
 
 
 def _edges(mask: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from roadseg.config import paths
 from roadseg.config.questions import check_name
 from roadseg.config.recipe import Recipe
 from roadseg.config.study import EMBEDDED
-from roadseg.data.check import Summary, inspect
+from roadseg.data.check import Summary, inspect_source
 from roadseg.data.datasets import open_folder, recognise
 from roadseg.errors import InputError
 from roadseg.training.device import default_device, device_name
@@ -56,7 +56,7 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
         raise InputError(f"{ascii(str(data))}: cannot be printed, and so not written into a file.")
     if not minutes > 0:
         raise InputError(f"minutes: {minutes:g}; it must be a number > 0.")
-    kind, summary = recognise(data), inspect(open_folder(data))
+    kind, summary = recognise(data), inspect_source(open_folder(data))
     files, _ = summary.sizes.most_common(1)[0]
     splits = summary.source.splits
     video = any(len({i.sequence for i in items}) < len(items) for items in splits.values())

@@ -190,7 +190,7 @@ def own_folder(study, question, arm, seed):
 def test_the_location_prior_is_scored_as_a_network_is(prepared):
     train, test = (Scenes.load(prepared, split) for split in ("train", "test"))
     found = results._prior(prepared, np.arange(4))
-    right = survey.blind_accuracy(survey.location_prior(train), test)
+    right = survey.location_prior_accuracy(survey.location_prior(train), test)
     assert found["accuracy"] == pytest.approx(right)
     assert found["low"] <= found["test_miou"] <= found["high"]
 

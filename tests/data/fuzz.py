@@ -39,7 +39,7 @@ from PIL import Image
 
 from roadseg.config import study
 from roadseg.config.paths import ROOT
-from roadseg.data.check import look
+from roadseg.data.check import check_item
 from roadseg.data.datasets import open_folder
 from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import Item, Source, colours_coding, ids_coding
@@ -133,7 +133,7 @@ def labels(data: bytes, folder: Path) -> str:
     item = Item("x", "x", folder / "x.png", folder / "x.png")
     refused = False
     for coding in CODINGS:
-        looked = look(Source(folder, CLASSES, {}, coding), item, (8, 8))
+        looked = check_item(Source(folder, CLASSES, {}, coding), item, (8, 8))
         assert (looked.labels is None) == bool(looked.findings)
         if looked.labels is not None:
             assert looked.labels.shape == (8, 8) and looked.image.shape == (3, 8, 8)

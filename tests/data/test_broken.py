@@ -11,7 +11,7 @@ from conftest import snapshot
 from PIL import Image
 
 from roadseg.__main__ import main
-from roadseg.data.check import inspect
+from roadseg.data.check import inspect_source
 from roadseg.data.datasets import open_folder
 from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import BadData
@@ -364,12 +364,12 @@ def mine(tmp_path):
 
 
 def test_the_good_set_is_good(mine):
-    summary = inspect(open_folder(mine))
+    summary = inspect_source(open_folder(mine))
     assert {split: len(items) for split, items in summary.source.splits.items()} == {
         "train": 4, "val": 4, "test": 4
     }  # fmt: skip
     broken.coloured(mine)
-    assert str(inspect(open_folder(mine))) == str(summary)
+    assert str(inspect_source(open_folder(mine))) == str(summary)
 
 
 def test_there_are_enough_cases():
@@ -420,7 +420,7 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
 def test_what_cannot_be_listed_is_one_message(mine, spoil, message):
     spoil(mine)
     with pytest.raises(InputError) as caught:
-        inspect(open_folder(mine))
+        inspect_source(open_folder(mine))
     assert str(caught.value) == message.replace("FOLDER", str(mine))
 
 
@@ -456,7 +456,7 @@ def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine):
         put(mine, f"north_{i + 10}", labels)
     broken.turned_labels(mine)
     with pytest.raises(BadData) as caught:
-        inspect(open_folder(mine))
+        inspect_source(open_folder(mine))
     assert len(caught.value.findings) == 25
     text = str(caught.value)
     assert text.startswith(f"{mine}: 25 problems; nothing was written.")
@@ -468,7 +468,7 @@ def test_equal_problems_of_many_files_are_one_row(mine):
     for name in NAMES:
         put(mine, name, np.full((40, 60), 11, np.uint8))
     with pytest.raises(BadData) as caught:
-        inspect(open_folder(mine))
+        inspect_source(open_folder(mine))
     text = str(caught.value)
     assert text.startswith(f"{mine}: 12 problems; nothing was written.")
     assert text.count("├") == 1 and "labels/north_00.png" in text and "and 7 more" in text
@@ -482,7 +482,7 @@ def test_a_kind_of_problem_that_is_rare_is_shown(mine):
         put(mine, f"north_{i + 10}", get(mine, "north_00"))
     broken.turned_labels(mine)
     with pytest.raises(BadData) as caught:
-        inspect(open_folder(mine))
+        inspect_source(open_folder(mine))
     assert len(caught.value.findings) == 31 and "turn one of the two" in str(caught.value)
 
 
@@ -493,17 +493,17 @@ def test_a_sequence_expression_that_takes_too_much_is_noted(mine):
         for file in list((mine / kind).iterdir()):
             file.rename(file.with_stem(file.stem + "_L"))
     described('"(.+)"', '"(.+)_"')(mine)
-    (note,) = inspect(open_folder(mine)).notes
+    (note,) = inspect_source(open_folder(mine)).notes
     assert note.startswith("No two images of a split are of one sequence. If there are videos")
     described('"(.+)_"', '"(.+?)_"')(mine)
-    summary = inspect(open_folder(mine))
+    summary = inspect_source(open_folder(mine))
     assert len({i.sequence for i in summary.source.splits["train"]}) == 1
 
 
 def test_the_user_has_the_last_word_on_alignment(mine):
     broken.labels_of_the_next_file(mine)
     described("labels: labels", "labels: labels\naligned: true")(mine)
-    inspect(open_folder(mine))
+    inspect_source(open_folder(mine))
 
 
 def test_a_file_that_vanishes_after_the_listing_is_named(mine):
@@ -548,7 +548,7 @@ def test_unusual_files_that_are_fine(mine):
     assert np.asarray(Image.open(mine / "labels/east_00.png")).max() == 34
     (mine / "labels/._north_00.png").write_text("left by another system")
     got = {}
-    summary = inspect(
+    summary = inspect_source(
         open_folder(mine), keep=lambda split, i, looked: got.update({(split, i): looked.labels})
     )
     expected = [ids["north_00"], ids["north_01"], ids["north_02"], two.astype(np.uint8)]
@@ -599,7 +599,7 @@ def test_check_says_what_it_cannot_find(tmp_path, capsys):
 def test_three_ids_for_each_class_are_ids_if_that_is_said(mine):
     described("classes: [road, building, sky]",
               "values: ids\nclasses: {ground: [0, 3, 4], above: [1, 2, 5]}")(mine)  # fmt: skip
-    pixels = inspect(open_folder(mine)).pixels["train"]
+    pixels = inspect_source(open_folder(mine)).pixels["train"]
     assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
 
 
@@ -607,11 +607,11 @@ def test_colours_may_be_merged_and_left_out(mine):
     broken.coloured(mine)
     text = COLOURED.replace("building: '#464646'", "other: ['#464646', [70, 130, 180]]")
     (mine / DESCRIPTION).write_text(text.replace("  sky: [70, 130, 180]\n", ""))
-    pixels = inspect(open_folder(mine)).pixels["train"]
+    pixels = inspect_source(open_folder(mine)).pixels["train"]
     assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
     text = COLOURED.replace("  building: '#464646'\n", "")
     (mine / DESCRIPTION).write_text("unlabelled: rest\n" + text)
-    summary = inspect(open_folder(mine))
+    summary = inspect_source(open_folder(mine))
     assert summary.pixels["train"][255] > 0 and len(summary.source.palette) == 2
 
 

@@ -128,7 +128,7 @@ def test_a_listed_pair_that_is_not_there_is_refused(small_camvid):
     (small_camvid / "val.txt").write_text("/SegNet/val/seqC_007.png /SegNet/valannot/seqC_007.png\n"
                                           "val/seqA_000.png valannot/seqA_000.png\n")  # fmt: skip
     with pytest.raises(BadData) as caught:
-        check.inspect(sources.open_folder(small_camvid))
+        check.inspect_source(sources.open_folder(small_camvid))
     (found,) = caught.value.findings
     assert (found.file, found.finding) == ("val/seqC_007.png", "is listed, but missing")
 
@@ -215,7 +215,7 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, 
     source = sources.find_source(SETTINGS, tmp_path)
     (tmp_path / "out.partial").mkdir()  # of one killed harder, by SIGKILL
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "look", killed)
+        patch.setattr(check, "check_item", killed)
         prepare.prepare(SETTINGS, source, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
@@ -282,7 +282,7 @@ def test_the_real_camvid(camvid, tmp_path, monkeypatch):
     monkeypatch.delenv("ROADSEG_CAMVID", raising=False)
     source = sources.open_folder(camvid)
     assert [len(source.splits[s]) for s in SPLITS] == [367, 101, 233]
-    looked = check.look(source, source.splits["test"][0])
+    looked = check.check_item(source, source.splits["test"][0])
     assert looked.image.shape == (3, 360, 480) and looked.labels.shape == (360, 480)
     assert set(np.unique(looked.labels)) <= {*range(11), 255} and not looked.findings
     assert {item.sequence for item in source.splits["val"]} == {"0016E5"}
@@ -303,7 +303,7 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
         "sequence: 20\nsplits: {val: 0.2, test: 0.2}\n"
     )
     with pytest.raises(BadData) as caught:
-        check.inspect(sources.open_folder(tmp_path))
+        check.inspect_source(sources.open_folder(tmp_path))
     (found,) = caught.value.findings
     assert found.finding.startswith("edges in the images fit the labels of the previous file")
 
@@ -326,7 +326,7 @@ def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
         "val": ["0016E5_07959"],
         "test": ["0001TP_008550", "Seq05VD_f00000"],
     }
-    got = check.look(source, source.splits["val"][0]).labels.ravel()
+    got = check.check_item(source, source.splits["val"][0]).labels.ravel()
     sizes = [len(group) for group in sources.CAMVID_GROUPS.values()]
     assert got.tolist() == [*np.repeat(np.arange(11), sizes), 255]
     assert list(sources.CAMVID_GROUPS) == list(CAMVID)
@@ -367,7 +367,7 @@ def test_kitti(tmp_path):
     scenes = Scenes.load(tmp_path / "out", "val")
     assert scenes.images.shape == (30, 3, 38, 122) and scenes.classes == tuple(CITYSCAPES)
     # name 000011: 39 x 121; its id at (row, column) is (row * 121 + column) % 34
-    looked = check.look(source, source.splits["val"][1])
+    looked = check.check_item(source, source.splits["val"][1])
     ids = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
     for row, column in [(0, 7), (0, 8), (0, 0), (1, 20), (38, 120), (0, 29), (0, 33)]:
         value = (row * 121 + column) % 34
@@ -377,7 +377,7 @@ def test_kitti(tmp_path):
         tmp_path / "kitti/training/semantic/000000_10.png"
     )
     with pytest.raises(BadData) as caught:
-        check.inspect(source)
+        check.inspect_source(source)
     (found,) = caught.value.findings
     assert found.finding == "value 34 in 100 % of the pixels"
     assert found.allowed == (
@@ -403,7 +403,7 @@ def test_cityscapes(tmp_path):
                 Image.fromarray(np.full((8, 16), 7, np.uint8)).save(f"{target}_labelIds.png")
                 Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(f"{target}_color.png")
                 Image.fromarray(np.zeros((8, 16), np.uint16)).save(f"{target}_instanceIds.png")
-    summary = check.inspect(sources.open_folder(tmp_path))
+    summary = check.inspect_source(sources.open_folder(tmp_path))
     splits = summary.source.splits
     assert [len(splits[s]) for s in SPLITS] == [12, 2, 2]
     assert {item.sequence for item in splits["val"]} == {"dusseldorf"}
@@ -461,7 +461,7 @@ def test_splits_by_folder_list_and_rest(tmp_path):
     assert names(source)["train"] == ["north/north_00"]
     assert source.notes == ("3 of 12 images are in no split.",)
     (mine / "labels/north/north_02.png").unlink()  # not asked for, so not missed
-    check.inspect(sources.open_folder(mine))
+    check.inspect_source(sources.open_folder(mine))
 
 
 def video(folder, lengths: dict[str, int], splits: str, sequence='"(.+)_"'):
@@ -528,7 +528,7 @@ def test_linked_folders_are_followed_once(tmp_path):
 def test_an_incomplete_public_set_is_refused(small_camvid, tmp_path):
     make_kitti(tmp_path / "kitti", count=5)
     with pytest.raises(BadData) as caught:
-        check.inspect(sources.open_folder(tmp_path / "kitti"))
+        check.inspect_source(sources.open_folder(tmp_path / "kitti"))
     assert [(f.file, f.finding) for f in caught.value.findings] == [
         ("val", "has no image"), ("test", "has no image")
     ]  # fmt: skip

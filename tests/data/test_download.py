@@ -50,12 +50,12 @@ TREE = sha256(
 SET = Archive(
     url="http://127.0.0.1:9/nobody-listens.zip",
     folder="top/set",
-    holds={"train/*.png": 3, "list.txt": 1},
+    expected_counts={"train/*.png": 3, "list.txt": 1},
     licence="CC0",
     about="noise",
     sha256=None,
     tree_sha256=None,
-    by_hand="put the folder train and list.txt into {target}",
+    manual_steps="put the folder train and list.txt into {target}",
 )
 
 
@@ -136,7 +136,7 @@ def test_a_cut_connection_is_tried_again(site, raw):
 def test_a_connection_that_is_cut_each_time(site, raw):
     site.cuts = [1000] * 9
     message = refusal(raw, site.url)
-    assert site.url in message and SET.by_hand.format(target=raw / "set") in message
+    assert site.url in message and SET.manual_steps.format(target=raw / "set") in message
     assert left(raw) == []
 
 
@@ -165,7 +165,7 @@ def test_no_connection(raw, monkeypatch):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # but does not listen
         message = refusal(raw, f"http://127.0.0.1:{bound.getsockname()[1]}/set.zip")
-    assert "Connection refused" in message and SET.by_hand.format(target=raw / "set") in message
+    assert "Connection refused" in message and SET.manual_steps.format(target=raw / "set") in message
 
 
 @pytest.mark.parametrize("url", ["ftp://host/set.zip", "set.zip", "https:///set.zip", "http://[/"])

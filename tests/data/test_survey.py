@@ -79,7 +79,7 @@ def test_objects_by_hand():
     found = sorted(zip(pieces["class"], pieces["area"], pieces["index"], strict=True))
     # pixels that meet at a corner only are two pieces
     assert found == [("a", 1, 0), ("a", 3, 0), ("b", 1, 0), ("b", 1, 0), ("b", 4, 0)]
-    assert survey.objects(make(labels), least=3)["area"].tolist() == [3, 4]
+    assert survey.objects(make(labels), min_pixels=3)["area"].tolist() == [3, 4]
     assert pieces["class"].cat.categories.tolist() == ["a", "b", "c"]
     nothing = survey.objects(make([[[VOID]]]))
     assert len(nothing) == 0 and len(survey.sizes(nothing)) == 0
@@ -354,8 +354,8 @@ def test_the_location_prior_is_each_pixel_s_most_frequent_class():
     train = make([[[0, 1, VOID]], [[0, 2, VOID]], [[1, 2, VOID]], [[2, 2, VOID]]])
     prior = survey.location_prior(train)
     assert prior.tolist() == [[0, 2, 2]]
-    assert survey.blind_accuracy(prior, make([[[0, 1, 2]], [[VOID, 2, VOID]]])) == 3 / 4
-    assert np.isnan(survey.blind_accuracy(prior, make([[[VOID] * 3]])))
+    assert survey.location_prior_accuracy(prior, make([[[0, 1, 2]], [[VOID, 2, VOID]]])) == 3 / 4
+    assert np.isnan(survey.location_prior_accuracy(prior, make([[[VOID] * 3]])))
 
 
 def test_percent_keeps_two_digits():
@@ -372,14 +372,14 @@ def test_windows_look_where_most_poles_people_and_road_edges_are():
     classes = ("sky", "Pole", "person", "road")
     scenes = Scenes(np.zeros((3, 3, 40, 60), np.uint8), labels, tuple("abc"), tuple("abc"), classes,
                     ((0, 0, 0),) * 4, "")  # fmt: skip
-    found = survey.closer_windows(scenes, (16, 24))
+    found = survey.close_up_windows(scenes, (16, 24))
     assert list(found) == ["poles", "people", "road edges"]
     (pole, _, left), (person, top, _), (road, road_top, _) = found.values()
     assert (pole, person, road) == (0, 1, 2)
     assert left <= 50 and left + 24 >= 52 and top <= 25 and top + 16 >= 35
     assert road_top <= 30 < road_top + 16
     other = dataclasses.replace(scenes, classes=("w", "x", "y", "z"))
-    assert list(survey.closer_windows(other, (16, 24))) == ["y", "x", "z"]  # from the rarest
+    assert list(survey.close_up_windows(other, (16, 24))) == ["y", "x", "z"]  # from the rarest
 
 
 def test_window_sums_by_brute_force():
