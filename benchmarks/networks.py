@@ -8,7 +8,7 @@ import torch
 from roadseg.analysis.cost import multiply_adds, parameters, peak_memory
 from roadseg.config.study import load
 from roadseg.models.build import build, on_meta
-from roadseg.training.device import hold_memory
+from roadseg.training.device import keep_freed_memory
 from roadseg.training.losses import segmentation_loss
 from roadseg.training.workers import run_jobs
 
@@ -18,7 +18,7 @@ STEPS = 3  # timed after one that warms up; the fastest counts
 
 def step_ms(name: str, batch: int) -> float:
     """Return the milliseconds of one training step, on one thread, in bf16 by autocast."""
-    hold_memory()
+    keep_freed_memory()
     network = build(name, CLASSES).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     images = torch.randint(0, 256, (batch, 3, *SIZE), dtype=torch.uint8)

@@ -163,7 +163,7 @@ def adopt(study: Study) -> int:
 
 def code(study: Study) -> None:
     """Write the digest of the code of each stage, for the pipeline to depend on."""
-    from roadseg.training.files import write_changed
+    from roadseg.training.files import write_if_changed
 
     folder = study.build / "code"
     for stage, modules in STAGES.items():
@@ -175,7 +175,7 @@ def code(study: Study) -> None:
         ]
         lines += [f"{digest} {name}" for name, (digest, _) in notebooks.items()]
         lines += [f"{digest} {name}" for name, digest in digests.asset_digests(*modules).items()]
-        write_changed(folder / f"{stage}.txt", "\n".join(lines) + "\n")
+        write_if_changed(folder / f"{stage}.txt", "\n".join(lines) + "\n")
 
 
 def resolve(study: Study) -> None:

@@ -65,7 +65,7 @@ def study(clone) -> Path:
         ("params.yaml", "seeds:\n  - 0\n", "seeds:\n  - 0\n  - 1\n"),
         ("params.yaml", "train: 6\n", "train: 24\n"),
         # seconds between states: short enough for such trainings
-        ("roadseg/training/checkpoints.py", "PAUSE = 15.0", "PAUSE = 0.5"),
+        ("roadseg/training/checkpoints.py", "MIN_PAUSE = 15.0", "MIN_PAUSE = 0.5"),
         ("roadseg/training/checkpoints.py", "SHARE = 0.02", "SHARE = 0.2"),
     ):
         replace(clone / file, old, new)

@@ -82,8 +82,8 @@ class Baseline(nn.Module):
             else None
         )
         if batch_norm:
-            self.blocks = nn.ModuleList(map(_normalised, self.blocks))
-            self.scores = _normalised(self.scores)
+            self.blocks = nn.ModuleList(map(_with_batch_norm, self.blocks))
+            self.scores = _with_batch_norm(self.scores)
             if unpool:
                 for stage, convolution in enumerate(self.decoder[:-1]):
                     norm = nn.BatchNorm2d(convolution.out_channels)
@@ -98,8 +98,8 @@ class Baseline(nn.Module):
             )
         steps = []
         for stage, block in enumerate(self.blocks):
-            made = block[:-1](x)  # up to its last ReLU, which comes after the sum
-            x = block[-1](made + self.shortcuts[stage](x) if self.shortcuts else made)
+            features = block[:-1](x)  # up to its last ReLU, which comes after the sum
+            x = block[-1](features + self.shortcuts[stage](x) if self.shortcuts else features)
             size = x.shape[-2:]
             x = self.pool(x)
             if self.unpool:
@@ -116,15 +116,15 @@ class Baseline(nn.Module):
         return x
 
 
-def _normalised(chain: nn.Sequential) -> nn.Sequential:
+def _with_batch_norm(chain: nn.Sequential) -> nn.Sequential:
     """Return a chain of convolutions with batch normalisation before each ReLU."""
-    channels, made = 0, []
+    channels, layers = 0, []
     for layer in chain:
         if isinstance(layer, nn.ReLU):
-            made.append(nn.BatchNorm2d(channels))
+            layers.append(nn.BatchNorm2d(channels))
         channels = getattr(layer, "out_channels", channels)
-        made.append(layer)
-    return nn.Sequential(*made)
+        layers.append(layer)
+    return nn.Sequential(*layers)
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:

@@ -14,15 +14,15 @@ from torch.overrides import TorchFunctionMode
 from roadseg.errors import InputError, nearest
 from roadseg.models.baseline import Baseline
 from roadseg.models.fcn import FCN
-from roadseg.models.pretrained import WIDE
+from roadseg.models.pretrained import WITH_WIDTH
 from roadseg.models.realtime import DABNet, LMFFNet
 from roadseg.models.segmenter import FCNHead, Segmenter
 from roadseg.models.tv import BACKBONES, TorchvisionNetwork
 from roadseg.models.unet import UNet
 
-WHOLE = ("dabnet", "lmffnet")  # networks without an encoder that could be taken out
+WITHOUT_ENCODER = ("dabnet", "lmffnet")  # networks without an encoder that could be taken out
 FORMS = {
-    **{kind: f"{kind}[:WIDTH]" for kind in WIDE},
+    **{kind: f"{kind}[:WIDTH]" for kind in WITH_WIDTH},
     "fcn32s": "fcn32s:ENCODER",
     "fcn16s": "fcn16s:ENCODER",
     "fcn8s": "fcn8s:ENCODER",
@@ -67,19 +67,19 @@ def build(
     """
     check_name(name)
     kind, *rest = name.split(":")
-    width = float(rest[0]) if kind in WIDE and rest else 1.0
+    width = float(rest[0]) if kind in WITH_WIDTH and rest else 1.0
     if kind in ("baseline", "baseline-unpool"):
         body = Baseline(
             classes, width=width, unpool=kind != "baseline", batch_norm=batch_norm,
             residual=residual,
         )  # fmt: skip
         stride, channels = 1, body.scores[0].in_channels
-    elif kind in WIDE:
+    elif kind in WITH_WIDTH:
         body = {"unet": UNet, "dabnet": DABNet, "lmffnet": LMFFNet}[kind](classes, width=width)
         stride, head = body.stride, None
     elif kind == "smp":
-        architecture, encoder, *at = rest
-        options = {"encoder_output_stride": int(at[0])} if at else {}
+        architecture, encoder, *stride_option = rest
+        options = {"encoder_output_stride": int(stride_option[0])} if stride_option else {}
         if encoder.startswith("tu-swin"):  # made for one size, unless told
             options["strict_img_size"] = False
         body = smp.create_model(
@@ -117,7 +117,7 @@ def build(
 def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
     """Return the network that `make` builds, on the meta device: shapes without numbers."""
     try:
-        with torch.device("meta"), _Numbers():
+        with torch.device("meta"), _MetaInitialisation():
             return make()
     except RuntimeError:  # some encoders compute with numbers while they are built
         return make().to("meta")
@@ -125,18 +125,18 @@ def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 
 # What initialisations write with. On the meta device there is nothing to write, and torch takes
 # seconds for it.
-WRITES = {
+INITIALISERS = {
     getattr(Tensor, name)
     for name in ("normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_")
 }
 
 
-class _Numbers(TorchFunctionMode):
+class _MetaInitialisation(TorchFunctionMode):
     """On the meta device, gives SegFormer's encoders the few numbers that they are built by."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
-        if function in WRITES and arguments[0].is_meta:
+        if function in INITIALISERS and arguments[0].is_meta:
             return arguments[0]
         if function is torch.linspace:
             options = {"device": "cpu", **options}
@@ -154,21 +154,21 @@ def check_name(name: str) -> None:
         close = difflib.get_close_matches(kind, FORMS, n=1)
         hint = f" Did you mean {FORMS[close[0]]!r}?" if close else ""
         raise InputError(f"network {name!r}: unknown.{hint} Known: {', '.join(FORMS.values())}.")
-    wanted = FORMS[kind]
-    if kind in WIDE:
+    form = FORMS[kind]
+    if kind in WITH_WIDTH:
         try:
-            fits = len(rest) <= 1 and all(0 < float(width) <= 4 for width in rest)
+            is_valid = len(rest) <= 1 and all(0 < float(width) <= 4 for width in rest)
         except ValueError:
-            fits = False
-        if not fits:
-            raise InputError(f"network {name!r}: write {wanted}, WIDTH a factor in (0, 4].")
+            is_valid = False
+        if not is_valid:
+            raise InputError(f"network {name!r}: write {form}, WIDTH a factor in (0, 4].")
         return
-    strided = kind == "smp" and len(rest) == 3 and rest[0] in STRIDED
-    if strided and rest.pop() not in ("8", "16"):
-        raise InputError(f"network {name!r}: write {wanted}:STRIDE, STRIDE 8 or 16.")
-    if len(rest) != wanted.count(":"):
-        also = f" ({' and '.join(STRIDED)} also with :STRIDE)" if kind == "smp" else ""
-        raise InputError(f"network {name!r}: write {wanted}{also}.")
+    has_stride = kind == "smp" and len(rest) == 3 and rest[0] in STRIDED
+    if has_stride and rest.pop() not in ("8", "16"):
+        raise InputError(f"network {name!r}: write {form}:STRIDE, STRIDE 8 or 16.")
+    if len(rest) != form.count(":"):
+        stride_hint = f" ({' and '.join(STRIDED)} also with :STRIDE)" if kind == "smp" else ""
+        raise InputError(f"network {name!r}: write {form}{stride_hint}.")
     if kind == "smp" and rest[0] not in smp.MODEL_ARCHITECTURES_MAPPING:
         raise InputError(
             f"network {name!r}: unknown architecture {rest[0]!r}."

@@ -41,10 +41,10 @@ def freeze(network: Segmenter, stages: int, norm: bool) -> None:
         if not frozen:
             raise InputError("freeze_norm: this encoder has no batch normalisation; leave it out.")
     if stages:
-        used = {id(p) for p in _used(encoder, stages)}
+        used = {id(p) for p in _used_parameters(encoder, stages)}
         frozen += [
             module for module in encoder.modules()
-            if (own := list(module.parameters())) and all(id(p) in used for p in own)
+            if (weights := list(module.parameters())) and all(id(p) in used for p in weights)
         ]  # fmt: skip
     for module in frozen:
         module.requires_grad_(False)
@@ -60,20 +60,20 @@ def encoder_of(network: Segmenter, hyperparameter: str) -> nn.Module:
     return encoder
 
 
-def _used(encoder: nn.Module, stages: int) -> list[Tensor]:
+def _used_parameters(encoder: nn.Module, stages: int) -> list[Tensor]:
     """Return the parameters that an encoder's map at 1 / 2**stages of the size depends on."""
     training = encoder.training
     encoder.eval()  # which draws no random numbers, and keeps the statistics
     parameters = list(encoder.parameters())
     device = parameters[0].device
-    found = _maps(encoder, torch.zeros(1, 3, PROBE, PROBE, device=device)).get(stages)
+    feature_map = _maps(encoder, torch.zeros(1, 3, PROBE, PROBE, device=device)).get(stages)
     encoder.train(training)
-    if found is None or not found.requires_grad:
+    if feature_map is None or not feature_map.requires_grad:
         raise InputError(
             f"freeze_stages: {stages}: the encoder has no map of its own at 1/{2**stages} of the "
             "size; choose another number."
         )
-    gradients = torch.autograd.grad(found.sum(), parameters, allow_unused=True)
+    gradients = torch.autograd.grad(feature_map.sum(), parameters, allow_unused=True)
     return [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
 
 
@@ -85,4 +85,8 @@ def _maps(encoder: nn.Module, x: Tensor) -> dict[int, Tensor]:
             maps.append(x := module(x))
     else:
         maps = encoder(x)
-    return {round(log2(PROBE / found.shape[-1])): found for found in maps if found.numel()}
+    return {
+        round(log2(PROBE / feature_map.shape[-1])): feature_map
+        for feature_map in maps
+        if feature_map.numel()
+    }

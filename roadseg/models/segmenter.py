@@ -135,18 +135,18 @@ class GroupedInFp32(nn.Conv2d):
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> "GroupedInFp32":
         """Return one with a convolution's settings and its very parameters, but without hooks."""
-        made = cls(
+        replacement = cls(
             convolution.in_channels, convolution.out_channels, convolution.kernel_size,
             stride=convolution.stride, padding=convolution.padding, dilation=convolution.dilation,
             groups=convolution.groups, bias=convolution.bias is not None,
             padding_mode=convolution.padding_mode, device="meta",  # which draws no random numbers
         )  # fmt: skip
-        made.weight, made.bias = convolution.weight, convolution.bias
-        made.same = isinstance(convolution, Conv2dSame)
-        depthwise = made.in_channels == made.out_channels == made.groups
-        zeros = made.padding_mode == "zeros" and not isinstance(made.padding, str)
-        made.large = depthwise and zeros and max(made.kernel_size) > 3
-        return made.train(convolution.training)
+        replacement.weight, replacement.bias = convolution.weight, convolution.bias
+        replacement.same = isinstance(convolution, Conv2dSame)
+        depthwise = replacement.in_channels == replacement.out_channels == replacement.groups
+        zeros = replacement.padding_mode == "zeros" and not isinstance(replacement.padding, str)
+        replacement.large = depthwise and zeros and max(replacement.kernel_size) > 3
+        return replacement.train(convolution.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the convolution that it stands for does, in the input's precision."""
@@ -202,17 +202,17 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _slow_in_bf16(convolution: nn.Conv2d) -> bool:
-    plain = max(convolution.kernel_size) <= 3 and max(convolution.stride) == 1
-    plain = plain and max(convolution.dilation) == 1
+    is_plain = max(convolution.kernel_size) <= 3 and max(convolution.stride) == 1
+    is_plain = is_plain and max(convolution.dilation) == 1
     depthwise = convolution.groups == convolution.in_channels
-    return convolution.groups > 1 and not (depthwise and plain)
+    return convolution.groups > 1 and not (depthwise and is_plain)
 
 
 def _replace_grouped(network: nn.Module) -> None:
     """Put a GroupedInFp32 in the place of each convolution that is one."""
-    made = {}  # a convolution that has two places stays one
+    replacements = {}  # a convolution that has two places stays one
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if type(module) in (nn.Conv2d, Conv2dSame) and _slow_in_bf16(module):
-            if module not in made:
-                made[module] = GroupedInFp32.of(module)
-            network.set_submodule(name, made[module])
+            if module not in replacements:
+                replacements[module] = GroupedInFp32.of(module)
+            network.set_submodule(name, replacements[module])

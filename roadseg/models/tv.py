@@ -37,11 +37,11 @@ class TorchvisionNetwork(nn.Module):
         super().__init__()
         self.lraspp = name.startswith("lraspp")
         options = {} if self.lraspp else {"aux_loss": True}
-        made = torchvision.models.get_model(
+        model = torchvision.models.get_model(
             name, weights=None, weights_backbone=None, num_classes=classes, **options
         )
-        self.encoder, self.classifier = made.backbone, made.classifier
-        self.auxiliary_channels = 0 if self.lraspp else made.aux_classifier[0].in_channels
+        self.encoder, self.classifier = model.backbone, model.classifier
+        self.auxiliary_channels = 0 if self.lraspp else model.aux_classifier[0].in_channels
         self.stride = 8 if "resnet" in name else 16
 
     def forward(self, x: Tensor) -> Tensor:

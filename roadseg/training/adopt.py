@@ -19,7 +19,7 @@ from roadseg.config.study import Study
 from roadseg.data.scenes import Scenes
 from roadseg.training.device import default_device
 from roadseg.training.evaluate import evaluate
-from roadseg.training.files import alone, written
+from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged
 from roadseg.training.plan import Asked, is_finished
 from roadseg.training.run import load_splits, trained
@@ -106,7 +106,7 @@ def adopt(study: Study, say: Say = print) -> bool:
         say("The change alters results: nothing is adopted. 'make report' trains all of it anew.")
         return False
     for c in candidates:
-        with alone(c.new.folder):  # another process may be training it
+        with folder_lock(c.new.folder):  # another process may be training it
             if not is_finished(c.new):
                 _rekey(c)
     say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
@@ -171,7 +171,7 @@ def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device
 
 def _rekey(candidate: Candidate) -> None:
     """Put a finished training, with its scores, under its new key too."""
-    with written(candidate.new.folder) as work:
+    with atomic_folder(candidate.new.folder) as work:
         shutil.copytree(
             candidate.old.folder, work, dirs_exist_ok=True, copy_function=_link,
             ignore=shutil.ignore_patterns("step-*.pt"),

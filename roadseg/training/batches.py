@@ -13,8 +13,8 @@ from roadseg.data.scenes import Scenes, read
 
 RESIDENT_BYTES = 2**29  # on a CPU, where each of several trainings at once has its own copy
 RESIDENT_SHARE = 0.5  # of a GPU's memory
-AHEAD = 4  # batches that are read before they are asked for
-PART = 64  # images that go to the device at once
+PREFETCHED_BATCHES = 4  # batches that are read before they are asked for
+COPIED_IMAGES = 64  # images that go to the device at once
 
 
 def order(n: int, size: int, rng: Generator) -> Iterator[Tensor]:
@@ -29,10 +29,10 @@ def order(n: int, size: int, rng: Generator) -> Iterator[Tensor]:
 
 def fits(scenes: Scenes, device: torch.device) -> bool:
     """Return whether a split is kept in the device's memory, by its size alone."""
-    most = RESIDENT_BYTES
+    max_bytes = RESIDENT_BYTES
     if device.type == "cuda":
-        most = RESIDENT_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return scenes.images.nbytes + scenes.labels.nbytes <= most
+        max_bytes = RESIDENT_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return scenes.images.nbytes + scenes.labels.nbytes <= max_bytes
 
 
 def batches(
@@ -48,17 +48,19 @@ def batches(
     """
     chosen = itertools.islice(order(len(scenes), size, rng), first, None)
     if fits(scenes, device):
-        return _from_memory(_held(scenes.images, device), _held(scenes.labels, device), chosen)
+        return _from_memory(
+            _copy_to_device(scenes.images, device), _copy_to_device(scenes.labels, device), chosen
+        )
     return _from_disk(scenes, chosen, device)
 
 
-def _held(array: np.ndarray, device: torch.device) -> Tensor:
+def _copy_to_device(array: np.ndarray, device: torch.device) -> Tensor:
     """Copy an array to the device, a part at a time: a GPU may have more memory than its host."""
-    held = torch.empty(array.shape, dtype=torch.uint8, device=device)
-    for first in range(0, len(array), PART):
-        part = slice(first, first + PART)
-        held[part] = torch.from_numpy(read(array, part))
-    return held
+    copy = torch.empty(array.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(array), COPIED_IMAGES):
+        rows = slice(first, first + COPIED_IMAGES)
+        copy[rows] = torch.from_numpy(read(array, rows))
+    return copy
 
 
 def _from_memory(
@@ -78,8 +80,10 @@ def _from_disk(
         return [part.pin_memory() for part in parts] if device.type == "cuda" else parts
 
     with ThreadPoolExecutor(1) as reader:
-        coming = deque(reader.submit(load, i) for i in itertools.islice(chosen, AHEAD))
+        pending = deque(
+            reader.submit(load, i) for i in itertools.islice(chosen, PREFETCHED_BATCHES)
+        )
         while True:
-            images, labels = coming.popleft().result()
-            coming.append(reader.submit(load, next(chosen)))
+            images, labels = pending.popleft().result()
+            pending.append(reader.submit(load, next(chosen)))
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)

@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 
 from roadseg.training.files import unwritable
 
-PAUSE = 15.0  # seconds from one saved state to the next, at least
-SHARE = 0.02  # of the time that saving may take; large networks are saved less often
+MIN_PAUSE = 15.0  # seconds from one saved state to the next, at least
+MAX_SAVE_SHARE = 0.02  # of the time that saving may take; large networks are saved less often
 
 
 class Checkpoints:
@@ -45,8 +45,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, key: str, say: Callable[[str], None] = print):
         self.folder, self.key, self.say = folder, key, say
-        self.asked = False  # to stop
-        self._saved, self._took = time.monotonic(), 0.0
+        self.stop_requested = False  # to stop
+        self._saved, self._save_seconds = time.monotonic(), 0.0
         self._lock = FileLock(f"{folder}.lock", timeout=0)
         self._owner = folder.with_name(f"{folder.name}.owner")
         self._handlers = {}
@@ -59,14 +59,16 @@ class Checkpoints:
             except Timeout:
                 self.say(self._busy())
                 self._lock.acquire(timeout=-1)
-            own = psutil.Process()
-            self._owner.write_text(json.dumps({"pid": own.pid, "started": own.create_time()}))
+            this_process = psutil.Process()
+            self._owner.write_text(
+                json.dumps({"pid": this_process.pid, "started": this_process.create_time()})
+            )
         except OSError as problem:
             self._lock.release()
             raise unwritable(self.folder.parent, problem) from None
         if threading.current_thread() is threading.main_thread():  # others cannot set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._ask)
+                self._handlers[number] = signal.signal(number, self._request_stop)
         return self
 
     def __exit__(self, kind, *_) -> None:
@@ -74,11 +76,11 @@ class Checkpoints:
             signal.signal(number, handler or signal.SIG_DFL)
         self._owner.unlink(missing_ok=True)
         self._lock.release()
-        if self.asked and kind is None:
+        if self.stop_requested and kind is None:
             raise KeyboardInterrupt
 
-    def _ask(self, *_) -> None:
-        self.asked = True
+    def _request_stop(self, *_) -> None:
+        self.stop_requested = True
 
     def _busy(self) -> str:
         """Return who is training, in words."""
@@ -95,8 +97,8 @@ class Checkpoints:
     @property
     def due(self) -> bool:
         """Whether the time for another state has come, or the training is to stop."""
-        pause = max(PAUSE, self._took / SHARE)
-        return self.asked or time.monotonic() - self._saved >= pause
+        pause = max(MIN_PAUSE, self._save_seconds / MAX_SAVE_SHARE)
+        return self.stop_requested or time.monotonic() - self._saved >= pause
 
     def save(self, step: int, state: dict) -> None:
         """Write the state after so many steps, and keep the one before it.
@@ -129,8 +131,8 @@ class Checkpoints:
                 "goes on; if it is stopped before the next state, it goes on from the last one."
             )
         self._saved = time.monotonic()
-        self._took = self._saved - began
-        if self.asked:
+        self._save_seconds = self._saved - began
+        if self.stop_requested:
             self.say(f"stopped at step {step}; the next call goes on from there")
             raise KeyboardInterrupt
 

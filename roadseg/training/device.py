@@ -16,8 +16,8 @@ def precision_on(device: torch.device, precision: str = "auto") -> str:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known = getattr(torch.cpu, "get_capabilities", dict)()
-        native = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return "bf16" if native else "fp32"
 
 
@@ -43,7 +43,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
 
 
-def hold_memory() -> None:
+def keep_freed_memory() -> None:
     """Let this process keep the memory of freed tensors, for the next step to use again.
 
     By default glibc gives that of large ones back at once, and each step waits for Linux to clear
@@ -51,7 +51,7 @@ def hold_memory() -> None:
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, man mallopt
     with contextlib.suppress(OSError, AttributeError):
-        library, most = ctypes.CDLL("libc.so.6"), (1 << 31) - 1
+        library, largest = ctypes.CDLL("libc.so.6"), (1 << 31) - 1
         # Older ones allow 32 MiB; and either alone would be worse than none.
-        if library.mallopt(mmap_threshold, most) or library.mallopt(mmap_threshold, 1 << 25):
-            library.mallopt(trim_threshold, most)
+        if library.mallopt(mmap_threshold, largest) or library.mallopt(mmap_threshold, 1 << 25):
+            library.mallopt(trim_threshold, largest)

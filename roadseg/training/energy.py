@@ -14,14 +14,14 @@ def spending(device: torch.device) -> Iterator[dict[str, float | None]]:
     Joules are those of the whole device, other processes' included; None where no driver tells.
     """
     spent, began, joules = {}, time.perf_counter(), energy_meter(device)
-    before = _told(joules)
+    before = _read_meter(joules)
     yield spent
     spent["seconds"] = round(time.perf_counter() - began, 2)
-    after = _told(joules)
+    after = _read_meter(joules)
     spent["joules"] = None if before is None or after is None else round(after - before, 1)
 
 
-def _told(joules: Callable[[], float] | None) -> float | None:
+def _read_meter(joules: Callable[[], float] | None) -> float | None:
     try:
         return joules() if joules else None
     except Exception:  # a driver's own, of any kind: a training does not end by that

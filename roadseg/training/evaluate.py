@@ -41,16 +41,16 @@ def score(
     reliability, boundary = np.zeros((3, metrics.BINS)), []
     with _array_in(predictions, "test", test.labels.shape) as append:
 
-        def keep(best: Tensor, confidence: Tensor, labels: Tensor) -> None:
-            append(best.to(torch.uint8).cpu().numpy())
+        def keep_scores(predicted: Tensor, confidence: Tensor, labels: Tensor) -> None:
+            append(predicted.to(torch.uint8).cpu().numpy())
             labelled = labels != UNLABELLED
-            right = (best == labels)[labelled].cpu().numpy()
-            reliability[:] += metrics.reliability(confidence[labelled].cpu().numpy(), right)
-            boundary.append(metrics.boundary_sums(best, labels, len(test.classes)).cpu())
+            correct = (predicted == labels)[labelled].cpu().numpy()
+            reliability[:] += metrics.reliability(confidence[labelled].cpu().numpy(), correct)
+            boundary.append(metrics.boundary_sums(predicted, labels, len(test.classes)).cpu())
 
         counts = {
             "val": evaluate(network, val, device, **testing),
-            "test": evaluate(network, test, device, **testing, keep=keep),
+            "test": evaluate(network, test, device, **testing, keep=keep_scores),
         }
     return counts | {"boundary": torch.cat(boundary).numpy()}, reliability
 
@@ -97,20 +97,20 @@ def evaluate(
     counts = []
     bf16 = precision_on(device, precision) == "bf16"
     for first in range(0, len(scenes), 8):
-        some = slice(first, first + 8)
-        x = torch.from_numpy(read(scenes.images, some)).to(device)
-        y = torch.from_numpy(read(scenes.labels, some)).to(device)
+        rows = slice(first, first + 8)
+        x = torch.from_numpy(read(scenes.images, rows)).to(device)
+        y = torch.from_numpy(read(scenes.labels, rows)).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if once := scales == (1.0,) and not flip:
+            if single_pass := scales == (1.0,) and not flip:
                 scores = network(x)
             else:
                 scores = averaged_probabilities(network, x, scales, flip=flip)
-        best = scores.argmax(1)
-        counts.append(count(best, y, len(scenes.classes)).cpu().numpy())
+        predicted = scores.argmax(1)
+        counts.append(count(predicted, y, len(scenes.classes)).cpu().numpy())
         if keep:
-            probabilities = scores.float().softmax(1) if once else scores
-            keep(best, probabilities.amax(1), y)
+            probabilities = scores.float().softmax(1) if single_pass else scores
+            keep(predicted, probabilities.amax(1), y)
     return np.concatenate(counts)
 
 

@@ -23,7 +23,7 @@ def work_folder() -> Path:
     return Path(os.environ.get("DVC_ROOT") or paths.ROOT) / "work"
 
 
-def write_changed(file: Path, text: str) -> None:
+def write_if_changed(file: Path, text: str) -> None:
     """Write a text unless the file has it; replaced, since DVC may keep the old one as a link."""
     if file.is_file() and file.read_text() == text:
         return
@@ -34,7 +34,7 @@ def write_changed(file: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def written(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to write into; at the end it takes the place of `folder`, as a whole.
 
     What a process that was killed left of an earlier one is removed.
@@ -44,20 +44,20 @@ def written(folder: Path) -> Iterator[Path]:
     InputError : it cannot be written
     """
     work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    for left in folder.parent.glob(f"{folder.name}.*.partial"):
-        if left == work or not psutil.pid_exists(int(left.name.split(".")[-2])):
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.parent.glob(f"{folder.name}.*.partial"):
+        if leftover == work or not psutil.pid_exists(int(leftover.name.split(".")[-2])):
+            shutil.rmtree(leftover, ignore_errors=True)
     try:
         work.mkdir(parents=True)
         yield work
-        _put(work, folder)
+        _replace_folder(work, folder)
     except OSError as problem:
         raise unwritable(folder, problem) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _put(work: Path, folder: Path) -> None:
+def _replace_folder(work: Path, folder: Path) -> None:
     """Let a folder take the place of another, whoever else does so at the same time."""
     aside = folder.with_name(f"{folder.name}.old.{os.getpid()}.partial")
     while True:
@@ -74,7 +74,7 @@ def _put(work: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Wait until no other process is in here with this folder; FOLDER.lock is beside it.
 
     Raises

@@ -26,7 +26,7 @@ from roadseg.models.segmenter import Segmenter
 from roadseg.training.augment import augment
 from roadseg.training.batches import batches, order
 from roadseg.training.checkpoints import Checkpoints
-from roadseg.training.device import hold_memory, precision_on
+from roadseg.training.device import keep_freed_memory, precision_on
 from roadseg.training.evaluate import evaluate
 from roadseg.training.losses import (
     balanced_weights,
@@ -91,9 +91,12 @@ def parameter_groups(network: Segmenter, recipe: Recipe) -> list[dict]:
     if recipe.encoder_lr == 1:
         return [{"params": trained}]
     encoder = {id(p) for p in encoder_of(network, "encoder_lr").parameters()}
-    inside = [p for p in trained if id(p) in encoder]
-    outside = [p for p in trained if id(p) not in encoder]
-    return [{"params": outside}, {"params": inside, "lr": recipe.lr * recipe.encoder_lr}]
+    encoder_parameters = [p for p in trained if id(p) in encoder]
+    other_parameters = [p for p in trained if id(p) not in encoder]
+    return [
+        {"params": other_parameters},
+        {"params": encoder_parameters, "lr": recipe.lr * recipe.encoder_lr},
+    ]
 
 
 @torch.no_grad()
@@ -161,7 +164,7 @@ def train(
     """
     files = stamp(scenes, val)
     if device.type == "cpu":
-        hold_memory()
+        keep_freed_memory()
     bf16 = precision_on(device, recipe.precision) == "bf16"
     torch.manual_seed(stream(recipe.seed, "init"))
     network = make_network(recipe, len(scenes.classes))
@@ -174,7 +177,7 @@ def train(
         update = partial(ema_update, recipe.ema_decay)
         averaged = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
     torch.manual_seed(stream(recipe.seed, "dropout"))
-    chance = Generator().manual_seed(stream(recipe.seed, "augment"))
+    augment_rng = Generator().manual_seed(stream(recipe.seed, "augment"))
 
     class_weights = None
     if recipe.class_balance:
@@ -183,9 +186,9 @@ def train(
         class_weights = power_weights(labelled_pixels(scenes), recipe.class_power)
     if class_weights is not None:
         class_weights = torch.from_numpy(class_weights).float().to(device)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     groups = parameter_groups(network, recipe)
-    optimizer = kind(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = optimizer_class(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: lr_factor(s, recipe))
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     if averaged:
@@ -198,13 +201,15 @@ def train(
         losses = list(losses.to(device))
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        _set_random(state["random"], chance, device)
+        _set_rng_states(state["random"], augment_rng, device)
         say(f"goes on after step {done}")
-    feed = batches(scenes, recipe.batch_size, _order_stream(recipe), device, first=done)
+    batch_iterator = batches(scenes, recipe.batch_size, _order_stream(recipe), device, first=done)
     started = time.perf_counter()
-    for step, (images, labels) in zip(range(done + 1, recipe.steps + 1), feed, strict=False):
+    for step, (images, labels) in zip(
+        range(done + 1, recipe.steps + 1), batch_iterator, strict=False
+    ):
         x, y = augment(
-            images, labels, chance,
+            images, labels, augment_rng,
             flip=recipe.flip, scale_jitter=recipe.scale_jitter, colour_jitter=recipe.colour_jitter,
             hue_jitter=recipe.hue_jitter, crop=recipe.crop, size_jitter=recipe.size_jitter,
         )  # fmt: skip
@@ -224,9 +229,9 @@ def train(
             loss = loss + recipe.aux_weight * segmentation_loss(auxiliary_logits, y)
         if recipe.distill_weight:
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                wanted = teacher(x)
-            gap = distillation_loss(logits, wanted, recipe.distill_temperature)
-            loss = loss + recipe.distill_weight * gap
+                teacher_logits = teacher(x)
+            distill_loss = distillation_loss(logits, teacher_logits, recipe.distill_temperature)
+            loss = loss + recipe.distill_weight * distill_loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         lr = scheduler.get_last_lr()[0]
@@ -241,13 +246,13 @@ def train(
             seconds += time.perf_counter() - started
             _check_finite(losses, step, recipe, scenes)
             row = {"step": step, "loss": mean_loss, "lr": lr, "val_miou": np.nan}
-            taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
-            if step * CURVE_POINTS >= recipe.steps * (taken + 1) or step == recipe.steps:
-                best = averaged.module if averaged else network
-                counts = evaluate(best, val, device, precision=recipe.precision)
+            scores_taken = sum(np.isfinite(earlier["val_miou"]) for earlier in curve)
+            if step * CURVE_POINTS >= recipe.steps * (scores_taken + 1) or step == recipe.steps:
+                eval_network = averaged.module if averaged else network
+                counts = evaluate(eval_network, val, device, precision=recipe.precision)
                 row["val_miou"] = Confusion(counts.sum(0)).miou
             curve.append(row)
-            say(_line(row, recipe, epoch_steps, seconds))
+            say(_progress_line(row, recipe, epoch_steps, seconds))
             network.train()
             losses, started = [], time.perf_counter()
 
@@ -256,13 +261,13 @@ def train(
             _check_finite(losses, step, recipe, scenes)
             check_unchanged(files, scenes, val)
             state = {name: part.state_dict() for name, part in parts.items()}
-            kept = torch.stack(losses) if losses else torch.empty(0)
-            state |= {"curve": curve, "losses": kept, "seconds": seconds}
-            checkpoints.save(step, state | {"random": _random(chance, device)})
+            loss_tensor = torch.stack(losses) if losses else torch.empty(0)
+            state |= {"curve": curve, "losses": loss_tensor, "seconds": seconds}
+            checkpoints.save(step, state | {"random": _rng_states(augment_rng, device)})
             started = time.perf_counter()
     check_unchanged(files, scenes, val)
-    best = averaged.module if averaged else network
-    return best.eval(), pd.DataFrame(curve), seconds
+    eval_network = averaged.module if averaged else network
+    return eval_network.eval(), pd.DataFrame(curve), seconds
 
 
 def _order_stream(recipe: Recipe) -> Generator:
@@ -270,20 +275,20 @@ def _order_stream(recipe: Recipe) -> Generator:
     return Generator().manual_seed(stream(recipe.seed, "order"))
 
 
-def _random(chance: Generator, device: torch.device) -> list[Tensor]:
+def _rng_states(augment_rng: Generator, device: torch.device) -> list[Tensor]:
     """Return the states of all random streams that a training moves on, apart from the order's.
 
     The order's is where so many batches take it.
     """
-    states = [chance.get_state(), torch.get_rng_state()]
+    states = [augment_rng.get_state(), torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     return states
 
 
-def _set_random(states: list[Tensor], chance: Generator, device: torch.device) -> None:
-    """Put the random streams where `_random` saw them."""
-    chance.set_state(states[0])
+def _set_rng_states(states: list[Tensor], augment_rng: Generator, device: torch.device) -> None:
+    """Put the random streams where `_rng_states` saw them."""
+    augment_rng.set_state(states[0])
     torch.set_rng_state(states[1])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[2], device)
@@ -296,15 +301,15 @@ def _check_finite(losses: list[Tensor], step: int, recipe: Recipe, scenes: Scene
     first = step - len(losses) + 1 + finite.tolist().index(False)
     chosen = order(len(scenes), recipe.batch_size, _order_stream(recipe))
     images = next(itertools.islice(chosen, first - 1, None)).tolist()
-    shown = [scenes.names[i] for i in images[:8]] + ["..."] * (len(images) > 8)
+    image_names = [scenes.names[i] for i in images[:8]] + ["..."] * (len(images) > 8)
     lr = recipe.lr * lr_factor(first - 1, recipe)
     raise Diverged(
-        f"the loss is not finite at step {first}: lr {lr:.3g}, images {', '.join(shown)}. Lower "
-        "lr, or lengthen warmup_steps; if it is always these images, look at their labels."
+        f"the loss is not finite at step {first}: lr {lr:.3g}, images {', '.join(image_names)}. "
+        "Lower lr, or lengthen warmup_steps; if it is always these images, look at their labels."
     )
 
 
-def _line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:
+def _progress_line(row: dict, recipe: Recipe, epoch_steps: int, seconds: float) -> str:
     """Return one epoch's progress."""
     epochs = -(-recipe.steps // epoch_steps)
     val = "" if np.isnan(row["val_miou"]) else f"   val mIoU {row['val_miou']:.3f}"

@@ -76,10 +76,10 @@ def segmentation_loss(
         loss = (per_pixel * kept).sum() / weights.sum().clamp(min=1e-6)
     if dice_weight or lovasz_weight:
         # both libraries' terms are NaN or an error where nothing is labelled, or of one class
-        some = bool(labelled.any()) and logits.shape[1] > 1
-        if dice_weight and some:
+        has_target = bool(labelled.any()) and logits.shape[1] > 1
+        if dice_weight and has_target:
             loss = loss + dice_weight * DICE(logits.float(), labels)
-        if lovasz_weight and some:
+        if lovasz_weight and has_target:
             loss = loss + lovasz_weight * LOVASZ(logits.float(), labels)
     return loss
 
@@ -111,12 +111,13 @@ def hard_pixels(probability: Tensor, labelled: Tensor, threshold: float, kept: i
     -------
     bool (N, H, W)
     """
-    found = probability[labelled]
-    least = min(kept * len(labelled), found.numel())
-    if least:
-        # the least probable `least` pixels are those up to the least-th smallest value
+    candidates = probability[labelled]
+    min_kept = min(kept * len(labelled), candidates.numel())
+    if min_kept:
+        # the `min_kept` least probable pixels are those up to the min_kept-th smallest value
         threshold = max(
-            threshold, float(found.kthvalue(least).values.nextafter(found.new_ones(()) * 2))
+            threshold,
+            float(candidates.kthvalue(min_kept).values.nextafter(candidates.new_ones(()) * 2)),
         )
     return labelled & (probability < threshold)
 
@@ -185,7 +186,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     ------
     Shu et al. 2021, eq. 4 to 6, on the logits.
     """
-    found = (student.float().flatten(2) / temperature).log_softmax(-1)
-    wanted = (teacher.detach().float().flatten(2) / temperature).log_softmax(-1)
-    divergence = F.kl_div(found, wanted, reduction="sum", log_target=True)
+    student_map = (student.float().flatten(2) / temperature).log_softmax(-1)
+    teacher_map = (teacher.detach().float().flatten(2) / temperature).log_softmax(-1)
+    divergence = F.kl_div(student_map, teacher_map, reduction="sum", log_target=True)
     return temperature**2 * divergence / (student.shape[0] * student.shape[1])

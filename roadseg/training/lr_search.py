@@ -24,15 +24,15 @@ def trials(recipe: Recipe) -> dict[float, Recipe]:
 
 
 def search(
-    recipe: Recipe, try_one: Callable[[Recipe], tuple[float, float]]
+    recipe: Recipe, run_trial: Callable[[Recipe], tuple[float, float]]
 ) -> tuple[float, pd.DataFrame]:
     """Choose the learning rate whose trial scores best on val.
 
     Parameters
     ----------
     recipe : one with trials; its seed is theirs
-    try_one : returns the val mIoU that a trial ends with (NaN if its loss was not finite), and its
-        seconds
+    run_trial : returns the val mIoU that a trial ends with (NaN if its loss was not finite), and
+        its seconds
 
     Returns
     -------
@@ -45,7 +45,7 @@ def search(
     """
     rows = []
     for lr, trial in trials(recipe).items():
-        val_miou, seconds = try_one(trial)
+        val_miou, seconds = run_trial(trial)
         rows.append({"lr": lr, "steps": trial.steps, "val_miou": val_miou, "seconds": seconds})
     table = pd.DataFrame(rows)
     if table["val_miou"].isna().all():

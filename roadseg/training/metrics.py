@@ -158,21 +158,21 @@ def boundary_sums(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
     """
     labelled = labels != UNLABELLED
     zones = []
-    for classed in (labels, predictions):
+    for class_map in (labels, predictions):
         # among the labelled: no class of its own for what is not
-        highest = classed.float().masked_fill(~labelled, -1.0)
-        lowest = classed.float().masked_fill(~labelled, UNLABELLED)
-        differs = _widest(highest) > -_widest(-lowest)
+        highest = class_map.float().masked_fill(~labelled, -1.0)
+        lowest = class_map.float().masked_fill(~labelled, UNLABELLED)
+        differs = _local_maximum(highest) > -_local_maximum(-lowest)
         zones.append(differs & labelled)
     hit = zones[0] & zones[1] & (labels == predictions)
     sums = [
-        _per_class(classed, zone, classes)
-        for classed, zone in ((labels, hit), (labels, zones[0]), (predictions, zones[1]))
+        _per_class(class_map, zone, classes)
+        for class_map, zone in ((labels, hit), (labels, zones[0]), (predictions, zones[1]))
     ]
     return torch.stack(sums, 1)
 
 
-def _widest(values: Tensor) -> Tensor:
+def _local_maximum(values: Tensor) -> Tensor:
     """Return the largest of the values near each pixel, float (N, H, W)."""
     height, width = values.shape[-2:]
     reach = max(1, round(BOUNDARY * (height**2 + width**2) ** 0.5))
@@ -180,9 +180,9 @@ def _widest(values: Tensor) -> Tensor:
     return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))[:, 0]
 
 
-def _per_class(classed: Tensor, chosen: Tensor, classes: int) -> Tensor:
+def _per_class(class_map: Tensor, chosen: Tensor, classes: int) -> Tensor:
     """Return the number of chosen pixels of each image and class, int64 (N, K)."""
-    n = len(classed)
-    image = torch.arange(n, device=classed.device).view(n, 1, 1).expand_as(classed)
-    cell = (image * classes + classed.long())[chosen]
+    n = len(class_map)
+    image = torch.arange(n, device=class_map.device).view(n, 1, 1).expand_as(class_map)
+    cell = (image * classes + class_map.long())[chosen]
     return torch.bincount(cell, minlength=n * classes).view(n, classes)

@@ -14,7 +14,7 @@ from roadseg.config.study import Study
 from roadseg.data.scenes import Scenes, stamp
 from roadseg.errors import InputError, nearest
 from roadseg.training.device import default_device
-from roadseg.training.files import written
+from roadseg.training.files import atomic_folder
 from roadseg.training.loop import Diverged
 from roadseg.training.lr_search import trials
 from roadseg.training.run import Run, do, is_stored, load_splits, trained, write_out
@@ -115,7 +115,7 @@ def train_question(
     ended = run_jobs(jobs, device, say, {name: arm for name, (arm, _) in missing.items()})
     outcomes = {name: outcomes.get(name) or ended[name] for name in runs}
     _raise_failed(outcomes)
-    with written(folder) as work:
+    with atomic_folder(folder) as work:
         for name, (arm, run) in runs.items():
             target = work / arm / f"s{run.recipe.seed}"
             target.mkdir(parents=True)

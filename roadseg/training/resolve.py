@@ -15,7 +15,7 @@ from roadseg.data.datasets import SOURCES, find_source, link_source
 from roadseg.data.layout import BadData
 from roadseg.errors import InputError, nearest
 from roadseg.models.build import check_name
-from roadseg.training.files import write_changed
+from roadseg.training.files import write_if_changed
 from roadseg.training.question import resolved
 from roadseg.training.warm_start import check_build, check_start
 
@@ -83,7 +83,7 @@ def _texts(study: Study) -> dict:
 
 
 def _write(file: Path, content: dict) -> None:
-    write_changed(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_if_changed(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _check_sizes(recipe: Recipe, size: list[int]) -> None:

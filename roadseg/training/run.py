@@ -14,13 +14,13 @@ import torch
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, check_unchanged, data_digest, stamp
 from roadseg.errors import InputError
-from roadseg.models.pretrained import where_from
+from roadseg.models.pretrained import weights_origin
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import device_name, peak_memory
 from roadseg.training.energy import spending
 from roadseg.training.evaluate import score
-from roadseg.training.files import alone, written
+from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged, train
 from roadseg.training.lr_search import search, trials
 from roadseg.training.store import (
@@ -168,7 +168,7 @@ def _about(
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         **{name: decided[name] for name in ("precision", "code", "start", *VERSIONS)},
-        "start_weights": where_from(recipe.pretrained, recipe.network),
+        "start_weights": weights_origin(recipe.pretrained, recipe.network),
         "python": platform.python_version(),
         "seconds": round(seconds, 2),
         "start_seconds": round(sum(t["seconds"] + t["start_seconds"] for t in before), 2),
@@ -200,7 +200,7 @@ def scored(
 ) -> bool:
     """Score a finished training on val and test, unless the store has that; return whether."""
     decided_by = scores_decided_by(recipe, splits["val"], splits["test"], device)
-    with alone(training.folder):  # who waited for this training comes here as well
+    with folder_lock(training.folder):  # who waited for this training comes here as well
         if training.has_scores(decided_by):
             return False
         _score(recipe, training, training.scores(decided_by), splits, device)
@@ -217,7 +217,7 @@ def _score(
     """Score a finished training on val and test, into a folder."""
     network = training.network(recipe, device)
     files = stamp(*splits.values())
-    with written(folder) as work, _enough_memory(recipe, splits["test"]):
+    with atomic_folder(folder) as work, _enough_memory(recipe, splits["test"]):
         counts, reliability = score(
             network,
             splits["val"],

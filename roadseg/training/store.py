@@ -31,7 +31,7 @@ from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.device import precision_on
-from roadseg.training.files import work_folder, written
+from roadseg.training.files import atomic_folder, work_folder
 from roadseg.training.loop import Diverged, make_network
 from roadseg.training.warm_start import start_digest
 
@@ -168,7 +168,7 @@ class Training:
         packed = io.BytesIO()  # torch's own writer calls a full disk an internal error
         torch.save(network.state_dict(), packed)
         about = about | {"weights": hashlib.sha256(packed.getbuffer()).hexdigest()}
-        with written(self.folder) as work:
+        with atomic_folder(self.folder) as work:
             curve.to_csv(work / "curve.csv", index=False)
             (work / "weights.pt").write_bytes(packed.getbuffer())
             _write_json(work / "training.json", self._record(recipe) | {"about": about})
@@ -176,7 +176,7 @@ class Training:
 
     def keep_failure(self, recipe: Recipe, why: str) -> None:
         """Write that its loss did not stay finite: a result, which no second try would change."""
-        with written(self.folder) as work:
+        with atomic_folder(self.folder) as work:
             _write_json(work / "failed.json", self._record(recipe) | {"why": why})
 
     def _record(self, recipe: Recipe) -> dict:

@@ -19,7 +19,7 @@ from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.data import synthetic
 from roadseg.data.scenes import CITYSCAPES, Scenes
 from roadseg.errors import InputError
-from roadseg.models.build import WHOLE, check_name, on_meta
+from roadseg.models.build import WITHOUT_ENCODER, check_name, on_meta
 from roadseg.models.freeze import freeze
 from roadseg.models.pretrained import (
     check_published,
@@ -29,7 +29,7 @@ from roadseg.models.pretrained import (
     packaged_file,
 )
 from roadseg.models.segmenter import Segmenter
-from roadseg.training.files import work_folder, written
+from roadseg.training.files import atomic_folder, work_folder
 from roadseg.training.loop import make_network, parameter_groups
 
 SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
@@ -141,7 +141,7 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
     """Return N synthetic road scenes of a size, (height, width), from `work/` if they are there."""
     digest, folder = _drawn_digest(n, size), drawn_folder(n, size)
     if not (folder / "labels.npy").is_file():
-        with written(folder) as work, ProcessPoolExecutor(os.cpu_count()) as pool:
+        with atomic_folder(folder) as work, ProcessPoolExecutor(os.cpu_count()) as pool:
             images, labels = (
                 np.lib.format.open_memmap(work / file, "w+", np.uint8, shape)
                 for file, shape in (("images.npy", (n, 3, *size)), ("labels.npy", (n, *size)))
@@ -206,7 +206,7 @@ def check_start(recipe: Recipe) -> None:
             weights_file(recipe.pretrained, recipe.seed)
         elif kind in ("imagenet", "hub"):
             check_published(recipe.pretrained, recipe.network)
-        whole = recipe.network.split(":")[0] in WHOLE
+        whole = recipe.network.split(":")[0] in WITHOUT_ENCODER
         if recipe.pretrained and whole and recipe.pretrained_part == "encoder":
             raise InputError(
                 f"{recipe.network!r} has no encoder apart from the rest; set pretrained_part: "

@@ -89,11 +89,11 @@ def test_weights_of_another_shape_are_refused(monkeypatch, tmp_path):
 
 
 def test_the_record_says_which_file_it_was():
-    told = pretrained.where_from("imagenet", f"fcn8s:{LITE}")
+    told = pretrained.weights_origin("imagenet", f"fcn8s:{LITE}")
     digest = pretrained.file_digest(pretrained.packaged_file(LITE))
     assert digest in told and "Apache-2.0" in told and "0.1.0" in told
-    assert pretrained.where_from("", "fcn8s:resnet18") == ""
-    assert "by its library" in pretrained.where_from("hub:imagenet", f"fcn8s:{LITE}")
+    assert pretrained.weights_origin("", "fcn8s:resnet18") == ""
+    assert "by its library" in pretrained.weights_origin("hub:imagenet", f"fcn8s:{LITE}")
 
 
 def test_a_library_s_weights_come_with_their_normalisation(monkeypatch):

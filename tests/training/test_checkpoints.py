@@ -34,7 +34,7 @@ from roadseg.models.build import build
 from roadseg.training import checkpoints, loop
 from roadseg.training.batches import batches
 from roadseg.training.checkpoints import Checkpoints
-from roadseg.training.files import written
+from roadseg.training.files import atomic_folder
 from roadseg.training.run import load_splits
 from roadseg.training.store import training_of
 
@@ -55,8 +55,8 @@ RECIPES = {
 @pytest.fixture
 def always(monkeypatch):
     """A state after each step."""
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
-    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    monkeypatch.setattr(checkpoints, "MIN_PAUSE", 0)
+    monkeypatch.setattr(checkpoints, "MAX_SAVE_SHARE", 1e9)
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_large_states_are_saved_less_often(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     saved = Checkpoints(tmp_path / "work", "key", quiet)
-    now[0] = checkpoints.PAUSE - 1
+    now[0] = checkpoints.MIN_PAUSE - 1
     assert not saved.due
     now[0] += 1
     assert saved.due
@@ -237,7 +237,7 @@ def test_large_states_are_saved_less_often(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", slow)
     saved.save(1, {})
-    now[0] += 10 / checkpoints.SHARE - 1
+    now[0] += 10 / checkpoints.MAX_SAVE_SHARE - 1
     assert not saved.due
     now[0] += 1
     assert saved.due
@@ -448,7 +448,7 @@ def test_a_full_disk_is_one_message_and_nothing_is_half_written(
     assert not list(small_disk.rglob("*.partial")) and not list(small_disk.rglob("training.json"))
     (small_disk / "filler").unlink()
     assert done(Recipe.of(PLAIN), prepared) == "trained"
-    with pytest.raises(InputError, match=r"no space|No space"), written(small_disk / "x") as work:
+    with pytest.raises(InputError, match=r"no space|No space"), atomic_folder(small_disk / "x") as work:
         (work / "y").write_bytes(b"x" * 9_000_000)
     assert not list(small_disk.glob("x*"))
     record_property("tried", json.dumps(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from roadseg.training import device
-from roadseg.training.device import hold_memory, precision_on
+from roadseg.training.device import keep_freed_memory, precision_on
 
 
 @pytest.mark.parametrize(("allows", "wanted"), [(1 << 31, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
@@ -21,10 +21,10 @@ def test_memory_is_held_as_far_as_the_c_library_allows(monkeypatch, allows, want
         return int(value <= allows)
 
     monkeypatch.setattr(device.ctypes, "CDLL", lambda _name: SimpleNamespace(mallopt=mallopt))
-    hold_memory()
+    keep_freed_memory()
     assert asked == wanted
     monkeypatch.setattr(device.ctypes, "CDLL", lambda _name: SimpleNamespace())  # musl has none
-    hold_memory()
+    keep_freed_memory()
 
 
 def test_precision_is_the_one_asked_for_or_what_the_device_computes_natively(monkeypatch):

@@ -157,8 +157,8 @@ def test_what_is_lost_or_altered_is_made_again(prepared, root, stored, name):
 
 def test_states_of_other_settings_are_never_taken(prepared, root, monkeypatch):
     """Though somebody put them in their place."""
-    monkeypatch.setattr("roadseg.training.checkpoints.PAUSE", 0)
-    monkeypatch.setattr("roadseg.training.checkpoints.SHARE", 1e9)
+    monkeypatch.setattr("roadseg.training.checkpoints.MIN_PAUSE", 0)
+    monkeypatch.setattr("roadseg.training.checkpoints.MAX_SAVE_SHARE", 1e9)
     keep = runs.Training.keep
     monkeypatch.setattr(runs.Training, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -178,7 +178,7 @@ def test_states_of_other_settings_are_never_taken(prepared, root, monkeypatch):
 
 def test_a_loss_that_is_not_finite_is_a_result(prepared, root, monkeypatch, record_property):
     """It is kept as any other, without state and scores, and a second try is none."""
-    monkeypatch.setattr("roadseg.training.checkpoints.PAUSE", 0)
+    monkeypatch.setattr("roadseg.training.checkpoints.MIN_PAUSE", 0)
     recipe = SMALLEST.changed({"lr": 1e30})
     message = r"the loss is not finite at step 2: lr 1e\+30, images scene_"
     for _ in range(2):

@@ -169,7 +169,7 @@ def set_up(root, pause=0.1):
     """Give a process a root of its own, one thread, and a state saved ten times a second."""
     paths.ROOT = root
     os.environ.pop("DVC_ROOT", None)
-    checkpoints.PAUSE, checkpoints.SHARE = pause, 1e9
+    checkpoints.MIN_PAUSE, checkpoints.MAX_SAVE_SHARE = pause, 1e9
     torch.set_num_threads(1)
 
 
