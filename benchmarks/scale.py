@@ -25,7 +25,7 @@ from roadseg.data.prepare import prepare
 from roadseg.data.scenes import Scenes
 from roadseg.training import batches as feed
 from roadseg.training.loop import train
-from roadseg.training.run import Run, do
+from roadseg.training.run import Run, run_and_score
 
 DRAWN = {
     "source": "synthetic", "path": "roadseg/data/synthetic.py", "size": [64, 192], "seed": 5,
@@ -71,7 +71,7 @@ def one_run(prepared: str, limit: str) -> None:
     before = peak()
     with tempfile.TemporaryDirectory() as store:
         os.environ["DVC_ROOT"] = store  # where the run store is
-        do(Run(RECIPE), Path(prepared), torch.device("cpu"), lambda _: None)
+        run_and_score(Run(RECIPE), Path(prepared), torch.device("cpu"), lambda _: None)
     print(peak(), before)
 
 

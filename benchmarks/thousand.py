@@ -216,7 +216,7 @@ def measure(profiled: str, file: str) -> dict:
     with clock("plan: steps to time"):
         real(*steps[-1])
     seconds["plan: steps to time"] *= len(steps)
-    counted["trainings"] = len(planning.Asked(study, default_device()).trainings)
+    counted["trainings"] = len(planning.RequestedRuns(study, default_device()).trainings)
     write_records(study)
     for module, name in ((results, "_costs"), (results, "_catalogue")):
         apart(module, name, "per network")

@@ -21,9 +21,9 @@ from roadseg.training.device import default_device
 from roadseg.training.evaluate import evaluate
 from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged
-from roadseg.training.plan import Asked, is_finished
-from roadseg.training.run import load_splits, trained
-from roadseg.training.store import Training, all_trainings, rewrite
+from roadseg.training.plan import RequestedRuns, is_finished
+from roadseg.training.run import load_splits, train_or_load
+from roadseg.training.store import Training, all_trainings, rewrite_key
 from roadseg.training.workers import run_jobs
 
 Say = Callable[[str], None]
@@ -59,25 +59,29 @@ def adopt(study: Study, say: Say = print) -> bool:
     Whether all that was trained anew came to the same counts on val and test; True also where
     there was nothing to adopt
     """
-    device, kept = default_device(), _newest()
+    device, newest = default_device(), _newest()
 
-    def instead(training: Training) -> Training:
+    def substitute(training: Training) -> Training:
         """Return what stands for a training until it is adopted: its search chose a rate by it."""
-        return training if is_finished(training) else kept.get(training.key_without_code, training)
+        return (
+            training if is_finished(training) else newest.get(training.key_without_code, training)
+        )
 
-    asked = Asked(study, device, instead)
-    if asked.splits is None:
+    requested = RequestedRuns(study, device, substitute)
+    if requested.splits is None:
         say(f"{study.name}: its data are not prepared; there is nothing to adopt.")
         return True
     candidates = [
-        Candidate(recipe, place, kept[place.key_without_code])
-        for recipe, place in asked.trainings
-        if place and not is_finished(place) and place.key_without_code in kept
+        Candidate(recipe, place, newest[place.key_without_code])
+        for recipe, place in requested.trainings
+        if place and not is_finished(place) and place.key_without_code in newest
     ]
     if not candidates:
         say(f"{study.name}: no finished training is of other code; there is nothing to adopt.")
         return True
-    chosen = _chosen([c for c in candidates if _converged(c.old) and _on_own_data(c, asked)])
+    chosen = _choose_candidates(
+        [c for c in candidates if _converged(c.old) and _on_study_data(c, requested)]
+    )
     if not chosen:
         say(
             f"{study.name}: {len(candidates)} trainings were made by other code, and none of them "
@@ -94,7 +98,7 @@ def adopt(study: Study, say: Say = print) -> bool:
         for c in chosen
     }
     failed = [o.value for o in run_jobs(jobs, device, say).values() if o.how == "failed"]
-    differing = [c for c in chosen if not _equal(c, asked.splits, device)]
+    differing = [c for c in chosen if not _equal(c, requested.splits, device)]
     if failed or differing:
         for problem in failed:
             say(str(problem))
@@ -108,17 +112,20 @@ def adopt(study: Study, say: Say = print) -> bool:
     for c in candidates:
         with folder_lock(c.new.folder):  # another process may be training it
             if not is_finished(c.new):
-                _rekey(c)
+                _adopt_candidate(c)
     say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
     return True
 
 
 def _newest() -> dict[str, Training]:
     """Return the newest of all trainings that differ in their code alone, by the rest's key."""
-    return {training.key_without_code: training for training in sorted(all_trainings(), key=_age)}
+    return {
+        training.key_without_code: training
+        for training in sorted(all_trainings(), key=_modified_time)
+    }
 
 
-def _age(training: Training) -> float:
+def _modified_time(training: Training) -> float:
     return training.folder.stat().st_mtime
 
 
@@ -129,12 +136,12 @@ def _converged(training: Training) -> bool:
         return False
 
 
-def _on_own_data(candidate: Candidate, asked: Asked) -> bool:
+def _on_study_data(candidate: Candidate, requested: RequestedRuns) -> bool:
     """Return whether a training is on the study's data: one on synthetic scenes is its start."""
-    return candidate.new.decided_by["train"] == asked.splits["train"].digest
+    return candidate.new.decided_by["train"] == requested.splits["train"].digest
 
 
-def _chosen(candidates: list[Candidate]) -> list[Candidate]:
+def _choose_candidates(candidates: list[Candidate]) -> list[Candidate]:
     """Return few trainings that have every network, and between them every hyperparameter.
 
     Of each network the one that sets most; of equals the shortest.
@@ -151,7 +158,7 @@ def _chosen(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _train(recipe: Recipe, prepared: Path, device: torch.device, say: Say) -> None:
-    trained(recipe, load_splits(prepared), device, say)
+    train_or_load(recipe, load_splits(prepared), device, say)
 
 
 def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device) -> bool:
@@ -169,14 +176,14 @@ def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device
     )
 
 
-def _rekey(candidate: Candidate) -> None:
+def _adopt_candidate(candidate: Candidate) -> None:
     """Put a finished training, with its scores, under its new key too."""
     with atomic_folder(candidate.new.folder) as work:
         shutil.copytree(
             candidate.old.folder, work, dirs_exist_ok=True, copy_function=_link,
             ignore=shutil.ignore_patterns("step-*.pt"),
         )  # fmt: skip
-        rewrite(work, candidate.new.decided_by, adopted_from=candidate.old.key)
+        rewrite_key(work, candidate.new.decided_by, adopted_from=candidate.old.key)
 
 
 def _link(source: str, target: str) -> None:

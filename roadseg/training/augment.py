@@ -77,9 +77,9 @@ def augment(
         labels = (shifted + UNLABELLED).to(labels.dtype)
     else:
         if flip:
-            pick = send(mirrored)
-            images = torch.where(pick[:, None, None, None], images.flip(-1), images)
-            labels = torch.where(pick[:, None, None], labels.flip(-1), labels)
+            flipped = send(mirrored)
+            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+            labels = torch.where(flipped[:, None, None], labels.flip(-1), labels)
         if crop < 1:
             images, labels = _windows(images, labels, crop, (corner + 1) / 2)
 
@@ -87,8 +87,8 @@ def augment(
         brightness, contrast, _ = send(factors).unbind(1)
         grey = images.mean((1, 2, 3), dtype=torch.float32) * brightness * (1 - contrast)
         matrices = send(colour_matrices(factors, angles))
-        turned = torch.baddbmm(grey[:, None, None], matrices, images.flatten(2).float())
-        images = turned.clamp(0, 255).view_as(images)
+        recoloured = torch.baddbmm(grey[:, None, None], matrices, images.flatten(2).float())
+        images = recoloured.clamp(0, 255).view_as(images)
     return images, labels
 
 

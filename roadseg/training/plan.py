@@ -23,18 +23,18 @@ from roadseg.training.lr_search import trials
 from roadseg.training.run import Run, is_stored, load_splits, stored_recipe
 from roadseg.training.store import Training, training_of
 from roadseg.training.warm_start import (
-    drawn_folder,
     pretraining,
     pretraining_scenes,
+    synthetic_folder,
     teacher_recipe,
 )
 from roadseg.training.workers import values_of
 
-MOST_PIXELS = 500_000  # of a step that is timed as it is on a CPU
+MAX_PIXELS = 500_000  # of a step that is timed as it is on a CPU
 START_SECONDS = 6  # of one question: kernel and imports; measured on two CPU cores
 
 
-class Asked:
+class RequestedRuns:
     """The runs that a study asks for, held against the run store.
 
     `splits` is None where the study's data are not prepared, or were before its settings changed:
@@ -42,16 +42,16 @@ class Asked:
 
     Parameters
     ----------
-    instead : returns what stands for a training of the search for a learning rate, see `adopt`
+    substitute : returns what stands for a training of the search for a learning rate, see `adopt`
     """
 
     def __init__(
         self,
         study: Study,
         device: torch.device,
-        instead: Callable[[Training], Training] = lambda training: training,
+        substitute: Callable[[Training], Training] = lambda training: training,
     ):
-        self.study, self.device, self.instead = study, device, instead
+        self.study, self.device, self.substitute = study, device, substitute
         self.runs = [
             Run(study.runs[f"{arm}-s{seed}"], study.seeds_of(arm)[0])
             for arm in study.arms
@@ -78,27 +78,29 @@ class Asked:
 
         Those of trials, pre-trainings and teachers are among them.
         """
-        found = {}
+        trainings = {}
         for run in self.runs:
-            recipes = [*trials(run.searched).values()]
+            recipes = [*trials(run.search_recipe).values()]
             with contextlib.suppress(Diverged):  # at all rates, so that none is trained further
-                final = self.splits and stored_recipe(run, self.splits, self.device, self.instead)
-                recipes.append(final or run.recipe.at_lr(run.recipe.lr))
+                chosen = self.splits and stored_recipe(
+                    run, self.splits, self.device, self.substitute
+                )
+                recipes.append(chosen or run.recipe.at_lr(run.recipe.lr))
             for recipe in recipes:
-                for part in _with_first(recipe.training):
+                for part in _with_prerequisites(recipe.training):
                     # on these data, or on so many synthetic scenes
-                    on = run.recipe.pretrained if _is_pretraining(part, run.recipe) else ""
-                    if (part, on) not in found:
-                        found[part, on] = part, self._place(part, run.recipe)
-        return list(found.values())
+                    data_name = run.recipe.pretrained if _is_pretraining(part, run.recipe) else ""
+                    if (part, data_name) not in trainings:
+                        trainings[part, data_name] = part, self._stored_training(part, run.recipe)
+        return list(trainings.values())
 
-    def _place(self, recipe: Recipe, run: Recipe) -> Training | None:
+    def _stored_training(self, recipe: Recipe, run: Recipe) -> Training | None:
         if self.splits is None:
             return None
         splits = self.splits
         if _is_pretraining(recipe, run):
             size = splits["train"].labels.shape[1:]
-            if not drawn_folder(int(run.pretrained.partition(":")[2]), size).is_dir():
+            if not synthetic_folder(int(run.pretrained.partition(":")[2]), size).is_dir():
                 return None
             splits = pretraining_scenes(run, size)
         return training_of(recipe, splits, self.device)
@@ -119,10 +121,10 @@ def is_finished(training: Training) -> bool:
         return True
 
 
-def _with_first(recipe: Recipe) -> Iterator[Recipe]:
+def _with_prerequisites(recipe: Recipe) -> Iterator[Recipe]:
     """Yield the trainings that a training needs before it, and itself."""
     if recipe.teacher and not recipe.teacher.startswith("study:"):
-        yield from _with_first(teacher_recipe(recipe))
+        yield from _with_prerequisites(teacher_recipe(recipe))
     if recipe.pretrained.startswith("scenes:"):
         yield pretraining(recipe)
     yield recipe
@@ -140,48 +142,53 @@ def plan(study: Study) -> str:
     planning again is quick.
     """
     device = default_device()
-    asked = Asked(study, device)
-    stored, missing = len(asked.stored), asked.missing
-    told = (
-        f"{study.name}: {_questions(study)} for {len(asked.runs)} runs; "
+    requested = RequestedRuns(study, device)
+    stored, missing = len(requested.stored), requested.missing
+    summary = (
+        f"{study.name}: {_questions_text(study)} for {len(requested.runs)} runs; "
         f"{stored} are in the run store."
     )
     if not missing:
-        rest = len(asked.runs) - stored
-        return told + (f" {rest} are to be scored anew; none is to be trained." if rest else "")
-    if asked.splits is None:
-        told += " The data are not prepared yet, or their settings changed."
-    seconds, slowest = _seconds(study, missing, device)
+        unscored = len(requested.runs) - stored
+        return summary + (
+            f" {unscored} are to be scored anew; none is to be trained." if unscored else ""
+        )
+    if requested.splits is None:
+        summary += " The data are not prepared yet, or their settings changed."
+    seconds, slowest = _estimate_seconds(study, missing, device)
     return (
-        f"{told}\n{len(missing)} trainings are to be done, learning-rate trials and pre-trainings "
-        f"among them. That takes about {_words(seconds)} on {device_name(device)}, by one timed "
-        f"step of each; the longest is {slowest.architecture}, {slowest.steps} steps."
+        f"{summary}\n{len(missing)} trainings are to be done, learning-rate trials and "
+        f"pre-trainings among them. That takes about {_format_duration(seconds)} on "
+        f"{device_name(device)}, by one timed step of each; the longest is "
+        f"{slowest.architecture}, {slowest.steps} steps."
     )
 
 
-def _questions(study: Study) -> str:
+def _questions_text(study: Study) -> str:
     count = len(study.questions)
     return f"{count} questions ask" if count > 1 else "1 question asks"
 
 
-def _seconds(study: Study, missing: list[Recipe], device: torch.device) -> tuple[float, Recipe]:
+def _estimate_seconds(
+    study: Study, missing: list[Recipe], device: torch.device
+) -> tuple[float, Recipe]:
     """Return how long trainings take together, and the longest of them."""
     file = study.build / "steps.json"
-    kept = json.loads(file.read_text()) if file.is_file() else {}
+    timings = json.loads(file.read_text()) if file.is_file() else {}
     classes = len(CITYSCAPES)
     if (study.prepared / "scenes.json").is_file():
         classes = len(json.loads((study.prepared / "scenes.json").read_text())["classes"])
-    where = f"{device_name(device)}, torch {torch.__version__}"
-    alone, at_once = [], min(processes(device), len(missing))
+    machine = f"{device_name(device)}, torch {torch.__version__}"
+    solo_seconds, at_once = [], min(processes(device), len(missing))
     for recipe in missing:
-        key = f"{_step_digest(recipe)} {study.data['size']} {classes} {at_once} at once, {where}"
-        if key not in kept:
-            kept[key] = step_seconds(recipe, tuple(study.data["size"]), classes, at_once)
-        alone.append(recipe.steps * kept[key])
+        key = f"{_step_digest(recipe)} {study.data['size']} {classes} {at_once} at once, {machine}"
+        if key not in timings:
+            timings[key] = step_seconds(recipe, tuple(study.data["size"]), classes, at_once)
+        solo_seconds.append(recipe.steps * timings[key])
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(kept, indent=1) + "\n")
-    seconds = max(sum(alone) / processes(device), *alone)
-    longest = missing[alone.index(max(alone))]
+    file.write_text(json.dumps(timings, indent=1) + "\n")
+    seconds = max(sum(solo_seconds) / processes(device), *solo_seconds)
+    longest = missing[solo_seconds.index(max(solo_seconds))]
     return seconds + START_SECONDS * len(study.questions), longest
 
 
@@ -191,48 +198,52 @@ def prune() -> str:
     Trainings by other training code stay as long as `adopt` may keep them. Where a study cannot be
     read or its data are not prepared, all that may be its own stays.
     """
-    places, scenes, untold, device = [], set(), [], default_device()
+    trainings, scenes, unreadable, device = [], set(), [], default_device()
     for name in [EMBEDDED, *(f.parent.name for f in paths.ROOT.glob("studies/*/params.yaml"))]:
         try:
-            asked = Asked(load(name), device)
-            if asked.splits is None:
-                untold.append(name)
-            places += [place for _, place in asked.trainings if place]
+            requested = RequestedRuns(load(name), device)
+            if requested.splits is None:
+                unreadable.append(name)
+            trainings += [training for _, training in requested.trainings if training]
             scenes |= {
-                drawn_folder(int(source.partition(":")[2]), tuple(asked.study.data["size"]))
-                for source in (run.recipe.pretrained for run in asked.runs)
+                synthetic_folder(int(source.partition(":")[2]), tuple(requested.study.data["size"]))
+                for source in (run.recipe.pretrained for run in requested.runs)
                 if source.startswith("scenes:")
             }
         except InputError:
-            untold.append(name)
-    wanted = {place.key for place in places}
-    adoptable = {place.key_without_code for place in places if not is_finished(place)}
-    known = {place.decided_by["train"] for place in places}
+            unreadable.append(name)
+    needed_keys = {training.key for training in trainings}
+    adoptable = {training.key_without_code for training in trainings if not is_finished(training)}
+    train_digests = {training.decided_by["train"] for training in trainings}
 
     def keep(training: Training) -> bool:
-        others = bool(untold) and training.decided_by["train"] not in known
-        return training.key in wanted or training.key_without_code in adoptable or others
+        of_unreadable_study = bool(unreadable) and training.decided_by["train"] not in train_digests
+        return (
+            training.key in needed_keys
+            or training.key_without_code in adoptable
+            or of_unreadable_study
+        )
 
-    removed, size = store.prune(keep, lambda key: key in wanted or bool(untold))
-    for folder in set(work_folder().glob("scenes-*")) - scenes if not untold else ():
+    removed, size = store.prune(keep, lambda key: key in needed_keys or bool(unreadable))
+    for folder in set(work_folder().glob("scenes-*")) - scenes if not unreadable else ():
         shutil.rmtree(folder, ignore_errors=True)
     removal = f"{removed} trainings that no study asks for were removed: {size / 1e6:.0f} MB."
-    if untold:
+    if unreadable:
         removal += (
             " Runs that may belong to these studies were kept, since their settings or data "
-            f"cannot be read here: {', '.join(untold)}."
+            f"cannot be read here: {', '.join(unreadable)}."
         )
     return removal
 
 
 def _step_digest(recipe: Recipe) -> str:
     """Return the digest of what decides a step's time: the recipe without its number of steps."""
-    free = {"steps": 1000, "warmup_steps": 0, "lr": 0.001, "pretrained": "imagenet",
-            "pretrained_part": "encoder", "pretrain_steps": 1000, "seed": 0}  # fmt: skip
-    return recipe.changed(free).digest
+    neutral = {"steps": 1000, "warmup_steps": 0, "lr": 0.001, "pretrained": "imagenet",
+               "pretrained_part": "encoder", "pretrain_steps": 1000, "seed": 0}  # fmt: skip
+    return recipe.changed(neutral).digest
 
 
-def _words(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
@@ -252,19 +263,19 @@ def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int, at_once: i
     where two are still that large, so that a plan made for a GPU can be made anywhere.
     """
     device, pixels = default_device(), size[0] * size[1]
-    if device.type == "cpu" and recipe.batch_size * pixels > MOST_PIXELS:
+    if device.type == "cpu" and recipe.batch_size * pixels > MAX_PIXELS:
         # two at least: the batch normalisation of a single value has nothing to compute
-        batch = min(recipe.batch_size, max(2, MOST_PIXELS // pixels))
-        smaller = size
-        if batch * pixels > MOST_PIXELS:
-            smaller = tuple(min(side, max(side // 3, 128)) for side in size)
-        if (batch, smaller) != (recipe.batch_size, size):
-            share = smaller[0] * smaller[1] / pixels
-            kept = {"ohem_kept": max(1, int(share * recipe.ohem_kept))}
-            few = recipe.changed(
-                {"batch_size": batch} | (kept if recipe.ohem_threshold < 1 else {})
+        batch = min(recipe.batch_size, max(2, MAX_PIXELS // pixels))
+        small_size = size
+        if batch * pixels > MAX_PIXELS:
+            small_size = tuple(min(side, max(side // 3, 128)) for side in size)
+        if (batch, small_size) != (recipe.batch_size, size):
+            share = small_size[0] * small_size[1] / pixels
+            kept_pixels = {"ohem_kept": max(1, int(share * recipe.ohem_kept))}
+            small_recipe = recipe.changed(
+                {"batch_size": batch} | (kept_pixels if recipe.ohem_threshold < 1 else {})
             )
-            seconds = step_seconds(few, smaller, classes, at_once)
+            seconds = step_seconds(small_recipe, small_size, classes, at_once)
             return seconds * recipe.batch_size / (share * batch)
     step = partial(_step_seconds, recipe, size, classes)
     return max(values_of({f"step {i}": step for i in range(at_once)}, device).values())
@@ -277,7 +288,7 @@ def _step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     labels = rng.integers(0, classes, (n, *size), np.uint8)
     names, colours = tuple(map(str, range(classes))), ((0, 0, 0),) * classes
     scenes = Scenes(images, labels, ("",) * n, ("",) * n, names, colours, "")
-    few = dataclasses.replace(
+    val = dataclasses.replace(
         scenes, images=scenes.images[:1], labels=scenes.labels[:1], names=("",)
     )
     teacher = None
@@ -286,14 +297,18 @@ def _step_seconds(recipe: Recipe, size: tuple[int, int], classes: int) -> float:
     elif recipe.teacher:
         recipe = recipe.changed({"teacher": "", "distill_weight": 0.0, "distill_temperature": 4.0})
     # not loaded: it only allows for frozen stages
-    plain = {"pretrained": "imagenet", "pretrained_part": "encoder", "pretrain_steps": 1000}
+    imagenet_start = {
+        "pretrained": "imagenet",
+        "pretrained_part": "encoder",
+        "pretrain_steps": 1000,
+    }
     # near zero, a learning rate cannot make the loss infinite without the recipe's warm-up
-    short = recipe.training.changed({**plain, "warmup_steps": 0, "lr": 1e-9})
-    taken = []
+    short = recipe.training.changed({**imagenet_start, "warmup_steps": 0, "lr": 1e-9})
+    durations = []
     for steps in (1, 2, 6):  # the first steps are slow: only those after them count
         _, _, seconds = train(
-            short.changed({"steps": steps}), scenes, few, device=device, teacher=teacher,
+            short.changed({"steps": steps}), scenes, val, device=device, teacher=teacher,
             say=lambda _: None,
         )  # fmt: skip
-        taken.append(seconds)
-    return max(taken[2] - taken[1], 1e-3) / 4  # on a GPU small steps drown in noise
+        durations.append(seconds)
+    return max(durations[2] - durations[1], 1e-3) / 4  # on a GPU small steps drown in noise

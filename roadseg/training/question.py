@@ -17,15 +17,22 @@ from roadseg.training.device import default_device
 from roadseg.training.files import atomic_folder
 from roadseg.training.loop import Diverged
 from roadseg.training.lr_search import trials
-from roadseg.training.run import Run, do, is_stored, load_splits, trained, write_out
+from roadseg.training.run import (
+    Run,
+    is_stored,
+    load_splits,
+    run_and_score,
+    train_or_load,
+    write_out,
+)
 from roadseg.training.store import Record, export_failure, training_of
-from roadseg.training.warm_start import drawn_scenes, start_digest
+from roadseg.training.warm_start import start_digest, synthetic_scenes
 from roadseg.training.workers import Outcome, run_jobs
 
 Say = Callable[[str], None]
 
 
-def resolved(study: Study, question: str) -> dict:
+def resolved_question(study: Study, question: str) -> dict:
     """Return what is trained for a question: for each arm its seeds, and its recipe.
 
     Texts are not part of it, nor is what analysis alone needs.
@@ -58,10 +65,10 @@ def read_question(name: str, question: str) -> dict[str, list[Run]]:
         )
     return {
         arm: [
-            Run(Recipe.of({**asked["recipe"], "seed": seed}), asked["seeds"][0])
-            for seed in asked["seeds"]
+            Run(Recipe.of({**settings["recipe"], "seed": seed}), settings["seeds"][0])
+            for seed in settings["seeds"]
         ]
-        for arm, asked in json.loads(file.read_text()).items()
+        for arm, settings in json.loads(file.read_text()).items()
     }
 
 
@@ -93,7 +100,11 @@ def train_question(
     """
     device = device or default_device()
     splits = load_splits(prepared)
-    runs = {f"{arm}-s{run.recipe.seed}": (arm, run) for arm, found in arms.items() for run in found}
+    runs = {
+        f"{arm}-s{run.recipe.seed}": (arm, run)
+        for arm, arm_runs in arms.items()
+        for run in arm_runs
+    }
     files = stamp(*splits.values())  # what is trained on others would be kept as of these
     outcomes, missing = {}, {}
     for name, (arm, run) in runs.items():
@@ -106,53 +117,54 @@ def train_question(
             outcomes[name] = Outcome("failed", str(problem))
     _draw_scenes([run for _, run in missing.values()], splits["train"].labels.shape[1:])
     jobs = {
-        name: partial(_try, trial, prepared, files, device)
-        for name, trial in _trials(missing, splits, device).items()
+        name: partial(_train_trial, trial, prepared, files, device)
+        for name, trial in _missing_trials(missing, splits, device).items()
     }
     jobs |= {
-        name: partial(do, run, prepared, device, files=files) for name, (_, run) in missing.items()
+        name: partial(run_and_score, run, prepared, device, files=files)
+        for name, (_, run) in missing.items()
     }
     ended = run_jobs(jobs, device, say, {name: arm for name, (arm, _) in missing.items()})
     outcomes = {name: outcomes.get(name) or ended[name] for name in runs}
     _raise_failed(outcomes)
     with atomic_folder(folder) as work:
         for name, (arm, run) in runs.items():
-            target = work / arm / f"s{run.recipe.seed}"
-            target.mkdir(parents=True)
+            run_folder = work / arm / f"s{run.recipe.seed}"
+            run_folder.mkdir(parents=True)
             try:
-                write_out(run, prepared, device, target)
+                write_out(run, prepared, device, run_folder)
             except Diverged as problem:
                 outcomes[name] = Outcome("diverged", str(problem))
-                export_failure(run.recipe, str(problem), target)
+                export_failure(run.recipe, str(problem), run_folder)
     say(_summary(outcomes))
     return {
-        arm: [_record(folder / arm / f"s{run.recipe.seed}") for run in found]
-        for arm, found in arms.items()
+        arm: [_record(folder / arm / f"s{run.recipe.seed}") for run in arm_runs]
+        for arm, arm_runs in arms.items()
     }
 
 
-def _trials(
+def _missing_trials(
     runs: dict[str, tuple[str, Run]], splits: dict[str, Scenes], device: torch.device
 ) -> dict[str, Recipe]:
     """Return the missing trials of learning rates: they come before runs that wait for them."""
-    found = {}
+    missing = {}
     for arm, run in runs.values():
-        for lr, trial in trials(run.searched).items():
+        for lr, trial in trials(run.search_recipe).items():
             training = training_of(trial, splits, device)
             try:
                 if training.is_whole:
                     continue
             except Diverged:
                 continue
-            found.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
-    return dict(found.values())
+            missing.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
+    return dict(missing.values())
 
 
-def _try(
+def _train_trial(
     trial: Recipe, prepared: Path, files: dict[str, tuple], device: torch.device, say: Say
 ) -> None:
     try:
-        trained(trial, load_splits(prepared, files), device, say)
+        train_or_load(trial, load_splits(prepared, files), device, say)
     except Diverged as problem:
         say(str(problem))
 
@@ -162,29 +174,29 @@ def _draw_scenes(runs, size: tuple[int, int]) -> None:
     for source in {run.recipe.pretrained for run in runs}:
         kind, _, n = source.partition(":")
         if kind == "scenes":
-            drawn_scenes(int(n), size)
+            synthetic_scenes(int(n), size)
 
 
 def _raise_failed(outcomes: dict[str, Outcome]) -> None:
     failed = {name: o.value for name, o in outcomes.items() if o.how == "failed"}
     if failed:
-        told = [f"{name}: {why}" for name, why in failed.items()]
+        lines = [f"{name}: {why}" for name, why in failed.items()]
         others = "" if len(failed) == len(outcomes) else (
             " The others came to their end and need no training again."
         )  # fmt: skip
-        told.append(f"{len(failed)} of {len(outcomes)} runs failed.{others}")
-        raise InputError("\n".join(told))
+        lines.append(f"{len(failed)} of {len(outcomes)} runs failed.{others}")
+        raise InputError("\n".join(lines))
 
 
 def _summary(outcomes: dict[str, Outcome]) -> str:
     counts = Counter(o.value if o.how == "done" else o.how for o in outcomes.values())
-    told = [
+    parts = [
         (counts["trained"], "trained"),
         (counts["scored"], "scored anew"),
         (counts["stored"], "from the store"),
         (counts["diverged"], "whose loss did not stay finite"),
     ]
-    return f"{len(outcomes)} runs: " + ", ".join(f"{n} {what}" for n, what in told if n)
+    return f"{len(outcomes)} runs: " + ", ".join(f"{n} {what}" for n, what in parts if n)
 
 
 def _record(folder: Path) -> Record | None:

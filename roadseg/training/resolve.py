@@ -16,12 +16,12 @@ from roadseg.data.layout import BadData
 from roadseg.errors import InputError, nearest
 from roadseg.models.build import check_name
 from roadseg.training.files import write_if_changed
-from roadseg.training.question import resolved
+from roadseg.training.question import resolved_question
 from roadseg.training.warm_start import check_build, check_start
 
 # Hyperparameters that only some encoders can take.
-OF_ENCODERS = ("freeze_stages", "freeze_norm", "encoder_lr")
-SMALLEST = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
+ENCODER_HYPERPARAMETERS = ("freeze_stages", "freeze_norm", "encoder_lr")
+MIN_SIDE = 34  # pixels: the baseline's unpadded convolution at 1/16 of the size, and a rounding
 
 
 def resolve(study: Study) -> None:
@@ -42,7 +42,7 @@ def resolve(study: Study) -> None:
         raise BadData(source.root, source.findings)
     link_source(study.data, paths.ROOT, source)
     build = study.build
-    questions = {name: resolved(study, name) for name in study.questions}
+    questions = {name: resolved_question(study, name) for name in study.questions}
     _write(build / "data.json", study.arrays)
     for name, content in questions.items():
         _write(build / "questions" / f"{name}.json", content)
@@ -94,34 +94,34 @@ def _check_sizes(recipe: Recipe, size: list[int]) -> None:
             f"ohem_kept: {recipe.ohem_kept} of at most {pixels:.0f} pixels keeps all of them; set "
             f"fewer, such as {max(round(pixels / 4), 1)}."
         )
-    smallest = min(size) * min(recipe.crop / recipe.size_jitter, *recipe.test_scales, 1.0)
-    if recipe.network.startswith("baseline") and smallest < SMALLEST:
+    min_side = min(size) * min(recipe.crop / recipe.size_jitter, *recipe.test_scales, 1.0)
+    if recipe.network.startswith("baseline") and min_side < MIN_SIDE:
         raise InputError(
-            f"data: size: {size[0]} x {size[1]} becomes {smallest:.0f} pixels by crop, size_jitter "
-            f"or test_scales; the baseline needs at least {SMALLEST} each way."
+            f"data: size: {size[0]} x {size[1]} becomes {min_side:.0f} pixels by crop, size_jitter "
+            f"or test_scales; the baseline needs at least {MIN_SIDE} each way."
         )
 
 
-def _check_sources(recipe: Recipe, own: str) -> None:
-    """Raise InputError for a teacher, or weights, that the study `own` cannot start from."""
-    named = recipe.teacher and not recipe.teacher.startswith("study:")
-    if named and recipe.lr_search != DEFAULTS["lr_search"]:
+def _check_sources(recipe: Recipe, study_name: str) -> None:
+    """Raise InputError for a teacher, or weights, that the study `study_name` cannot start from."""
+    has_named_teacher = recipe.teacher and not recipe.teacher.startswith("study:")
+    if has_named_teacher and recipe.lr_search != DEFAULTS["lr_search"]:
         raise InputError(
             "lr_search: each trial would train a teacher of its own for as few steps; name "
             "an arm of another study as teacher, or leave the search out."
         )
     for source in (recipe.pretrained, recipe.teacher):
-        if source.startswith(f"study:{own}/"):
+        if source.startswith(f"study:{study_name}/"):
             raise InputError(
                 f"{source}: is an arm of this study, which may be trained later; name "
                 "another study's, or a network."
             )
 
 
-def _try(make, what: str) -> None:
+def _check_buildable(build, what: str) -> None:
     """Raise an InputError of what a library cannot build, whatever it raises."""
     try:
-        make()
+        build()
     except InputError:
         raise
     except Exception as problem:
@@ -136,7 +136,7 @@ def check_settings(study: Study) -> None:
     kind = study.data["source"]
     if kind not in SOURCES:
         problems.add(f"source: {kind!r} is unknown.{nearest(kind, SOURCES)}", "data")
-    unknown, built, told = set(), set(), set()
+    unknown, built, reported = set(), set(), set()
     for entry in study.networks.values():
         try:
             check_name(entry.network)
@@ -147,18 +147,21 @@ def check_settings(study: Study) -> None:
             unknown.add(entry.network)
 
     def build(recipe: Recipe) -> None:
-        network = network_recipe(recipe), *(getattr(recipe, name) for name in OF_ENCODERS)
+        network = (
+            network_recipe(recipe),
+            *(getattr(recipe, name) for name in ENCODER_HYPERPARAMETERS),
+        )
         if network in built or recipe.network in unknown:
             return
         unknown.add(recipe.network)
-        _try(partial(check_build, recipe), f"network {recipe.network!r}")
+        _check_buildable(partial(check_build, recipe), f"network {recipe.network!r}")
         unknown.discard(recipe.network)
         built.add(network)
 
     def start_all(arm: str, recipe: Recipe) -> None:
         what = f"teacher {recipe.teacher!r}" if recipe.teacher else recipe.pretrained
         for seed in study.seeds_of(arm):
-            _try(partial(check_start, study.runs[f"{arm}-s{seed}"]), what)
+            _check_buildable(partial(check_start, study.runs[f"{arm}-s{seed}"]), what)
 
     for arm, recipe in study.arms.items():
         for check in (
@@ -171,7 +174,7 @@ def check_settings(study: Study) -> None:
                 check()
             except InputError as problem:
                 # of what arms have in common, the first one tells
-                if str(problem) not in told:
+                if str(problem) not in reported:
                     problems.add(f"arm {arm}: {problem}", at=("arms", arm))
-                told.add(str(problem))
+                reported.add(str(problem))
     problems.raise_any()

@@ -30,7 +30,7 @@ from roadseg.training.store import (
     scores_decided_by,
     training_of,
 )
-from roadseg.training.warm_start import start_weights, teach
+from roadseg.training.warm_start import load_teacher, start_weights
 
 Say = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class Run:
     search_seed: int = 0
 
     @property
-    def searched(self) -> Recipe:
+    def search_recipe(self) -> Recipe:
         """The recipe whose trials choose the learning rate: all seeds of an arm share them."""
         return self.recipe.changed({"seed": self.search_seed})
 
@@ -65,7 +65,7 @@ def load_splits(prepared: Path, files: dict[str, tuple] | None = None) -> dict[s
     return splits
 
 
-def trained(
+def train_or_load(
     recipe: Recipe, splits: dict[str, Scenes], device: torch.device, say: Say
 ) -> tuple[Training, bool]:
     """Train a recipe, with what it starts from, unless the store has it.
@@ -95,7 +95,7 @@ def trained(
     try:
         # Before this one's own turn: within it a stop waits for the next state to be saved, and
         # there is none while it waits for another process to train what it starts from.
-        start, teacher, before = _starting_point(recipe, splits, device, say)
+        start, teacher, prerequisites = _starting_point(recipe, splits, device, say)
     except Diverged as problem:
         training.keep_failure(recipe, str(problem))
         raise
@@ -116,7 +116,9 @@ def trained(
         except Diverged as problem:
             training.keep_failure(recipe, str(problem))
             raise
-        about = _about(training, recipe, splits["train"], device, seconds, before, spent["joules"])
+        about = _about(
+            training, recipe, splits["train"], device, seconds, prerequisites, spent["joules"]
+        )
         training.keep(network, curve, recipe, about)
     return training, True
 
@@ -129,23 +131,23 @@ def _starting_point(
     Either is None where the recipe has none. What has to be trained for that is in the store then,
     for others to find too; the costs are what the records of these trainings say.
     """
-    before = []
+    prerequisites = []
 
     def train_first(recipe: Recipe, splits: dict[str, Scenes] = splits) -> Segmenter:
         try:
-            first, _ = trained(recipe, splits, device, say)
+            first, _ = train_or_load(recipe, splits, device, say)
         except Diverged as problem:
             raise Diverged(f"{recipe.architecture}, trained before it: {problem}") from None
-        before.append(first.about())
+        prerequisites.append(first.about())
         return first.network(recipe, device)
 
     start, teacher = None, None
     if recipe.pretrained:
         start = start_weights(recipe, splits["train"], train_first, say)
     if recipe.teacher:
-        teacher = teach(recipe, len(splits["train"].classes), train_first, say)
+        teacher = load_teacher(recipe, len(splits["train"].classes), train_first, say)
         teacher = teacher.to(device, memory_format=torch.channels_last).eval()
-    return start, teacher, before
+    return start, teacher, prerequisites
 
 
 def _about(
@@ -154,7 +156,7 @@ def _about(
     scenes: Scenes,
     device: torch.device,
     seconds: float,
-    before: list[dict],
+    prerequisites: list[dict],
     joules: float | None,
 ) -> dict:
     """Return what the record says of a training that has come to its end."""
@@ -171,7 +173,7 @@ def _about(
         "start_weights": weights_origin(recipe.pretrained, recipe.network),
         "python": platform.python_version(),
         "seconds": round(seconds, 2),
-        "start_seconds": round(sum(t["seconds"] + t["start_seconds"] for t in before), 2),
+        "start_seconds": round(sum(t["seconds"] + t["start_seconds"] for t in prerequisites), 2),
         "joules": joules,
         "images_per_second": round(recipe.steps * recipe.batch_size / seconds, 2),
         "peak_memory_mib": peak_memory(device),
@@ -195,7 +197,7 @@ def _enough_memory(recipe: Recipe, scenes: Scenes) -> Iterator[None]:
         ) from None
 
 
-def scored(
+def ensure_scored(
     recipe: Recipe, training: Training, splits: dict[str, Scenes], device: torch.device
 ) -> bool:
     """Score a finished training on val and test, unless the store has that; return whether."""
@@ -243,23 +245,23 @@ def choose_lr(
     ------
     Diverged : the loss was finite at none of the rates
     """
-    if not trials(run.searched):
+    if not trials(run.search_recipe):
         return run.recipe.lr, None
 
-    def try_one(trial: Recipe) -> tuple[float, float]:
+    def run_trial(trial: Recipe) -> tuple[float, float]:
         try:
-            tried, _ = trained(trial, splits, device, say)
+            trial_training, _ = train_or_load(trial, splits, device, say)
         except Diverged as problem:
             say(str(problem))
             return float("nan"), float("nan")
-        about = tried.about()
+        about = trial_training.about()
         seconds = about["seconds"] + about["start_seconds"]
-        return float(tried.curve()["val_miou"].iloc[-1]), round(seconds, 2)
+        return float(trial_training.curve()["val_miou"].iloc[-1]), round(seconds, 2)
 
-    return search(run.searched, try_one)
+    return search(run.search_recipe, run_trial)
 
 
-def do(
+def run_and_score(
     run: Run,
     prepared: Path,
     device: torch.device,
@@ -284,8 +286,8 @@ def do(
     splits = load_splits(prepared, files)
     lr, _ = choose_lr(run, splits, device, say)
     recipe = run.recipe.at_lr(lr)
-    training, was_trained = trained(recipe, splits, device, say)
-    was_scored = scored(recipe, training, splits, device)
+    training, was_trained = train_or_load(recipe, splits, device, say)
+    was_scored = ensure_scored(recipe, training, splits, device)
     return "trained" if was_trained else "scored" if was_scored else "stored"
 
 
@@ -306,32 +308,32 @@ def stored_recipe(
     run: Run,
     splits: dict[str, Scenes],
     device: torch.device,
-    instead: Callable[[Training], Training] = lambda training: training,
+    substitute: Callable[[Training], Training] = lambda training: training,
 ) -> Recipe | None:
     """Return a run's recipe at the learning rate that its search chose; None before all trials.
 
     Parameters
     ----------
-    instead : returns what stands for a trial's training, see `adopt`
+    substitute : returns what stands for a trial's training, see `adopt`
 
     Raises
     ------
     Diverged : the loss was finite at none of the rates
     """
 
-    def try_one(trial: Recipe) -> tuple[float, float]:
-        tried = instead(training_of(trial, splits, device))
+    def read_trial(trial: Recipe) -> tuple[float, float]:
+        trial_training = substitute(training_of(trial, splits, device))
         try:
-            if tried.about() is None:
+            if trial_training.about() is None:
                 raise LookupError
         except Diverged:
             return float("nan"), float("nan")
-        return float(tried.curve()["val_miou"].iloc[-1]), 0.0
+        return float(trial_training.curve()["val_miou"].iloc[-1]), 0.0
 
-    if not trials(run.searched):
+    if not trials(run.search_recipe):
         return run.recipe
     try:
-        return run.recipe.at_lr(search(run.searched, try_one)[0])
+        return run.recipe.at_lr(search(run.search_recipe, read_trial)[0])
     except LookupError:
         return None
 

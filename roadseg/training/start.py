@@ -19,9 +19,10 @@ from roadseg.training.device import default_device, device_name
 from roadseg.training.plan import processes, step_seconds
 
 TEMPLATE = Path(__file__).with_name("new_study.yaml")
-MOST_PIXELS = 360 * 480  # of an image; in a short training larger ones cost more than they bring
-SIDES = (1.0, 0.75, 0.5)  # shares of that size's sides, the first that leaves time for enough steps
-ENOUGH_STEPS, LEAST_STEPS, MOST_EPOCHS = 400, 50, 60
+MAX_PIXELS = 360 * 480  # of an image; in a short training larger ones cost more than they bring
+# Shares of that size's sides, the first that leaves time for enough steps.
+SIDE_SHARES = (1.0, 0.75, 0.5)
+ENOUGH_STEPS, MIN_STEPS, MAX_EPOCHS = 400, 50, 60
 TRICKS = "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
 NETWORKS = "# Networks of this study alone.\n"
 REMARKS = "- `start` gives this recipe to any data set; nothing was tuned for this one.\n"
@@ -62,7 +63,7 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
     video = any(len({i.sequence for i in items}) < len(items) for items in splits.values())
     data = Path(os.path.abspath(data))  # links stay: they are how this machine names its disks
     template, device = TEMPLATE.read_text(), default_device()
-    given = {
+    template_values = {
         "name": name, "kind": kind, "files": "{} x {}".format(*files), "block": 10 if video else 1,
         "path": json.dumps(
             str(data.relative_to(paths.ROOT) if data.is_relative_to(paths.ROOT) else data),
@@ -70,26 +71,27 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
         ),
         "device": device_name(device),
     }  # fmt: skip
-    unknown = {"height": 1, "width": 1, "steps": 1000, "epochs": 1, "minutes": 1}
-    settings = YAML(typ="safe").load(template.format(**given, **unknown))
+    placeholders = {"height": 1, "width": 1, "steps": 1000, "epochs": 1, "minutes": 1}
+    settings = YAML(typ="safe").load(template.format(**template_values, **placeholders))
     recipe, seeds = Recipe.of(settings["base"]), len(settings["seeds"])
     at_once = min(seeds, processes(device))
     epoch_steps = -(-len(splits["train"]) // recipe.batch_size)
-    for share in SIDES:
+    for share in SIDE_SHARES:
         size = _size(files, share)
         seconds = step_seconds(recipe, size, len(summary.source.palette), at_once)
-        steps = min(60 * minutes * at_once / seeds / seconds, MOST_EPOCHS * epoch_steps)
-        if steps >= min(ENOUGH_STEPS, MOST_EPOCHS * epoch_steps):
+        steps = min(60 * minutes * at_once / seeds / seconds, MAX_EPOCHS * epoch_steps)
+        if steps >= min(ENOUGH_STEPS, MAX_EPOCHS * epoch_steps):
             break
-    if steps < LEAST_STEPS:
-        least = LEAST_STEPS * seconds * seeds / at_once / 60
+    if steps < MIN_STEPS:
+        min_minutes = MIN_STEPS * seconds * seeds / at_once / 60
         raise InputError(
-            f"minutes: {minutes:g} leaves time for {int(steps)} steps, and {LEAST_STEPS} are the "
-            f"least; give --minutes {np.ceil(10 * least) / 10:g} or more."
+            f"minutes: {minutes:g} leaves time for {int(steps)} steps, and {MIN_STEPS} are the "
+            f"least; give --minutes {np.ceil(10 * min_minutes) / 10:g} or more."
         )
     steps = 10 * int(steps / 10)
     text = template.format(
-        **given, height=size[0], width=size[1], steps=steps, epochs=f"{steps / epoch_steps:.2g}",
+        **template_values, height=size[0], width=size[1], steps=steps,
+        epochs=f"{steps / epoch_steps:.2g}",
         minutes=f"{steps * seconds * seeds / at_once / 60:.2g}",
     )  # fmt: skip
     work = target.with_name(f".{name}.partial")
@@ -110,6 +112,6 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
 
 def _size(files: tuple[int, int], share: float) -> tuple[int, int]:
     """Return the height and width of images whose files have another size."""
-    smaller = share * min(1.0, (MOST_PIXELS / (files[0] * files[1])) ** 0.5)
-    height, width = (max(64, 4 * round(smaller * side / 4)) for side in files)
+    scale = share * min(1.0, (MAX_PIXELS / (files[0] * files[1])) ** 0.5)
+    height, width = (max(64, 4 * round(scale * side / 4)) for side in files)
     return height, width

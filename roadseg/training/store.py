@@ -60,10 +60,10 @@ def training_decided_by(
     ----------
     recipe : its learning rate is the one that is used, and no search's start
     """
-    plain = recipe.training.at_lr(recipe.lr).changed({"precision": "auto"})
+    training_recipe = recipe.training.at_lr(recipe.lr).changed({"precision": "auto"})
     height, width = train.labels.shape[1:]
     return {
-        "recipe": plain.differences(),
+        "recipe": training_recipe.differences(),
         "train": train.digest,
         "val": val.digest,
         "images": [len(train), len(val)],
@@ -120,12 +120,12 @@ class Training:
         ------
         Diverged : it is finished, and its loss did not stay finite
         """
-        if (failed := self._kept("failed.json")) is not None:
+        if (failed := self._read_record("failed.json")) is not None:
             raise Diverged(failed["why"])
-        record = self._kept("training.json")
+        record = self._read_record("training.json")
         return None if record is None else record["about"]
 
-    def _kept(self, name: str) -> dict | None:
+    def _read_record(self, name: str) -> dict | None:
         """Return a record of this training; None if it is half removed, or another's."""
         record = _read_json(self.folder / name)
         return record if record and record["decided_by"] == self.decided_by else None
@@ -205,7 +205,7 @@ def all_trainings() -> Iterator[Training]:
                 yield Training(record["decided_by"])
 
 
-def rewrite(folder: Path, decided_by: dict, adopted_from: str) -> None:
+def rewrite_key(folder: Path, decided_by: dict, adopted_from: str) -> None:
     """Let the record in a folder be of another key: what it holds came to the same."""
     for name in ("training.json", "failed.json"):
         if (record := _read_json(folder / name)) is not None:

@@ -67,9 +67,12 @@ def start_weights(
                 "pretrained: drawn scenes have the classes of Cityscapes, these data have others: "
                 "set pretrained_part: encoder."
             )
-        splits, plain = pretraining_scenes(recipe, scenes.labels.shape[1:]), pretraining(recipe)
-        say(f"pre-training: {plain.steps} steps on {rest} synthetic scenes")
-        donor = train_first(plain, splits)
+        splits, first_recipe = (
+            pretraining_scenes(recipe, scenes.labels.shape[1:]),
+            pretraining(recipe),
+        )
+        say(f"pre-training: {first_recipe.steps} steps on {rest} synthetic scenes")
+        donor = train_first(first_recipe, splits)
         weights = {name: value.cpu() for name, value in donor.state_dict().items()}
     else:
         file = weights_file(recipe.pretrained, recipe.seed)
@@ -99,11 +102,11 @@ def pretraining(recipe: Recipe) -> Recipe:
 
 def pretraining_scenes(recipe: Recipe, size: tuple[int, int]) -> dict[str, Scenes]:
     """Return the scenes that a recipe's network is trained on first, and a few for its curve."""
-    drawn = drawn_scenes(int(recipe.pretrained.partition(":")[2]), size)
+    scenes = synthetic_scenes(int(recipe.pretrained.partition(":")[2]), size)
     few = dataclasses.replace(
-        drawn, images=drawn.images[:8], labels=drawn.labels[:8], names=drawn.names[:8]
+        scenes, images=scenes.images[:8], labels=scenes.labels[:8], names=scenes.names[:8]
     )
-    return {"train": drawn, "val": few}
+    return {"train": scenes, "val": few}
 
 
 def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source: str) -> None:
@@ -113,7 +116,7 @@ def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source:
     ------
     InputError : a weight is missing or has another shape; `source` is named
     """
-    wanted = network.state_dict()
+    expected = network.state_dict()
     if part == "encoder":
         parts = getattr(network.body, "encoder_parts", ("encoder.",))
         parts = tuple(f"body.{part}" for part in parts)
@@ -121,33 +124,33 @@ def load_part(network: Segmenter, weights: dict[str, Tensor], part: str, source:
             weights = {parts[0] + name: value for name, value in weights.items()}
         normalisation = [name for name in ("mean", "std") if name in weights]
         parts = (*parts, *normalisation)
-        wanted = {name: value for name, value in wanted.items() if name.startswith(parts)}
+        expected = {name: value for name, value in expected.items() if name.startswith(parts)}
     else:  # an auxiliary head starts anew where the source has none, normalisation is ImageNet's
-        wanted = {
-            name: value for name, value in wanted.items()
+        expected = {
+            name: value for name, value in expected.items()
             if name in weights or not name.startswith(("auxiliary.", "mean", "std"))
         }  # fmt: skip
-    unfit = [n for n, v in wanted.items() if n not in weights or weights[n].shape != v.shape]
-    if unfit:
+    mismatched = [n for n, v in expected.items() if n not in weights or weights[n].shape != v.shape]
+    if mismatched:
         raise InputError(
-            f"pretrained: {source}: {len(unfit)} of the {len(wanted)} weights of the {part} are "
-            f"missing there or have another shape, {unfit[0]} first; it must come from the same "
-            "network" + (" and classes." if part == "network" else "'s encoder.")
+            f"pretrained: {source}: {len(mismatched)} of the {len(expected)} weights of the {part} "
+            f"are missing there or have another shape, {mismatched[0]} first; it must come from "
+            "the same network" + (" and classes." if part == "network" else "'s encoder.")
         )
-    network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    network.load_state_dict({name: weights[name] for name in expected}, strict=False)
 
 
-def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
+def synthetic_scenes(n: int, size: tuple[int, int]) -> Scenes:
     """Return N synthetic road scenes of a size, (height, width), from `work/` if they are there."""
-    digest, folder = _drawn_digest(n, size), drawn_folder(n, size)
+    digest, folder = _synthetic_digest(n, size), synthetic_folder(n, size)
     if not (folder / "labels.npy").is_file():
         with atomic_folder(folder) as work, ProcessPoolExecutor(os.cpu_count()) as pool:
             images, labels = (
                 np.lib.format.open_memmap(work / file, "w+", np.uint8, shape)
                 for file, shape in (("images.npy", (n, 3, *size)), ("labels.npy", (n, *size)))
             )
-            one = partial(synthetic.scene, SCENES_SEED, size=tuple(size))
-            for index, (image, classes) in enumerate(pool.map(one, range(n))):
+            draw_scene = partial(synthetic.scene, SCENES_SEED, size=tuple(size))
+            for index, (image, classes) in enumerate(pool.map(draw_scene, range(n))):
                 images[index], labels[index] = image.transpose(2, 0, 1), classes
     names = tuple(f"drawn-{i}" for i in range(n))
     images, labels = (
@@ -157,17 +160,17 @@ def drawn_scenes(n: int, size: tuple[int, int]) -> Scenes:
     return Scenes(images, labels, names, names, classes, colours, digest)
 
 
-def drawn_folder(n: int, size: tuple[int, int]) -> Path:
+def synthetic_folder(n: int, size: tuple[int, int]) -> Path:
     """Return where N drawn scenes of a size lie, or will."""
-    return work_folder() / f"scenes-{_drawn_digest(n, size)[:12]}"
+    return work_folder() / f"scenes-{_synthetic_digest(n, size)[:12]}"
 
 
-def _drawn_digest(n: int, size: tuple[int, int]) -> str:
+def _synthetic_digest(n: int, size: tuple[int, int]) -> str:
     content = f"{code.digest('roadseg.data.synthetic')} {n} {tuple(size)} {SCENES_SEED}"
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def teach(
+def load_teacher(
     recipe: Recipe,
     classes: int,
     train_first: Callable[[Recipe], Segmenter],
@@ -191,8 +194,8 @@ def teach(
         say(f"the teacher, {recipe.teacher}:")
         return train_first(teacher_recipe(recipe))
     file = weights_file(recipe.teacher, recipe.seed)
-    theirs = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
-    network = make_network(theirs, classes)
+    arm_recipe = Recipe.of(json.loads((file.parent / "record.json").read_text())["recipe"])
+    network = make_network(arm_recipe, classes)
     weights = torch.load(file, weights_only=True, map_location="cpu")
     load_part(network, weights, "network", recipe.teacher)
     return network
@@ -206,8 +209,8 @@ def check_start(recipe: Recipe) -> None:
             weights_file(recipe.pretrained, recipe.seed)
         elif kind in ("imagenet", "hub"):
             check_published(recipe.pretrained, recipe.network)
-        whole = recipe.network.split(":")[0] in WITHOUT_ENCODER
-        if recipe.pretrained and whole and recipe.pretrained_part == "encoder":
+        has_no_encoder = recipe.network.split(":")[0] in WITHOUT_ENCODER
+        if recipe.pretrained and has_no_encoder and recipe.pretrained_part == "encoder":
             raise InputError(
                 f"{recipe.network!r} has no encoder apart from the rest; set pretrained_part: "
                 "network, or leave it out."
@@ -221,9 +224,9 @@ def check_start(recipe: Recipe) -> None:
             weights_file(recipe.teacher, recipe.seed)
         else:
             check_name(recipe.teacher)
-            theirs = teacher_recipe(recipe)
-            check_build(theirs)
-            check_start(theirs)
+            teacher = teacher_recipe(recipe)
+            check_build(teacher)
+            check_start(teacher)
     except InputError as problem:
         raise InputError(f"teacher: {problem}") from None
     if recipe.teacher == recipe.network:
@@ -290,9 +293,9 @@ def weights_file(source: str, seed: int) -> Path:
             f"with that seed too, so that seeds stay independent."
         )
     known = dict.fromkeys(sorted(f.parent.parent.name for f in runs.glob("*/*/s*/weights.pt")))
-    there = f"It has: {', '.join(known)}." if known else "It has none."
+    available = f"It has: {', '.join(known)}." if known else "It has none."
     raise InputError(
-        f"{source}: study {study!r} has no trained arm {arm!r}. {there} "
+        f"{source}: study {study!r} has no trained arm {arm!r}. {available} "
         f"Run 'make report STUDY={study}' first."
     )
 

@@ -39,7 +39,7 @@ def run_jobs(
     jobs: dict[str, Callable[[Say], object]],
     device: torch.device,
     say: Say,
-    alike: dict[str, str] | None = None,
+    groups: dict[str, str] | None = None,
 ) -> dict[str, Outcome]:
     """Do jobs and return how each ended; one that fails does not keep the others from being done.
 
@@ -50,7 +50,7 @@ def run_jobs(
     Parameters
     ----------
     jobs : name -> what is called with a function that prints a line under the job's name
-    alike : name -> name of a group of jobs that take about as long. Groups of which none has ended
+    groups : name -> name of a group of jobs that take about as long. Groups of which none has ended
         come first, then the longest jobs, so that no core is idle at the end
 
     Raises
@@ -60,7 +60,7 @@ def run_jobs(
     if device.type == "cuda":
         return {name: _outcome(job, _named(name, say)) for name, job in jobs.items()}
     waiting, running, ended, seconds = dict(jobs), {}, {}, {}
-    group = {name: name for name in jobs} | (alike or {})
+    group = {name: name for name in jobs} | (groups or {})
     try:
         while waiting or running:
             while waiting and len(running) < torch.get_num_threads():
@@ -74,17 +74,17 @@ def run_jobs(
             for reader in wait(list(running)):
                 name, process, began = running[reader]
                 try:
-                    sent = reader.recv()
+                    message = reader.recv()
                 except (EOFError, OSError):
                     process.join()
                     del running[reader]
                     ended.setdefault(name, Outcome("failed", KILLED))
                     seconds[group[name]] = time.perf_counter() - began
                     continue
-                if isinstance(sent, Outcome):
-                    ended[name] = sent
+                if isinstance(message, Outcome):
+                    ended[name] = message
                 else:
-                    say(f"{name}  {sent}")
+                    say(f"{name}  {message}")
     except BaseException:
         for _, process, _ in running.values():
             process.terminate()  # which saves its state first
@@ -122,8 +122,8 @@ def _named(name: str, say: Say) -> Say:
 def _print_rest(name: str, reader: Connection, say: Say) -> None:
     try:
         while True:
-            if isinstance(sent := reader.recv(), str):
-                say(f"{name}  {sent}")
+            if isinstance(message := reader.recv(), str):
+                say(f"{name}  {message}")
     except (EOFError, OSError):
         return
 

@@ -15,7 +15,7 @@ from roadseg.config import paths, study
 from roadseg.config.yaml import read_yaml
 from roadseg.errors import InputError
 from roadseg.training import resolve
-from roadseg.training.question import resolved
+from roadseg.training.question import resolved_question
 
 
 @pytest.fixture(autouse=True)
@@ -347,7 +347,7 @@ def outcome(folder, files: dict[str, bytes]) -> str:
     try:
         asked = study.load("params.yaml")
         for question in asked.questions:
-            json.dumps(resolved(asked, question))
+            json.dumps(resolved_question(asked, question))
         return "study"
     except InputError as problem:
         first, *rest = str(problem).split("\n")

@@ -10,7 +10,7 @@ from roadseg.__main__ import main
 from roadseg.config import paths
 from roadseg.config.recipe import Recipe
 from roadseg.errors import InputError
-from roadseg.training.question import read_question, resolved
+from roadseg.training.question import read_question, resolved_question
 from roadseg.training.resolve import resolve
 
 
@@ -22,7 +22,7 @@ def alone(tmp_path, monkeypatch):
 
 def all_resolved(folder, files) -> dict[str, dict]:
     asked = load(folder, files)
-    return {question: resolved(asked, question) for question in asked.questions}
+    return {question: resolved_question(asked, question) for question in asked.questions}
 
 
 def changed(folder, files, *changes: tuple[str, str]) -> set[str]:
@@ -95,7 +95,7 @@ def test_a_value_changes_the_questions_whose_arms_have_it(tmp_path, change, ques
 def test_a_trick_that_a_study_overrides_is_the_study_s_alone(tmp_path):
     def found(*changes):
         asked = below(tmp_path, *changes)
-        return {question: resolved(asked, question) for question in asked.questions}
+        return {question: resolved_question(asked, question) for question in asked.questions}
 
     before = found()
     assert before["ladder"]["with-flip"]["recipe"]["flip"] == 0.5
@@ -108,20 +108,20 @@ def test_a_file_of_weights_is_part_of_it_by_content(tmp_path):
     files = spoilt(appended(TINY, tricks="start: {set: {pretrained: 'file:w.pt'}}\n"),
                    ("[flip, adamw, poly]", "[start]"))  # fmt: skip
     asked = load(tmp_path, files)
-    assert resolved(asked, "heads") == resolved(load(tmp_path), "heads")
+    assert resolved_question(asked, "heads") == resolved_question(load(tmp_path), "heads")
     asked = load(tmp_path, files)
     with pytest.raises(InputError, match="file:w.pt: no such file"):
-        resolved(asked, "ladder")
+        resolved_question(asked, "ladder")
     (tmp_path / "w.pt").write_bytes(b"one")
-    first = resolved(asked, "ladder")
+    first = resolved_question(asked, "ladder")
     assert "starts_from" not in first["fcn-8s"]
     digests = first["with-start"]["starts_from"]
     assert len(digests) == 2 and len(set(digests)) == 1  # one of each seed
     (tmp_path / "w.pt").write_bytes(b"two")
-    second = resolved(asked, "ladder")
+    second = resolved_question(asked, "ladder")
     assert second != first and {**second, "with-start": 0} == {**first, "with-start": 0}
     (tmp_path / "w.pt").write_bytes(b"one")
-    assert resolved(asked, "ladder") == first
+    assert resolved_question(asked, "ladder") == first
 
 
 def test_another_study_s_weights_are_part_of_it_by_seed(tmp_path):
@@ -129,14 +129,14 @@ def test_another_study_s_weights_are_part_of_it_by_seed(tmp_path):
                    ("[flip, adamw, poly]", "[start]"))  # fmt: skip
     asked = load(tmp_path, files)
     with pytest.raises(InputError, match="study:other/arm: .* Run 'make report STUDY=other' first."):
-        resolved(asked, "ladder")
+        resolved_question(asked, "ladder")
     for seed in (0, 1):
         folder = tmp_path / f"build/other/runs/question/arm/s{seed}"
         folder.mkdir(parents=True)
         (folder / "weights.pt").write_bytes(bytes([seed]))
-    first = resolved(asked, "ladder")["with-start"]["starts_from"]
+    first = resolved_question(asked, "ladder")["with-start"]["starts_from"]
     (folder / "weights.pt").write_bytes(b"other")
-    second = resolved(asked, "ladder")["with-start"]["starts_from"]
+    second = resolved_question(asked, "ladder")["with-start"]["starts_from"]
     assert first[0] == second[0] and first[1] != second[1] and len(set(first)) == 2
 
 

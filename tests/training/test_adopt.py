@@ -6,7 +6,7 @@ from toys import CPU, copied, give_own_root, quiet, toy_study
 
 from roadseg.training import loop, store
 from roadseg.training.adopt import adopt
-from roadseg.training.plan import Asked
+from roadseg.training.plan import RequestedRuns
 from roadseg.training.question import train_question
 from roadseg.training.run import Run, load_splits
 from roadseg.training.store import all_trainings
@@ -38,7 +38,7 @@ def records(study, folder):
     """All runs of a study as the store has them now."""
     return {
         run.recipe: copied(run.recipe, study.prepared, folder / run.recipe.digest, run.search_seed)
-        for run in Asked(study, CPU).stored
+        for run in RequestedRuns(study, CPU).stored
     }
 
 
@@ -79,15 +79,15 @@ def assert_kept(study, root, n):
 
 def test_one_run_of_each_network_is_trained_anew_and_the_rest_is_kept(prepared, root):
     study, lines = trained_study(root, prepared, HEADS), []
-    assert of_code() == {"before": 4} and not Asked(study, CPU).stored
+    assert of_code() == {"before": 4} and not RequestedRuns(study, CPU).stored
     assert adopt(study, lines.append)
     assert of_code() == {"before": 4, "anew": 2, "adopted": 2}
     trained_anew = {line.split()[0] for line in lines if " epoch " in line}
     assert trained_anew == {"baseline:0.05", "fcn8s:tu-test_resnet"}
     # those that were trained anew are scored anew, too
-    assert len(Asked(study, CPU).stored) == 2
+    assert len(RequestedRuns(study, CPU).stored) == 2
     train_question(
-        {str(i): [run] for i, run in enumerate(Asked(study, CPU).runs)}, study.prepared, root / "x",
+        {str(i): [run] for i, run in enumerate(RequestedRuns(study, CPU).runs)}, study.prepared, root / "x",
         device=CPU, say=quiet,
     )  # fmt: skip
     assert_kept(study, root, 4)
@@ -162,13 +162,13 @@ def test_searched_and_failed_runs_are_kept_as_well(prepared, root):
     assert splits and of_code() == {"before": 2 * (2 + 2) + 2}
     assert adopt(study, lines.append), lines
     assert of_code() == {"before": 10, "anew": 2, "adopted": 8}
-    assert not Asked(study, CPU).missing
-    n = len(Asked(study, CPU).stored)
+    assert not RequestedRuns(study, CPU).missing
+    n = len(RequestedRuns(study, CPU).stored)
     train_question(
-        {str(i): [run] for i, run in enumerate(Asked(study, CPU).runs)}, study.prepared, root / "x",
+        {str(i): [run] for i, run in enumerate(RequestedRuns(study, CPU).runs)}, study.prepared, root / "x",
         device=CPU, say=quiet,
     )  # fmt: skip
-    assert len(Asked(study, CPU).stored) == 6 and n >= 4
+    assert len(RequestedRuns(study, CPU).stored) == 6 and n >= 4
 
 
 def test_what_cannot_be_compared_is_not_adopted(prepared, root):
@@ -188,6 +188,6 @@ def test_what_another_study_starts_from_is_kept_with_it(prepared, root):
     study, lines = trained_study(root, prepared, questions, tricks), []
     assert of_code() == {"before": 2 * 3 + 2 * 2}
     assert adopt(study, lines.append), lines
-    assert not Asked(study, CPU).missing
+    assert not RequestedRuns(study, CPU).missing
     counts = of_code()
     assert counts["before"] == 10 and counts["anew"] + counts["adopted"] == 10

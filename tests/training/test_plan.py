@@ -10,11 +10,11 @@ from roadseg.config import study as studies
 from roadseg.training import plan as planning
 from roadseg.training import store
 from roadseg.training.loop import Diverged
-from roadseg.training.plan import Asked, plan, prune, step_seconds
+from roadseg.training.plan import RequestedRuns, plan, prune, step_seconds
 from roadseg.training.question import train_question
 from roadseg.training.run import Run, load_splits
 from roadseg.training.store import all_trainings, training_of
-from roadseg.training.warm_start import drawn_scenes
+from roadseg.training.warm_start import synthetic_scenes
 
 QUESTIONS = """\
 heads: {asks: 'Which?', networks: [baseline, fcn]}
@@ -65,7 +65,7 @@ def train_all(study, names=None):
 def test_shared_trainings_count_once(asking, tenth):
     """Five arms: four trainings of 3 steps and a pre-training of 2, two seeds each."""
     study = asking()
-    asked = Asked(study, CPU)
+    asked = RequestedRuns(study, CPU)
     assert len(asked.runs) == 10
     steps = sorted(recipe.steps for recipe, _ in asked.trainings)
     assert steps == [2] * 2 + [3] * 8 and len(asked.missing) == 10
@@ -80,11 +80,11 @@ def test_shared_trainings_count_once(asking, tenth):
 def test_a_search_counts_once_for_all_seeds(asking):
     """Two trials of 2 steps, and for each seed the training; its rate is not known before them."""
     heads = "heads: {asks: 'Which?', tricks: [search], networks: [fcn]}\n"
-    asked = Asked(asking(heads), CPU)
+    asked = RequestedRuns(asking(heads), CPU)
     found = [(recipe.steps, recipe.lr, recipe.seed) for recipe, _ in asked.trainings]
     assert sorted(found) == [(2, 0.0005, 0), (2, 0.002, 0), (3, 0.001, 0), (3, 0.001, 1)]
     train_all(asked.study)
-    asked = Asked(asked.study, CPU)
+    asked = RequestedRuns(asked.study, CPU)
     assert not asked.missing and len(asked.stored) == 2 and len(asked.trainings) == 4
     assert {place.key for _, place in asked.trainings} == {t.key for t in all_trainings()}
 
@@ -100,8 +100,8 @@ def test_equal_recipes_on_other_data_are_other_trainings(asking, root):
     (root / "params.yaml").write_text(text.replace("  ladder:", f"  {questions}  ladder:"))
     study = studies.load()
     for n in (4, 5):
-        drawn_scenes(n, (48, 96))
-    asked = Asked(study, CPU)
+        synthetic_scenes(n, (48, 96))
+    asked = RequestedRuns(study, CPU)
     two = [(recipe, place) for recipe, place in asked.trainings if recipe.steps == 2 and not recipe.seed]
     assert len(two) == 3 and len({recipe for recipe, _ in two}) == 1
     assert len({place.key for _, place in two}) == 3
@@ -114,41 +114,41 @@ def test_what_is_trained_is_there_until_something_changes(asking, tenth, monkeyp
     assert "10 runs; 4 are in the run store" in text and "6 trainings are to be done" in text
     train_all(study)
     assert plan(study).endswith("10 are in the run store.")
-    assert not Asked(study, CPU).missing
+    assert not RequestedRuns(study, CPU).missing
 
     with monkeypatch.context() as patch:
         patch.setattr("roadseg.training.store.TRAINING_CODE", "other")
-        assert len(Asked(study, CPU).missing) == 10 and not Asked(study, CPU).stored
+        assert len(RequestedRuns(study, CPU).missing) == 10 and not RequestedRuns(study, CPU).stored
     with monkeypatch.context() as patch:
         patch.setattr("roadseg.training.store.EVALUATION_CODE", "other")
-        assert not Asked(study, CPU).missing and not Asked(study, CPU).stored
+        assert not RequestedRuns(study, CPU).missing and not RequestedRuns(study, CPU).stored
         assert plan(study).endswith("10 are to be scored anew; none is to be trained.")
     more = asking(seeds=(0, 1, 2))
-    assert {recipe.seed for recipe in Asked(more, CPU).missing} == {2}
+    assert {recipe.seed for recipe in RequestedRuns(more, CPU).missing} == {2}
     training = training_of(study.arms["fcn"], load_splits(study.prepared), CPU)
     (training.folder / "training.json").write_text("{")
-    assert len(Asked(study, CPU).missing) == 1
+    assert len(RequestedRuns(study, CPU).missing) == 1
 
 
 def test_without_prepared_data_nothing_is_there(asking, root, tenth):
     study = asking()
     train_all(study, ["baseline"])
-    assert len(Asked(study, CPU).stored) == 2
+    assert len(RequestedRuns(study, CPU).stored) == 2
     params = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(params.replace("seed: 3", "seed: 4"))  # other scenes
     changed = studies.load()
     shutil.rmtree(study.prepared)
     for each in (changed, study):
-        asked = Asked(each, CPU)
+        asked = RequestedRuns(each, CPU)
         assert asked.splits is None and not asked.stored and len(asked.missing) == 10
         assert "The data are not prepared yet" in plan(each)
 
 
 def test_a_run_that_diverged_is_not_planned_again(asking, tenth):
     study = asking("wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n")
-    assert len(Asked(study, CPU).missing) == 2
+    assert len(RequestedRuns(study, CPU).missing) == 2
     train_all(study)
-    assert not Asked(study, CPU).missing and len(Asked(study, CPU).stored) == 2
+    assert not RequestedRuns(study, CPU).missing and len(RequestedRuns(study, CPU).stored) == 2
     assert not tenth
 
 
@@ -210,7 +210,7 @@ def test_a_step_is_measured_beside_another(monkeypatch):
 
 
 def test_a_large_step_is_told_from_a_small_one(root, monkeypatch):
-    monkeypatch.setattr(planning, "MOST_PIXELS", 2 * 128 * 128)
+    monkeypatch.setattr(planning, "MAX_PIXELS", 2 * 128 * 128)
     timed = []
     monkeypatch.setattr(planning, "train", lambda recipe, scenes, *_, **__: (
         timed.append(scenes.images.shape) or (0, 0, 0.1 * recipe.steps)

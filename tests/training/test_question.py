@@ -11,7 +11,7 @@ from toys import CPU, SMALLEST, TINY, copied, give_own_root, quiet, toy_study
 
 from roadseg.errors import InputError
 from roadseg.training import loop
-from roadseg.training.question import read_question, resolved, train_question
+from roadseg.training.question import read_question, resolved_question, train_question
 from roadseg.training.run import Run, load_splits
 from roadseg.training.store import Record, all_trainings, failure, training_of
 
@@ -198,7 +198,7 @@ luck: {asks: 'How much is luck?', start: fcn, noise: [0, 5]}
 def test_what_is_resolved_is_what_is_trained(prepared, root):
     study = toy_study(root, prepared, QUESTIONS)
     for question, wanted in (("heads", (0, 1)), ("tricks", (0, 1)), ("luck", (0, 1, 5))):
-        content = resolved(study, question)
+        content = resolved_question(study, question)
         file = root / f"build/synthetic/questions/{question}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
@@ -211,12 +211,12 @@ def test_what_is_resolved_is_what_is_trained(prepared, root):
 
 
 def test_an_edited_text_trains_nothing(prepared, root):
-    before = resolved(toy_study(root, prepared, QUESTIONS), "tricks")
+    before = resolved_question(toy_study(root, prepared, QUESTIONS), "tricks")
     text = QUESTIONS.replace("What helps?", "What helps most?")
     tricks = "flip: {set: {flip: 0.5}, idea: Mirror it., source: Nobody}\n"
-    assert resolved(toy_study(root, prepared, text, tricks), "tricks") == before
+    assert resolved_question(toy_study(root, prepared, text, tricks), "tricks") == before
     other = toy_study(root, prepared, QUESTIONS, "flip: {set: {flip: 0.4}}\n")
-    assert resolved(other, "tricks") != before
+    assert resolved_question(other, "tricks") != before
 
 
 def test_another_file_to_start_from_is_another_question(prepared, root):
@@ -224,7 +224,7 @@ def test_another_file_to_start_from_is_another_question(prepared, root):
     for content in (b"one", b"other"):
         (root / "start.pt").write_bytes(content)
         study = toy_study(root, prepared, QUESTIONS.replace("flip", "start"), tricks)
-        found.append(resolved(study, "tricks"))
+        found.append(resolved_question(study, "tricks"))
     assert found[0].keys() == found[1].keys() and found[0]["fcn"] == found[1]["fcn"]
     assert found[0]["fcn-start"]["starts_from"] != found[1]["fcn-start"]["starts_from"]
 

@@ -33,7 +33,7 @@ from roadseg.training import loop, metrics
 from roadseg.training import run as runs
 from roadseg.training.evaluate import evaluate
 from roadseg.training.loop import Diverged
-from roadseg.training.run import Run, load_splits, trained
+from roadseg.training.run import Run, load_splits, train_or_load
 from roadseg.training.store import Record, training_of
 
 
@@ -210,10 +210,10 @@ def test_what_a_killed_process_left_is_removed(prepared, root):
 def test_scores_are_written_once_by_two_that_come_at_once(prepared, root, monkeypatch):
     """Whoever waited for a training comes to its scores while the other one writes them."""
     splits = load_splits(prepared)
-    training, _ = trained(SMALLEST, splits, CPU, quiet)
+    training, _ = train_or_load(SMALLEST, splits, CPU, quiet)
     first = Process(root, score_slowly, root, prepared)
     first.until("scoring")
-    assert not runs.scored(SMALLEST, training, splits, CPU)
+    assert not runs.ensure_scored(SMALLEST, training, splits, CPU)
     assert first.end()[0] == 0
 
 
@@ -292,7 +292,7 @@ def test_a_process_that_runs_out_of_memory(prepared, root, record_property):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_trains_too(prepared, root):
     recipe, device = TINY.changed({"precision": "auto"}), torch.device("cuda")
-    assert runs.do(Run(recipe), prepared, device, quiet) == "trained"
+    assert runs.run_and_score(Run(recipe), prepared, device, quiet) == "trained"
     (root / "out").mkdir()
     runs.write_out(Run(recipe), prepared, device, root / "out")
     record = Record.read(root / "out")

@@ -256,7 +256,7 @@ def test_a_record_under_another_key_is_a_record_of_that(prepared, splits, root, 
     new = training_of(SMALLEST, splits, CPU)
     assert new.key != old.key
     shutil.copytree(old.folder, new.folder, copy_function=os.link)
-    store.rewrite(new.folder, new.decided_by, adopted_from=old.key)
+    store.rewrite_key(new.folder, new.decided_by, adopted_from=old.key)
     assert new.is_whole and old.is_whole and (old.folder / "training.json").read_text() == before
     assert new.about() == old.about() | {"training": new.key, "code": "other"}
     kept = json.loads((new.folder / "training.json").read_text())

@@ -13,7 +13,7 @@ from roadseg.training import loop
 from roadseg.training.loop import Diverged
 from roadseg.training.run import load_splits
 from roadseg.training.store import all_trainings, export_failure, training_of
-from roadseg.training.warm_start import check_start, drawn_scenes, teacher_recipe
+from roadseg.training.warm_start import check_start, synthetic_scenes, teacher_recipe
 
 # A learning rate near zero leaves the weights, and batch normalisation's statistics aside.
 STAYING = {"steps": 1, "lr": 1e-9}
@@ -58,11 +58,11 @@ def test_drawn_scenes_train_the_encoder_first(prepared, root):
 
 
 def test_drawn_scenes_are_not_the_study_s(root):
-    ours = drawn_scenes(3, (48, 96))
+    ours = synthetic_scenes(3, (48, 96))
     assert ours.images.shape == (3, 3, 48, 96) and ours.labels.shape == (3, 48, 96)
-    again = drawn_scenes(3, (48, 96))  # from work/
+    again = synthetic_scenes(3, (48, 96))  # from work/
     np.testing.assert_array_equal(ours.images, again.images)
-    assert ours.digest == again.digest != drawn_scenes(3, (48, 64)).digest
+    assert ours.digest == again.digest != synthetic_scenes(3, (48, 64)).digest
     assert not np.array_equal(ours.images[0], scene(3, 0, (48, 96))[0].transpose(2, 0, 1))
 
 

@@ -16,7 +16,7 @@ from roadseg.config.recipe import Recipe
 from roadseg.config.study import load
 from roadseg.training import checkpoints
 from roadseg.training.question import train_question
-from roadseg.training.run import Run, do, write_out
+from roadseg.training.run import Run, run_and_score, write_out
 from roadseg.training.store import Record
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def give_own_root(monkeypatch, root):
 
 def done(recipe, prepared, say=quiet, search_seed=0):
     """Train and score a recipe unless the store has it; return what was done."""
-    return do(Run(recipe, search_seed), prepared, CPU, say)
+    return run_and_score(Run(recipe, search_seed), prepared, CPU, say)
 
 
 def copied(recipe, prepared, folder, search_seed=0):
