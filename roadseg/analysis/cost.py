@@ -31,7 +31,7 @@ POOLS = (nn.MaxPool2d, nn.MaxUnpool2d, nn.AvgPool2d)
 GLOBAL_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 CHAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, *POOLS)  # whose fields are arithmetic
 MIB = 2**20
-METERED = 3.0  # seconds: a meter that is renewed ten times a second errs by a few percent then
+METER_SECONDS = 3.0  # a meter that is renewed ten times a second errs by a few percent then
 
 
 def parameters(network: nn.Module) -> int:
@@ -92,15 +92,18 @@ def layer_table(network: nn.Module, size: tuple[int, int]) -> pd.DataFrame:
     a chain of layers, such as the baseline, and is missing for any other network.
     """
     names = {module: name.removeprefix("body.") for name, module in network.named_modules()}
-    own, owned = {}, set()  # the parameters of each module itself, shared ones at its first owner
+    # The parameters of each module itself, shared ones at its first owner.
+    parameter_counts, counted = {}, set()
     for module in names:
-        new = [p for p in module.parameters(recurse=False) if p.requires_grad and p not in owned]
-        own[module] = sum(p.numel() for p in new)
-        owned.update(new)
-    listed = {m for m, count in own.items() if count or isinstance(m, POOLS + GLOBAL_POOLS)}
+        new = [p for p in module.parameters(recurse=False) if p.requires_grad and p not in counted]
+        parameter_counts[module] = sum(p.numel() for p in new)
+        counted.update(new)
+    listed = {
+        m for m, count in parameter_counts.items() if count or isinstance(m, POOLS + GLOBAL_POOLS)
+    }
     rows, running, total, chain = [], [], 0, True
 
-    def settle():
+    def attribute_flops():
         """Give what was counted since the last call to the innermost module that runs."""
         nonlocal total
         new = counter.get_total_flops() - total
@@ -115,34 +118,34 @@ def layer_table(network: nn.Module, size: tuple[int, int]) -> pd.DataFrame:
             row["gmacs"] += new / 2e9
 
     def enter(module, _inputs):
-        settle()
+        attribute_flops()
         running.append((module, {}))
 
     def leave(module, _inputs, output):
         nonlocal chain
-        settle()
+        attribute_flops()
         _, row = running.pop()
         if not row and module in listed:
             row |= _row(names[module], module)
             rows.append(row)
         if row:
-            row |= {"parameters": own.pop(module, 0), **_grid(module, output)}
+            row |= {"parameters": parameter_counts.pop(module, 0), **_grid(module, output)}
             chain &= isinstance(module, CHAIN)
 
     hooks = [module.register_forward_pre_hook(enter) for module in names]
     hooks += [module.register_forward_hook(leave) for module in names]
     image = torch.zeros(1, 3, *size, device=_device(network), requires_grad=True)
-    fixed = {name: weights.detach() for name, weights in network.named_parameters()}
+    detached = {name: weights.detach() for name, weights in network.named_parameters()}
     try:
         with _counter() as counter, torch.enable_grad():
             # The image alone has a gradient, so that its graph tells a chain from branches.
-            output = torch.func.functional_call(network.eval(), fixed, (image.clone(),))
+            output = torch.func.functional_call(network.eval(), detached, (image.clone(),))
     finally:
         for hook in hooks:
             hook.remove()
     rows += [
         {**_row(names[module], module), "parameters": count}
-        for module, count in own.items()
+        for module, count in parameter_counts.items()
         if count
     ]
     # Objects, so that a missing number does not turn its column into fractions.
@@ -258,11 +261,11 @@ def pooled_maps(network: nn.Module, image: Tensor) -> list[np.ndarray]:
     network : with its trained weights, on the CPU
     image : (3, H, W), uint8 or float, as the network takes them
     """
-    found = []
+    pooled = []
 
     def keep(_module, _inputs, output) -> None:
         maps = output[0] if isinstance(output, tuple) else output  # with the places, to undo it
-        found.append(maps[0].float().numpy().copy())  # a later layer may work in place
+        pooled.append(maps[0].float().numpy().copy())  # a later layer may work in place
 
     hooks = [
         module.register_forward_hook(keep)
@@ -274,7 +277,7 @@ def pooled_maps(network: nn.Module, image: Tensor) -> list[np.ndarray]:
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return pooled
 
 
 def field_side(field: np.ndarray, share: float = 0.95) -> int:
@@ -321,59 +324,61 @@ def peak_memory(
         function and optimizer need
     """
 
-    def run():
+    def run_pass():
         images = torch.zeros(batch, 3, *size, device=device)
         images = images.to(memory_format=torch.channels_last)
         with torch.set_grad_enabled(training), _autocast(device, bf16):
-            output = own(images)
+            output = model_copy(images)
         if training:
             output.sum().backward()
 
     cuda = device.type == "cuda"
-    others = torch.cuda.memory_allocated(device) if cuda else 0
-    own = copy.deepcopy(network).to(device, memory_format=torch.channels_last).train(training)
+    other_bytes = torch.cuda.memory_allocated(device) if cuda else 0
+    model_copy = (
+        copy.deepcopy(network).to(device, memory_format=torch.channels_last).train(training)
+    )
     if not cuda:
-        with _Alive() as alive:
-            for tensor in (*own.parameters(), *own.buffers()):
-                alive.hold(tensor)
-            run()
-        return alive.peak / MIB
-    weights = torch.cuda.memory_allocated(device) - others
-    run()  # libraries get workspaces that they keep
-    own.zero_grad()
+        with _LiveTensorTracker() as tracker:
+            for tensor in (*model_copy.parameters(), *model_copy.buffers()):
+                tracker.track(tensor)
+            run_pass()
+        return tracker.peak / MIB
+    weights = torch.cuda.memory_allocated(device) - other_bytes
+    run_pass()  # libraries get workspaces that they keep
+    model_copy.zero_grad()
     torch.cuda.synchronize(device)
-    idle = torch.cuda.memory_allocated(device)
+    idle_bytes = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    run()
-    return (torch.cuda.max_memory_allocated(device) - idle + weights) / MIB
+    run_pass()
+    return (torch.cuda.max_memory_allocated(device) - idle_bytes + weights) / MIB
 
 
-class _Alive(TorchDispatchMode):
+class _LiveTensorTracker(TorchDispatchMode):
     """Follow the bytes of the tensors that operators make, until the last user lets go of them."""
 
     def __init__(self):
         super().__init__()
-        self.held, self.now, self.peak = {}, 0, 0
+        self.storages, self.current, self.peak = {}, 0, 0
 
-    def hold(self, tensor: Tensor) -> None:
+    def track(self, tensor: Tensor) -> None:
         """Count a tensor's storage, once, for as long as it lives."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()  # the address, of which no two live at a time
 
         def free(_):
-            del self.held[key]
-            self.now -= size
+            del self.storages[key]
+            self.current -= size
 
-        if key not in self.held:
-            self.held[key] = weakref.ref(storage, free)
-            self.now += size
-            self.peak = max(self.peak, self.now)
+        if key not in self.storages:
+            self.storages[key] = weakref.ref(storage, free)
+            self.current += size
+            self.peak = max(self.peak, self.current)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
-                self.hold(value)
+                self.track(value)
         return result
 
 
@@ -381,7 +386,7 @@ def _autocast(device: torch.device, bf16: bool) -> torch.autocast:
     return torch.autocast("cuda" if device.type == "cuda" else "cpu", torch.bfloat16, enabled=bf16)
 
 
-def _wait(device: torch.device) -> None:
+def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -417,13 +422,15 @@ def latencies(
     times = {name: [] for name in networks}
     for _ in range(5 + repeats):
         for name, network in networks.items():
-            _wait(device)
+            _synchronise(device)
             started = time.perf_counter()
             with _autocast(device, bf16):
                 network(image)
-            _wait(device)
+            _synchronise(device)
             times[name].append(1000 * (time.perf_counter() - started))
-    percentiles = {name: np.percentile(taken[5:], [50, 95]) for name, taken in times.items()}
+    percentiles = {
+        name: np.percentile(milliseconds[5:], [50, 95]) for name, milliseconds in times.items()
+    }
     return {
         name: {"latency_ms": float(median), "latency_ms_p95": float(high)}
         for name, (median, high) in percentiles.items()
@@ -454,7 +461,7 @@ def throughput(
     bf16 : whether under bf16 autocast
     largest : batch to try, a power of two
     seconds : for all batches together, evenly shared; a batch that would exceed it is not begun.
-        Where there is an energy meter, the best batch then runs for `METERED` seconds more
+        Where there is an energy meter, the best batch then runs for `METER_SECONDS` seconds more
 
     Returns
     -------
@@ -469,17 +476,17 @@ def throughput(
     # Noise, since a GPU needs less energy to multiply zeros.
     noise = 255 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
 
-    def at_a_time(batch: int) -> Tensor:
+    def make_batch(batch: int) -> Tensor:
         images = noise.expand(batch, -1, -1, -1).to(device)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def timed(images: Tensor, passes: int) -> float:
-        _wait(device)
+    def time_passes(images: Tensor, passes: int) -> float:
+        _synchronise(device)
         started = time.perf_counter()
         for _ in range(passes):
             with _autocast(device, bf16):
                 network(images)
-        _wait(device)
+        _synchronise(device)
         return time.perf_counter() - started
 
     share = seconds / largest.bit_length()
@@ -489,31 +496,34 @@ def throughput(
     while batch <= largest:
         passes = 1
         try:
-            images = at_a_time(batch)
-            timed(images, 1)
-            taken = timed(images, 1)
-            if taken < share / 2:
-                passes = int(share / taken)
-                taken = timed(images, passes)
+            images = make_batch(batch)
+            time_passes(images, 1)
+            elapsed = time_passes(images, 1)
+            if elapsed < share / 2:
+                passes = int(share / elapsed)
+                elapsed = time_passes(images, passes)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
             break
-        done = passes * batch
-        pays = done / taken > 1.05 * best["images_per_second"]
-        if done / taken > best["images_per_second"]:
-            best = {"images_per_second": done / taken, "best_batch": batch}
+        image_count = passes * batch
+        improves = image_count / elapsed > 1.05 * best["images_per_second"]
+        if image_count / elapsed > best["images_per_second"]:
+            best = {"images_per_second": image_count / elapsed, "best_batch": batch}
         batch *= 2
-        coming = 2 * batch * taken / done  # to warm up, and to be timed once
-        if not pays or time.perf_counter() - started + coming > seconds:
+        next_seconds = 2 * batch * elapsed / image_count  # to warm up, and to be timed once
+        if not improves or time.perf_counter() - started + next_seconds > seconds:
             break
-    spent = float("nan")
+    joules_per_image = float("nan")
     if joules:
         batch = best["best_batch"]
-        images, passes = at_a_time(batch), int(METERED * best["images_per_second"] / batch) + 1
+        images, passes = (
+            make_batch(batch),
+            int(METER_SECONDS * best["images_per_second"] / batch) + 1,
+        )
         before = joules()
-        timed(images, passes)
-        spent = (joules() - before) / (passes * batch)
+        time_passes(images, passes)
+        joules_per_image = (joules() - before) / (passes * batch)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return best | {"joules_per_image": spent}
+    return best | {"joules_per_image": joules_per_image}

@@ -71,15 +71,15 @@ def sd_interval(scores: np.ndarray, level: float = 0.95) -> tuple[float, float, 
 
 def bootstrap_weights(blocks: np.ndarray, rounds: int, rng: np.random.Generator) -> np.ndarray:
     """Draw blocks of images with replacement; return how often each image was drawn (rounds, N)."""
-    members = np.unique(blocks, return_inverse=True)[1]
-    n = members.max() + 1
-    return rng.multinomial(n, np.full(n, 1 / n), size=rounds)[:, members]
+    block_index = np.unique(blocks, return_inverse=True)[1]
+    n = block_index.max() + 1
+    return rng.multinomial(n, np.full(n, 1 / n), size=rounds)[:, block_index]
 
 
 def interval(
     counts: np.ndarray,
     blocks: np.ndarray,
-    minus: np.ndarray | None = None,
+    baseline: np.ndarray | None = None,
     *,
     rounds: int = 1000,
 ) -> Interval:
@@ -106,7 +106,7 @@ def interval(
     ----------
     counts : int (S, N, K, K), per seed and test image
     blocks : int (N,), images that are drawn together
-    minus : like `counts`, the same seeds of another arm; the result is `counts` minus `minus`
+    baseline : like `counts`, the same seeds of another arm; the result is `counts` minus `baseline`
     rounds : bootstrap samples
 
     Returns
@@ -119,13 +119,13 @@ def interval(
     Hinkley 1997, section 3.2, for drawing groups. Kish 1965 for the effective number. How often
     the intervals cover a known truth is measured in `tests/analysis/test_intervals.py`.
     """
-    return _intervals(False, counts, blocks, minus, rounds)[0]
+    return _intervals(False, counts, blocks, baseline, rounds)[0]
 
 
 def class_intervals(
     counts: np.ndarray,
     blocks: np.ndarray,
-    minus: np.ndarray | None = None,
+    baseline: np.ndarray | None = None,
     *,
     rounds: int = 1000,
 ) -> list[Interval]:
@@ -133,7 +133,7 @@ def class_intervals(
 
     Bootstrap samples without a class tell nothing of its IoU and are left out.
     """
-    return _intervals(True, counts, blocks, minus, rounds)
+    return _intervals(True, counts, blocks, baseline, rounds)
 
 
 def effective_blocks(counts: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -144,9 +144,9 @@ def effective_blocks(counts: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     counts : int (N, K, K), per test image
     blocks : int (N,)
     """
-    members = np.unique(blocks, return_inverse=True)[1]
-    pixels = np.zeros((members.max() + 1, counts.shape[-1]))
-    np.add.at(pixels, members, counts.sum(-1))
+    block_index = np.unique(blocks, return_inverse=True)[1]
+    pixels = np.zeros((block_index.max() + 1, counts.shape[-1]))
+    np.add.at(pixels, block_index, counts.sum(-1))
     with np.errstate(invalid="ignore"):
         return 1 / ((pixels / pixels.sum(0)) ** 2).sum(0)
 
@@ -155,29 +155,29 @@ def _intervals(
     per_class: bool,
     counts: np.ndarray,
     blocks: np.ndarray,
-    minus: np.ndarray | None,
+    baseline: np.ndarray | None,
     rounds: int,
 ) -> list[Interval]:
     """Return the intervals of M measures: the IoU of each class (M = K), or mIoU alone (M = 1)."""
     seeds, k = len(counts), counts.shape[-1]
-    members = np.unique(blocks, return_inverse=True)[1]
-    n = members.max() + 1
-    in_block = (members == np.arange(n)[:, None]).astype(np.float64)  # (B, N)
+    block_index = np.unique(blocks, return_inverse=True)[1]
+    n = block_index.max() + 1
+    in_block = (block_index == np.arange(n)[:, None]).astype(np.float64)  # (B, N)
     weights = _resamples(n, rounds)
 
-    def measured(sums: np.ndarray) -> np.ndarray:
+    def scores_of(sums: np.ndarray) -> np.ndarray:
         return iou_of_sums(sums) if per_class else miou_of_sums(sums)[..., None]
 
-    def sampled(sums: np.ndarray) -> np.ndarray:
-        of_block = in_block @ sums.reshape(seeds, -1, 3 * k)  # (S, B, 3 K)
-        samples = np.tensordot(weights, of_block, axes=(1, 1))
-        return measured(samples.reshape(rounds, seeds, 3, k))
+    def resample(sums: np.ndarray) -> np.ndarray:
+        block_sums = in_block @ sums.reshape(seeds, -1, 3 * k)  # (S, B, 3 K)
+        samples = np.tensordot(weights, block_sums, axes=(1, 1))
+        return scores_of(samples.reshape(rounds, seeds, 3, k))
 
     sums = class_sums(counts)
-    scores, samples = measured(sums.sum(1)), sampled(sums)  # (S, M), (rounds, S, M)
-    if minus is not None:
-        sums = class_sums(minus)
-        scores, samples = scores - measured(sums.sum(1)), samples - sampled(sums)
+    scores, samples = scores_of(sums.sum(1)), resample(sums)  # (S, M), (rounds, S, M)
+    if baseline is not None:
+        sums = class_sums(baseline)
+        scores, samples = scores - scores_of(sums.sum(1)), samples - resample(sums)
     effective = effective_blocks(counts[0], blocks)
     if not per_class:
         effective = np.array([np.nanmean(effective)])
@@ -208,12 +208,14 @@ def _crossed(
     seeds = len(scores)
     known = effective >= 2  # else the images' part is not known, and is left out
     scale = np.where(known, blocks / max(blocks - 1, 1), 0.0)
-    images = scale * _variance(samples.mean(1))
-    noise, both = np.zeros(len(effective)), np.zeros(len(effective))
+    image_variance = scale * _variance(samples.mean(1))
+    seed_variance, interaction = np.zeros(len(effective)), np.zeros(len(effective))
     if seeds > 1:
-        noise = _variance(scores) / seeds
-        both = np.maximum(scale * _variance(samples).mean(0) - images, 0) / (seeds - 1)
-    variance = images + np.maximum(noise - both, 0)
+        seed_variance = _variance(scores) / seeds
+        interaction = np.maximum(scale * _variance(samples).mean(0) - image_variance, 0) / (
+            seeds - 1
+        )
+    variance = image_variance + np.maximum(seed_variance - interaction, 0)
 
     intervals = []
     for j, estimate in enumerate(scores.mean(0).tolist()):
@@ -224,25 +226,28 @@ def _crossed(
         elif variance[j] < 1e-24:  # rounding: nothing varied, so nothing is known
             intervals.append(Interval(estimate, -np.inf, np.inf, seeds))
         else:
-            se, share = float(np.sqrt(variance[j])), float(images[j] / (images[j] + noise[j]))
-            found = Interval(estimate, 0, 0, seeds, np.nan, se, float(effective[j]), share)
-            half = found.t(0.05) * se
-            p = _p_value(found) if seeds > 1 and known[j] else np.nan
-            intervals.append(replace(found, low=estimate - half, high=estimate + half, p=p))
+            se, share = (
+                float(np.sqrt(variance[j])),
+                float(image_variance[j] / (image_variance[j] + seed_variance[j])),
+            )
+            draft = Interval(estimate, 0, 0, seeds, np.nan, se, float(effective[j]), share)
+            half = draft.t(0.05) * se
+            p = _p_value(draft) if seeds > 1 and known[j] else np.nan
+            intervals.append(replace(draft, low=estimate - half, high=estimate + half, p=p))
     return intervals
 
 
-def _p_value(found: Interval) -> float:
+def _p_value(comparison: Interval) -> float:
     """Return the level at which zero is just in the interval."""
-    ratio = abs(found.estimate) / found.se
+    ratio = abs(comparison.estimate) / comparison.se
 
     def excess(log_alpha: float) -> float:
-        return found.t(np.exp(log_alpha)) - ratio
+        return comparison.t(np.exp(log_alpha)) - ratio
 
-    least = -600.0  # the quantiles of t end there
-    if excess(least) < 0:
+    min_log_alpha = -600.0  # the quantiles of t end there
+    if excess(min_log_alpha) < 0:
         return 0.0
-    return float(np.exp(optimize.brentq(excess, least, 0.0, xtol=1e-12))) if ratio else 1.0
+    return float(np.exp(optimize.brentq(excess, min_log_alpha, 0.0, xtol=1e-12))) if ratio else 1.0
 
 
 def _variance(samples: np.ndarray) -> np.ndarray:
@@ -279,12 +284,12 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def detectable(found: Interval, tests: int, power: float = 0.8) -> float:
+def detectable(comparison: Interval, tests: int, power: float = 0.8) -> float:
     """Return the smallest true difference that this comparison would find with some power.
 
     Parameters
     ----------
-    found : a comparison; its standard error and degrees of freedom count, its estimate does not
+    comparison : its standard error and degrees of freedom count, its estimate does not
     tests : size of its family: the level is 0.05 / tests, two-sided, the first step of `holm`
     power : the chance to find it
 
@@ -297,6 +302,6 @@ def detectable(found: Interval, tests: int, power: float = 0.8) -> float:
     Bloom 1995, Minimum detectable effects, Evaluation Review 19(5). With three to five seeds the
     power is lower than nominal, 0.68 to 0.74 for 0.80 in simulations.
     """
-    if np.isnan(found.p) or found.se == 0:
+    if np.isnan(comparison.p) or comparison.se == 0:
         return np.nan
-    return (found.t(0.05 / tests) + found.t(2 * (1 - power))) * found.se
+    return (comparison.t(0.05 / tests) + comparison.t(2 * (1 - power))) * comparison.se

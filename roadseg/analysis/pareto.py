@@ -9,7 +9,7 @@ from roadseg.analysis import intervals
 from roadseg.training import metrics
 
 
-def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def pareto_optimal(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return which networks no other beats: none costs no more and scores higher, or the reverse.
 
     Parameters
@@ -24,12 +24,12 @@ def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     scores = np.where(np.isnan(scores), -np.inf, scores)  # an unknown score beats nothing
     cost, other_cost = costs[:, None], costs[None, :]
     score, other_score = scores[..., :, None], scores[..., None, :]
-    beaten = (other_cost <= cost) & (other_score >= score)
-    beaten &= (other_cost < cost) | (other_score > score)
-    return ~beaten.any(-1)
+    dominated = (other_cost <= cost) & (other_score >= score)
+    dominated &= (other_cost < cost) | (other_score > score)
+    return ~dominated.any(-1)
 
 
-def affordable(costs: np.ndarray, scores: np.ndarray) -> list[tuple[float, int]]:
+def pareto_staircase(costs: np.ndarray, scores: np.ndarray) -> list[tuple[float, int]]:
     """Return the front from cheap to dear: the budget from which on each is the choice, and which.
 
     Of networks that share cost and score the first is taken.
@@ -41,7 +41,7 @@ def affordable(costs: np.ndarray, scores: np.ndarray) -> list[tuple[float, int]]
     return chosen
 
 
-def _sampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _resampled_miou(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the mIoU (S, rounds) of counts (S, N, K, K) when images weigh (rounds, N)."""
     seeds, images, classes, _ = counts.shape
     flat = counts.reshape(seeds, images, classes * classes).astype(np.float64)
@@ -69,13 +69,13 @@ def resampled(
     """
     rng = np.random.default_rng(seed)
     weights = intervals.bootstrap_weights(blocks, rounds, rng)
-    made = []
+    miou_samples = []
     for counts in tests:
-        seeds, scores = len(counts), _sampled(counts, weights)
+        seeds, scores = len(counts), _resampled_miou(counts, weights)
         drawn = rng.integers(0, seeds, (seeds, rounds))
         mean = scores.mean(0)
-        luck = np.take_along_axis(scores, drawn, 0).mean(0) - mean
-        made.append(mean + luck * np.sqrt(seeds / max(seeds - 1, 1)))
+        seed_deviation = np.take_along_axis(scores, drawn, 0).mean(0) - mean
+        miou_samples.append(mean + seed_deviation * np.sqrt(seeds / max(seeds - 1, 1)))
     if seeds == 1 and len(np.unique(blocks)) == 1:
         return np.full((rounds, len(tests)), np.nan)
-    return np.stack(made, 1)
+    return np.stack(miou_samples, 1)

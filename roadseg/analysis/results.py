@@ -14,7 +14,14 @@ from torch import Tensor
 
 from roadseg.analysis import cost, intervals, pareto
 from roadseg.analysis.intervals import Interval
-from roadseg.analysis.tables import LEVEL, TABLES, Results, alike, only, write_together
+from roadseg.analysis.tables import (
+    LEVEL,
+    TABLES,
+    Results,
+    group_similar_costs,
+    with_questions,
+    write_together,
+)
 from roadseg.config.questions import Network, Question
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study, network_recipe
@@ -32,11 +39,11 @@ from roadseg.training.workers import values_of
 MEASURES = ("gmacs", "latency_ms", "parameters")  # of cost, each with a front of its own
 THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
-COMPARISONS = [
+COMPARISON_COLUMNS = [
     "question", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
     "detectable", "seed_sd", "seeds", "blocks", "effective_blocks", "verdict",
 ]  # fmt: skip
-FRONTS = [
+PARETO_COLUMNS = [
     "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
     "share",
 ]  # fmt: skip
@@ -49,8 +56,8 @@ def collect(study: Study) -> Results:
     ------
     InputError : no question is finished, a run is of other settings, or all arms failed
     """
-    asked = study
-    study, _ = finished(asked)
+    requested = study
+    study, _ = finished(requested)
     _check_recipes(study)
     outcomes = _outcomes(study)
     if outcomes["failed"].all():
@@ -68,18 +75,30 @@ def collect(study: Study) -> Results:
     blocks = scenes.blocks(about["splits"]["test"]["sequences"], study.data["block"])
     names = about["classes"]
     paired = {arm: [records[arm][seed] for seed in study.seeds] for arm in study.arms}
-    tests = {arm: _tests(own) for arm, own in paired.items()}
+    tests = {arm: _test_counts(arm_records) for arm, arm_records in paired.items()}
     size = tuple(about["size"])
     gmacs = _test_gmacs(study, size, len(names))
-    rows = {arm: _arm_row(arm, own, blocks) | {"gmacs": gmacs[arm]} for arm, own in paired.items()}
+    rows = {
+        arm: _arm_row(arm, arm_records, blocks) | {"gmacs": gmacs[arm]}
+        for arm, arm_records in paired.items()
+    }
     networks = _costs(study, size, len(names))
     questions = study.questions.values()
-    compared = [question for question in questions if question.kind == "networks"]
-    fronts = [_fronts(study, question, rows, networks, tests, blocks) for question in compared]
-    fronts = pd.concat(fronts, ignore_index=True) if fronts else pd.DataFrame(columns=FRONTS)
-    own = {s.name: {a: tests[study.arm_name(r)] for a, r in s.arms.items()} for s in questions}
+    network_questions = [question for question in questions if question.kind == "networks"]
+    pareto_rows = [
+        _pareto_rows(study, question, rows, networks, tests, blocks)
+        for question in network_questions
+    ]
+    pareto_rows = (
+        pd.concat(pareto_rows, ignore_index=True)
+        if pareto_rows
+        else pd.DataFrame(columns=PARETO_COLUMNS)
+    )
+    question_tests = {
+        s.name: {a: tests[study.arm_name(r)] for a, r in s.arms.items()} for s in questions
+    }
     return Results(
-        runs=_owned(
+        runs=_with_weights_of(
             pd.DataFrame(
                 [_run_row(arm, record) for arm in study.arms for record in records[arm].values()]
             )
@@ -92,22 +111,22 @@ def collect(study: Study) -> Results:
             ]
         ),
         classes=pd.concat(
-            [_class_rows(arm, own, blocks, names) for arm, own in paired.items()],
+            [_class_rows(arm, arm_records, blocks, names) for arm, arm_records in paired.items()],
             ignore_index=True,
         ),
         comparisons=pd.DataFrame(
             [
                 row
                 for question in questions
-                for row in _comparisons(question, own[question.name], blocks)
+                for row in _comparisons(question, question_tests[question.name], blocks)
             ],
-            columns=COMPARISONS,
+            columns=COMPARISON_COLUMNS,
         ),
         class_effects=pd.DataFrame(
             [
                 row
                 for question in questions
-                for row in _class_effects(question, own[question.name], blocks, names)
+                for row in _class_effects(question, question_tests[question.name], blocks, names)
             ],
             columns=["question", "trick", "class", "share", "difference", "low", "high", "p",
                      "p_corrected", "verdict"],
@@ -126,7 +145,7 @@ def collect(study: Study) -> Results:
         ),
         searches=_searches(study),
         networks=networks,
-        fronts=fronts,
+        fronts=pareto_rows,
         prior=pd.DataFrame([_prior(study.prepared, blocks)]),
         catalogue=_catalogue(study, size, len(names)),
         curves=pd.concat(
@@ -138,10 +157,11 @@ def collect(study: Study) -> Results:
             ignore_index=True,
         ),
         reliability=pd.concat(
-            [_reliability_rows(arm, own) for arm, own in paired.items()], ignore_index=True
+            [_reliability_rows(arm, arm_records) for arm, arm_records in paired.items()],
+            ignore_index=True,
         ),
         outcomes=outcomes,
-        unfinished=_unfinished(asked),
+        unfinished=_unfinished(requested),
     )  # fmt: skip
 
 
@@ -157,21 +177,21 @@ def finished(study: Study) -> tuple[Study, list[str]]:
     others = list(_unfinished(study)["question"])
     if len(others) == len(study.questions):
         raise InputError(f"{study.name}: no question is finished; run 'make report'.")
-    return only(study, study.questions.keys() - set(others)), others
+    return with_questions(study, study.questions.keys() - set(others)), others
 
 
 def _unfinished(study: Study) -> pd.DataFrame:
     """Return the rows of `unfinished`."""
     rows = []
     for question in study.questions.values():
-        folders = _asked(study, question)
-        missing = sum(_content(folder) is None for folder in folders)
+        folders = _requested_runs(study, question)
+        missing = sum(_read_outcome(folder) is None for folder in folders)
         if missing:
             rows.append({"question": question.name, "missing": missing, "runs": len(folders)})
     return pd.DataFrame(rows, columns=["question", "missing", "runs"])
 
 
-def _asked(study: Study, question: Question) -> dict[Path, Recipe]:
+def _requested_runs(study: Study, question: Question) -> dict[Path, Recipe]:
     """Return the runs that a question asks for: the folder of each, and its recipe."""
     return {
         study.build / "runs" / question.name / arm / f"s{seed}": recipe.changed({"seed": seed})
@@ -180,7 +200,7 @@ def _asked(study: Study, question: Question) -> dict[Path, Recipe]:
     }
 
 
-def _content(folder: Path) -> dict | None:
+def _read_outcome(folder: Path) -> dict | None:
     """Return what a run's folder says of its recipe and outcome; None if the run is missing."""
     files = [folder / name for name in ("record.json", "failed.json")]
     return next((json.loads(file.read_text()) for file in files if file.is_file()), None)
@@ -193,9 +213,9 @@ def _check_precision(records: dict[str, dict[int, Record]]) -> None:
         for seed, record in of_arm.items():
             runs.setdefault(record.about["precision"], f"{arm}-s{seed}")
     if len(runs) > 1:
-        told = " and ".join(f"{precision} (such as {run})" for precision, run in runs.items())
+        examples = " and ".join(f"{precision} (such as {run})" for precision, run in runs.items())
         raise InputError(
-            f"runs were trained in {told}; they would not be compared like with like. Set "
+            f"runs were trained in {examples}; they would not be compared like with like. Set "
             "base: precision in params.yaml to one of them, and run 'make report' again."
         )
 
@@ -203,8 +223,8 @@ def _check_precision(records: dict[str, dict[int, Record]]) -> None:
 def _check_recipes(study: Study) -> None:
     """Raise InputError for a run that was trained before its settings were changed."""
     for question in study.questions.values():
-        for folder, recipe in _asked(study, question).items():
-            if Recipe.of(_content(folder)["recipe"]) != recipe:
+        for folder, recipe in _requested_runs(study, question).items():
+            if Recipe.of(_read_outcome(folder)["recipe"]) != recipe:
                 raise InputError(
                     f"{folder}: is of other settings than {study.params} has now. "
                     "Run 'make report' again."
@@ -217,7 +237,7 @@ def _outcomes(study: Study) -> pd.DataFrame:
     for arm in study.arms:
         folders = [study.run_folder(arm, seed) for seed in study.seeds_of(arm)]
         why = [failure(folder) for folder in folders]
-        about = [content["about"] for f in folders if "about" in (content := _content(f))]
+        about = [content["about"] for f in folders if "about" in (content := _read_outcome(f))]
         joules = [each.get("joules") for each in about]
         metered = len(joules) == len(folders) and None not in joules
         rows.append(
@@ -238,12 +258,12 @@ def compact_counts(study: Study) -> dict[str, np.ndarray]:
     """Return what IoU needs of each run's test images, `class_sums` int32 (N, 3, K), by run."""
     study, _ = finished(study)
     outcomes = _outcomes(study)
-    found = {}
+    class_sums = {}
     for arm in outcomes["arm"][outcomes["failed"] == 0]:
         for seed in study.seeds_of(arm):
             with np.load(study.run_folder(arm, seed) / "counts.npz") as counts:
-                found[f"{arm}-s{seed}"] = metrics.class_sums(counts["test"]).astype(np.int32)
-    return found
+                class_sums[f"{arm}-s{seed}"] = metrics.class_sums(counts["test"]).astype(np.int32)
+    return class_sums
 
 
 def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None:
@@ -294,15 +314,15 @@ def _prior(prepared: Path, blocks: np.ndarray) -> dict:
             [
                 metrics.count(
                     torch.from_numpy(best)[None],
-                    torch.from_numpy(scenes.read(some.labels, slice(i, i + 1))),
-                    len(some.classes),
+                    torch.from_numpy(scenes.read(scenes_of_split.labels, slice(i, i + 1))),
+                    len(scenes_of_split.classes),
                 )
-                for i in range(len(some))
+                for i in range(len(scenes_of_split))
             ]
         )
-        for split, some in splits.items() if split != "train"
+        for split, scenes_of_split in splits.items() if split != "train"
     }  # fmt: skip
-    score = _told(intervals.interval(counts["test"][None], blocks))
+    score = _nan_if_unbounded(intervals.interval(counts["test"][None], blocks))
     return {
         "val_miou": metrics.miou(counts["val"].sum(0)),
         "test_miou": score.estimate,
@@ -312,7 +332,7 @@ def _prior(prepared: Path, blocks: np.ndarray) -> dict:
     }
 
 
-def _owned(runs: pd.DataFrame) -> pd.DataFrame:
+def _with_weights_of(runs: pd.DataFrame) -> pd.DataFrame:
     """Add `weights_of`: of the runs of one training, the first, whose weights the others have.
 
     It is empty for the first itself.
@@ -321,7 +341,7 @@ def _owned(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(weights_of=np.where(first == runs["run"], "", first))
 
 
-def _tests(records: list[Record]) -> np.ndarray:
+def _test_counts(records: list[Record]) -> np.ndarray:
     """Return the counts of test images, int64 (S, N, K, K)."""
     return np.stack([record.counts["test"] for record in records])
 
@@ -334,8 +354,8 @@ def _boundary(records: list[Record]) -> np.ndarray:
 
 def _arm_row(arm: str, records: list[Record], blocks: np.ndarray) -> dict:
     """Return an arm's scores: `test_miou` is the mean over seeds of each seed's mIoU."""
-    test = _tests(records)
-    score = _told(intervals.interval(test, blocks))
+    test = _test_counts(records)
+    score = _nan_if_unbounded(intervals.interval(test, blocks))
     recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
     return {
         "trained_as": arm,
@@ -361,16 +381,16 @@ def _arm_row(arm: str, records: list[Record], blocks: np.ndarray) -> dict:
 def _class_rows(
     arm: str, records: list[Record], blocks: np.ndarray, names: list[str]
 ) -> pd.DataFrame:
-    test = _tests(records)
-    found = [_told(each) for each in intervals.class_intervals(test, blocks)]
+    test = _test_counts(records)
+    class_intervals = [_nan_if_unbounded(each) for each in intervals.class_intervals(test, blocks)]
     truth = test[0].sum(0).sum(1)
     return pd.DataFrame(
         {
             "arm": arm,
             "class": names,
             "iou": metrics.iou(test.sum(1)).mean(0),
-            "low": [max(each.low, 0.0) for each in found],
-            "high": [min(each.high, 1.0) for each in found],
+            "low": [max(each.low, 0.0) for each in class_intervals],
+            "high": [min(each.high, 1.0) for each in class_intervals],
             "boundary_iou": _boundary(records),
             "share": truth / truth.sum(),
         }
@@ -385,11 +405,11 @@ def _reliability_rows(arm: str, records: list[Record]) -> pd.DataFrame:
     )
 
 
-def _told(found: Interval) -> Interval:
+def _nan_if_unbounded(interval: Interval) -> Interval:
     """Return NaN for an endless interval: it says that nothing is known."""
-    if np.isfinite(found.low):
-        return found
-    return dataclasses.replace(found, low=np.nan, high=np.nan)
+    if np.isfinite(interval.low):
+        return interval
+    return dataclasses.replace(interval, low=np.nan, high=np.nan)
 
 
 def _comparisons(
@@ -406,7 +426,7 @@ def _comparisons(
     pairs = list(question.effects)
     if question.kind == "networks":
         pairs = [("", arm, against) for against, arm in itertools.combinations(tests, 2)]
-    differences = [intervals.interval(tests[a], blocks, minus=tests[b]) for _, a, b in pairs]
+    differences = [intervals.interval(tests[a], blocks, baseline=tests[b]) for _, a, b in pairs]
     corrected = intervals.holm(np.array([each.p for each in differences]))
     rows = [
         _comparison(question, pair, each, blocks, tests, p, len(pairs))
@@ -415,7 +435,7 @@ def _comparisons(
     ends = list(tests)
     if question.kind == "ladder" and len(ends) > 2:
         pair = ("", ends[-1], ends[0])
-        whole = intervals.interval(tests[pair[1]], blocks, minus=tests[pair[2]])
+        whole = intervals.interval(tests[pair[1]], blocks, baseline=tests[pair[2]])
         rows.append(_comparison(question, pair, whole, blocks, tests, whole.p, 1))
     return rows
 
@@ -431,7 +451,7 @@ def _comparison(
 ) -> dict:
     trick, arm, against = pair
     per_seed = metrics.miou(tests[arm].sum(1)) - metrics.miou(tests[against].sum(1))
-    difference = _told(difference)
+    difference = _nan_if_unbounded(difference)
     return {
         "question": question.name,
         "trick": trick,
@@ -466,15 +486,15 @@ def _class_effects(
             "class": name,
             "share": share,
             "difference": each.estimate,
-            "low": _told(each).low,
-            "high": _told(each).high,
+            "low": _nan_if_unbounded(each).low,
+            "high": _nan_if_unbounded(each).high,
             "p": each.p,
         }
         for trick, arm, against in question.effects
         for name, share, each in zip(
             names,
             truth / truth.sum(),
-            intervals.class_intervals(tests[arm], blocks, minus=tests[against]),
+            intervals.class_intervals(tests[arm], blocks, baseline=tests[against]),
             strict=True,
         )
         if share > 0
@@ -487,7 +507,7 @@ def _class_effects(
 
 
 def _noise_row(question: str, arm: str, records: list[Record], blocks: np.ndarray) -> dict:
-    score = _told(intervals.interval(_tests(records), blocks))
+    score = _nan_if_unbounded(intervals.interval(_test_counts(records), blocks))
     scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
     sd, low, high = intervals.sd_interval(scores)
     return {
@@ -524,7 +544,7 @@ def _searches(study: Study) -> pd.DataFrame:
     )
 
 
-def outline(recipe: Recipe, classes: int) -> Segmenter:
+def meta_network(recipe: Recipe, classes: int) -> Segmenter:
     """Return the network that is tested, without numbers and without an auxiliary head."""
     return on_meta(lambda: make_network(recipe.changed({"aux_weight": 0.0}), classes))
 
@@ -534,17 +554,17 @@ def _test_gmacs(study: Study, size: tuple[int, int], classes: int) -> dict[str, 
 
     Each distinct network is built once, and counted once at each size: most arms share theirs.
     """
-    networks, counted, found = {}, {}, {}
+    networks, counted_gmacs, gmacs = {}, {}, {}
     for arm, recipe in study.arms.items():
         tested = network_recipe(recipe.changed({"aux_weight": 0.0}))
         if tested not in networks:
             networks[tested] = on_meta(partial(make_network, tested, classes))
         sizes = [tuple(max(round(scale * side), 1) for side in size) for scale in recipe.passes]
         for each in sizes:
-            if (tested, each) not in counted:
-                counted[tested, each] = cost.multiply_adds(networks[tested], each)
-        found[arm] = sum(counted[tested, each] for each in sizes)
-    return found
+            if (tested, each) not in counted_gmacs:
+                counted_gmacs[tested, each] = cost.multiply_adds(networks[tested], each)
+        gmacs[arm] = sum(counted_gmacs[tested, each] for each in sizes)
+    return gmacs
 
 
 def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
@@ -556,13 +576,13 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     first = study.network_question.arms.values() if study.network_question else ()
     for recipe in [*first, *study.arms.values()]:
         arms.setdefault(recipe.architecture, study.arm_name(recipe))
-    networks = {name: weighted(study, arm, classes) for name, arm in arms.items()}
+    networks = {name: load_network(study, arm, classes) for name, arm in arms.items()}
     test = Scenes.load(study.prepared, "test")
-    looked = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
+    field_images = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
 
-    given = {"size": size, "looked": looked, "device": device, "bf16": bf16}
-    jobs = {name: partial(_untimed, network, **given) for name, network in networks.items()}
-    fixed = values_of(jobs, device)
+    options = {"size": size, "field_images": field_images, "device": device, "bf16": bf16}
+    jobs = {name: partial(_counted_costs, network, **options) for name, network in networks.items()}
+    counted_costs = values_of(jobs, device)
     timed = cost.latencies(networks, size, device=device, bf16=bf16, repeats=60)
     at_best = {
         name: cost.throughput(network, size, device=device, bf16=bf16, seconds=THROUGHPUT_SECONDS)
@@ -575,17 +595,22 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
         "precision": precision,
     }
     rows = [
-        {"network": name, **fixed[name], **timed[name], **at_best[name], **where}
+        {"network": name, **counted_costs[name], **timed[name], **at_best[name], **where}
         for name in networks
     ]
     return pd.DataFrame(rows)
 
 
-def _untimed(
-    network: Segmenter, *, size: tuple[int, int], looked: Tensor, device: torch.device, bf16: bool
+def _counted_costs(
+    network: Segmenter,
+    *,
+    size: tuple[int, int],
+    field_images: Tensor,
+    device: torch.device,
+    bf16: bool,
 ) -> dict:
     """Return the costs of a network that are counted, not timed."""
-    effective = cost.effective_field(network, looked, device=device)
+    effective = cost.effective_field(network, field_images, device=device)
     return {
         "parameters": cost.parameters(network),
         "gmacs": cost.multiply_adds(network, size),
@@ -594,7 +619,7 @@ def _untimed(
     }
 
 
-def weighted(study: Study, arm: str, classes: int) -> Segmenter:
+def load_network(study: Study, arm: str, classes: int) -> Segmenter:
     """Return an arm's network with the weights of the first seed, without an auxiliary head."""
     recipe = study.arms[arm].changed({"aux_weight": 0.0})
     network = make_network(recipe, classes)
@@ -607,12 +632,12 @@ def weighted(study: Study, arm: str, classes: int) -> Segmenter:
 def _catalogue(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     """Return parameters and multiply-adds of every network that the settings list."""
     entries = study.networks.values()
-    jobs = {entry.name: partial(_listed, entry, size, classes) for entry in entries}
+    jobs = {entry.name: partial(_catalogue_row, entry, size, classes) for entry in entries}
     rows = list(values_of(jobs, torch.device("cpu")).values())
     return pd.DataFrame(rows, columns=["name", "network", "parameters", "gmacs"])
 
 
-def _listed(entry: Network, size: tuple[int, int], classes: int) -> dict:
+def _catalogue_row(entry: Network, size: tuple[int, int], classes: int) -> dict:
     row = {"name": entry.name, "network": entry.network}
     try:
         network = on_meta(partial(build, entry.network, classes))
@@ -624,7 +649,7 @@ def _listed(entry: Network, size: tuple[int, int], classes: int) -> dict:
         return row | {"parameters": np.nan, "gmacs": np.nan}
 
 
-def _fronts(
+def _pareto_rows(
     study: Study,
     question: Question,
     rows: dict[str, dict],
@@ -642,19 +667,21 @@ def _fronts(
     ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
     # a pass at another size takes longer or shorter about as its multiply-adds do
     latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
-    table["latency_ms"] = alike(latency.to_numpy())
+    table["latency_ms"] = group_similar_costs(latency.to_numpy())
     draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
-    kept = ["question", "arm", "label", "val_miou", "test_miou", "low", "high"]
+    columns = ["question", "arm", "label", "val_miou", "test_miou", "low", "high"]
     return pd.concat(
         [
-            table[kept].assign(
+            table[columns].assign(
                 measure=measure,
                 cost=table[measure],
-                front=pareto.front(table[measure].to_numpy(), table["val_miou"].to_numpy()),
+                front=pareto.pareto_optimal(
+                    table[measure].to_numpy(), table["val_miou"].to_numpy()
+                ),
                 share=np.where(
                     np.isnan(draws).any(),
                     np.nan,
-                    pareto.front(table[measure].to_numpy(), draws).mean(0),
+                    pareto.pareto_optimal(table[measure].to_numpy(), draws).mean(0),
                 ),
             )
             for measure in MEASURES

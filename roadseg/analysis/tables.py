@@ -15,7 +15,7 @@ TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
     "fronts", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
 )  # fmt: skip
-ALIKE = 0.05  # a share of costs; of the order of the spread of single passes
+SIMILAR_COST_SHARE = 0.05  # a share of costs; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a question is made for
 
 
@@ -88,7 +88,7 @@ class Results:
 
     def ended(self, study: Study) -> Study:
         """Return the study with only the questions whose runs came to an end, or failed."""
-        return only(study, study.questions.keys() - set(self.unfinished["question"]))
+        return with_questions(study, study.questions.keys() - set(self.unfinished["question"]))
 
     def finished(self, study: Study) -> Study:
         """Return what the tables are about: those questions, without the arms that failed."""
@@ -133,9 +133,9 @@ class Results:
         return self.arms[self.arms["question"] == question]
 
 
-def only(study: Study, questions: Collection[str]) -> Study:
+def with_questions(study: Study, questions: Collection[str]) -> Study:
     """Return a study with some of its questions, in its order, given by their names."""
-    kept = {name: asked for name, asked in study.questions.items() if name in questions}
+    kept = {name: question for name, question in study.questions.items() if name in questions}
     return replace(study, questions=kept)
 
 
@@ -145,21 +145,21 @@ def late_gain(curves: pd.DataFrame, arm: str) -> tuple[float, int]:
     Late is from the last score taken in the first three quarters of the training, or from the
     first score if there is none.
     """
-    own = curves[(curves["arm"] == arm) & curves["val_miou"].notna()]
-    scores = own.groupby("step")["val_miou"].mean()
+    arm_curves = curves[(curves["arm"] == arm) & curves["val_miou"].notna()]
+    scores = arm_curves.groupby("step")["val_miou"].mean()
     before = scores[scores.index <= 0.75 * scores.index[-1]]
     start = before.index[-1] if len(before) else scores.index[0]
     return 100 * float(scores.iloc[-1] - scores[start]), int(scores.index[-1] - start)
 
 
-def alike(costs: np.ndarray) -> np.ndarray:
+def group_similar_costs(costs: np.ndarray) -> np.ndarray:
     """Return costs, those that differ by less than anybody would pay for as the least of them."""
-    found, first = costs.copy(), -np.inf
+    grouped, first = costs.copy(), -np.inf
     for index in np.argsort(costs, kind="stable"):
-        if costs[index] > first * (1 + ALIKE):
+        if costs[index] > first * (1 + SIMILAR_COST_SHARE):
             first = costs[index]
-        found[index] = first
-    return found
+        grouped[index] = first
+    return grouped
 
 
 def reference() -> pd.DataFrame:
@@ -178,8 +178,11 @@ def reference_costs() -> pd.DataFrame:
 def reference_classes(source: str) -> dict[str, dict[str, float]]:
     """Return what others report for a kind of data: network -> class -> IoU (0..1)."""
     table = pd.read_csv(paths.ROOT / "data" / "reference_classes.csv")
-    own = table[table["data"] == source]
-    return {name: rows.set_index("class")["iou"].to_dict() for name, rows in own.groupby("network")}
+    source_rows = table[table["data"] == source]
+    return {
+        name: rows.set_index("class")["iou"].to_dict()
+        for name, rows in source_rows.groupby("network")
+    }
 
 
 def reference_ladder() -> pd.DataFrame:

@@ -6,7 +6,7 @@ import string
 import numpy as np
 import pandas as pd
 
-from roadseg.analysis.tables import LEVEL, Results, alike, late_gain
+from roadseg.analysis.tables import LEVEL, Results, group_similar_costs, late_gain
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
 from roadseg.config.study import Study
@@ -705,7 +705,7 @@ def affordable(results: Results) -> pd.DataFrame:
     """
     costs = results.networks.drop(columns="gmacs")
     arms = results.arms.drop_duplicates("trained_as").merge(costs, on="network")
-    arms["level"] = alike(arms["gmacs"].to_numpy())
+    arms["level"] = group_similar_costs(arms["gmacs"].to_numpy())
     arms = arms.sort_values(["level", "val_miou"]).groupby("level").tail(1)
     best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
     return arms[arms["val_miou"] > best]

@@ -334,7 +334,7 @@ def measure(network, **options) -> dict:
 def test_throughput_is_that_of_the_best_batch(monkeypatch):
     network = Sleeper(0.01, most=4)  # the more at a time, the better, as far as they fit
     monkeypatch.setattr(cost, "energy_meter", lambda _device: lambda: network.joules)
-    monkeypatch.setattr(cost, "METERED", 0.5)
+    monkeypatch.setattr(cost, "METER_SECONDS", 0.5)
     began = time.perf_counter()
     best = measure(network, seconds=2.0)
     assert network.batches[-10:] == [4] * 10 and time.perf_counter() - began > 0.8

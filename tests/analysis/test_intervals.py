@@ -39,10 +39,10 @@ def _simulated(rng, seeds, images, right):
 def test_interval_of_equal_arms_is_zero_and_of_a_real_gain_excludes_it():
     rng = np.random.default_rng(0)
     a = _simulated(rng, 3, 40, 0.7)
-    same = interval(a, np.arange(40), minus=a)
+    same = interval(a, np.arange(40), baseline=a)
     assert (same.estimate, same.low, same.high, same.p, same.se) == (0, 0, 0, 1, 0)
     assert not same.excludes_zero
-    gain = interval(_simulated(rng, 3, 40, 0.8), np.arange(40), minus=a)
+    gain = interval(_simulated(rng, 3, 40, 0.8), np.arange(40), baseline=a)
     assert gain.low > 0 and gain.excludes_zero
     assert gain.estimate == pytest.approx(miou(_truth(0.8)) - miou(_truth(0.7)), abs=0.02)
 
@@ -54,7 +54,7 @@ def _truth(right):
 def test_interval_where_nothing_varies_is_endless():
     rng = np.random.default_rng(2)
     a, b = _simulated(rng, 1, 8, 0.5), _simulated(rng, 1, 8, 0.9)
-    found = interval(b, np.zeros(8), minus=a)
+    found = interval(b, np.zeros(8), baseline=a)
     assert found.estimate > 0.2 and not found.excludes_zero and found.low == -np.inf
     assert np.isnan([found.p, found.se, found.blocks]).all()
 
@@ -69,14 +69,14 @@ def test_interval_with_one_seed_covers_the_images_alone():
 
 def test_a_difference_where_nothing_varies_is_no_finding():
     a, b = (np.tile([[right, 10 - right], [0, 10]], (2, 5, 1, 1)) for right in (6, 9))
-    found = interval(b, np.arange(5), minus=a)
+    found = interval(b, np.arange(5), baseline=a)
     assert found.estimate > 0.1 and found.low == -np.inf and np.isnan(found.p)
 
 
 def test_interval_with_one_block_is_student_t_over_the_seeds():
     rng = np.random.default_rng(2)
     a, b = _simulated(rng, 4, 8, 0.7), _simulated(rng, 4, 8, 0.75)
-    found = interval(b, np.zeros(8), minus=a)
+    found = interval(b, np.zeros(8), baseline=a)
     expected = stats.ttest_1samp(miou(b.sum(1)) - miou(a.sum(1)), 0)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert np.isnan(found.p)
@@ -98,7 +98,7 @@ def test_the_interval_by_hand():
     rng = np.random.default_rng(6)
     blocks = np.repeat(np.arange(10), 2)
     a, b = (_simulated(rng, 3, 20, 0.7 + rng.normal(0, 0.03, (3, 1))) for _ in range(2))
-    found = interval(b, blocks, minus=a)
+    found = interval(b, blocks, baseline=a)
     weights = bootstrap_weights(np.arange(10), 1000, np.random.default_rng(0))[:, blocks]
     samples = np.stack([
         [miou(np.tensordot(w, x[s], 1)) for w in weights for x in [arm]] for arm in (a, b) for s in range(3)
@@ -143,14 +143,14 @@ def test_class_intervals():
     for x, right in ((a, 30), (b, 60)):  # class 2 is in one image, class 3 in none
         hits = right + rng.integers(0, 9, 3)
         x[:, 4, 2, 2], x[:, 4, 2, 0] = hits, 100 - hits
-    found = class_intervals(b, np.arange(12), minus=a)
+    found = class_intervals(b, np.arange(12), baseline=a)
     expected = (iou(b.sum(1)) - iou(a.sum(1))).mean(0)
     np.testing.assert_allclose([f.estimate for f in found], expected)
     assert found[0].excludes_zero and found[1].excludes_zero
     # What one image shows of a class tells nothing of other images: the seeds alone are left.
     assert found[2].image_share == 0 and np.isfinite(found[2].low) and np.isnan(found[2].p)
     assert np.isnan([found[3].estimate, found[3].low, found[3].high, found[3].p]).all()
-    one_seed = class_intervals(b[:1], np.arange(12), minus=a[:1])
+    one_seed = class_intervals(b[:1], np.arange(12), baseline=a[:1])
     assert one_seed[2].low == -np.inf and np.isfinite(one_seed[0].low)
 
 
@@ -273,7 +273,7 @@ def _trials(rng, rung=1, trials=TRIALS, block=BLOCK, **ladder):
     found = []
     for _ in range(trials):
         arms = _ladder(rng, **ladder)
-        found.append(interval(arms[rung], block, minus=arms[rung - 1], rounds=ROUNDS))
+        found.append(interval(arms[rung], block, baseline=arms[rung - 1], rounds=ROUNDS))
     return found
 
 
@@ -321,7 +321,7 @@ def test_holm_holds_a_family_of_true_zeros(seeds, spread):
     wrong = []
     for _ in range(trials):
         arms = _ladder(rng, seeds=seeds, effects=(0,) * 7, spread=spread)
-        p = [interval(a, BLOCK, minus=b, rounds=ROUNDS).p for b, a in itertools.pairwise(arms)]
+        p = [interval(a, BLOCK, baseline=b, rounds=ROUNDS).p for b, a in itertools.pairwise(arms)]
         wrong.append((holm(p) < 0.05).any())
     assert np.mean(wrong) <= 0.06 + 2 * (0.06 * 0.94 / trials) ** 0.5, np.mean(wrong)
 
@@ -336,7 +336,7 @@ def test_noise_pooled_over_arms_fails_where_the_arms_differ():
         rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
         pooled = 2 * (rest**2).sum() / (6 * (seeds - 1)) / seeds
         for rung, covered in ((1, noisy), (3, quiet)):
-            found = interval(arms[rung], BLOCK, minus=arms[rung - 1], rounds=ROUNDS)
+            found = interval(arms[rung], BLOCK, baseline=arms[rung - 1], rounds=ROUNDS)
             images = found.image_share * (scores[rung] - scores[rung - 1]).var(ddof=1) / seeds
             images /= max(1 - found.image_share, 1e-9)
             covered.append(abs(found.estimate) <= half * np.sqrt(images + pooled))

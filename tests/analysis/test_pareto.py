@@ -11,8 +11,8 @@ from roadseg.training import metrics
 def test_a_front_by_hand():
     costs, scores = np.array([1.0, 2.0, 3.0, 4.0, 2.0]), np.array([0.3, 0.5, 0.4, 0.6, 0.5])
     # the third is dearer and worse than the second; the fifth is as the second, so both stay
-    assert list(pareto.front(costs, scores)) == [True, True, False, True, True]
-    assert pareto.affordable(costs, scores) == [(1.0, 0), (2.0, 1), (4.0, 3)]
+    assert list(pareto.pareto_optimal(costs, scores)) == [True, True, False, True, True]
+    assert pareto.pareto_staircase(costs, scores) == [(1.0, 0), (2.0, 1), (4.0, 3)]
 
 
 def test_a_front_is_what_nothing_dominates():
@@ -27,10 +27,10 @@ def test_a_front_is_what_nothing_dominates():
             )
             for i in range(7)
         ]  # fmt: skip
-        assert list(pareto.front(costs, scores)) == expected
-        stacked = pareto.front(costs, np.stack([scores, scores[::-1]]))
+        assert list(pareto.pareto_optimal(costs, scores)) == expected
+        stacked = pareto.pareto_optimal(costs, np.stack([scores, scores[::-1]]))
         assert list(stacked[0]) == expected
-        for budget, index in pareto.affordable(costs, scores):
+        for budget, index in pareto.pareto_staircase(costs, scores):
             assert scores[index] == scores[costs <= budget].max()
 
 

@@ -68,7 +68,7 @@ def test_sentences_say_what_the_interval_rests_on():
     assert text.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
     unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
     assert text.between(unknown) == text.basis(unknown)
-    assert results._told(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
+    assert results._nan_if_unbounded(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
 
 
 def test_an_interval_that_excludes_zero_decides_nothing_among_many():
@@ -199,7 +199,7 @@ def test_of_equal_trainings_the_first_owns_the_weights():
     runs = pd.DataFrame(
         [("a", "t"), ("c", "u"), ("b", "t"), ("d", "u"), ("e", "v"), ("f", "t")], columns=["run", "training"]
     )
-    assert list(results._owned(runs)["weights_of"]) == ["", "", "a", "c", "", "a"]
+    assert list(results._with_weights_of(runs)["weights_of"]) == ["", "", "a", "c", "", "a"]
 
 
 def test_the_tables_are_computed_from_the_right_runs(study):
@@ -246,7 +246,7 @@ def test_tricks_are_judged_together(study):
         for arm in ("fcn", "with-f", "fcn-t")
     }
     by_hand = [
-        intervals.interval(tests[arm], np.arange(4), minus=tests["fcn"])
+        intervals.interval(tests[arm], np.arange(4), baseline=tests["fcn"])
         for arm in ("with-f", "fcn-t")
     ]
     np.testing.assert_allclose(own.p, [each.p for each in by_hand])
@@ -267,7 +267,7 @@ def test_each_network_is_counted_once_at_each_size(study, monkeypatch):
     found = results._test_gmacs(study, (64, 64), 2)
     assert sizes == [(64, 64)] * 2
     assert found["with-f"] == found["fcn"] and found["fcn-t"] == 2 * found["fcn"]
-    assert found["baseline"] == whole(results.outline(study.arms["baseline"], 2), (64, 64))
+    assert found["baseline"] == whole(results.meta_network(study.arms["baseline"], 2), (64, 64))
 
 
 def test_classes_are_corrected_over_tricks_and_classes(study):
@@ -416,7 +416,7 @@ def test_the_reference_table_holds_the_course_study_s_rows():
 
 
 def test_latencies_that_no_clock_tells_apart_are_alike():
-    found = results.alike(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
+    found = results.group_similar_costs(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
     np.testing.assert_allclose(found, [10.0, 5.0, 5.0, 5.3, 10.0])
 
 
