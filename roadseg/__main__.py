@@ -18,7 +18,7 @@ from roadseg.config import paths
 from roadseg.config.study import Study, load
 from roadseg.errors import InputError, escaped
 
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 HELP = {
     "study": "a study's name: synthetic, or that of a folder in studies/",
     "path": "a folder of images and labels, or a study's params.yaml",
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("roadseg:", "\n".join(map(escaped, str(problem).split("\n"))), file=sys.stderr)
         return 2
     except OSError as problem:
-        if problem.errno not in OF_THE_DISK:
+        if problem.errno not in DISK_ERRORS:
             raise
         print(
             f"roadseg: {problem.filename or 'a file'}: {problem.strerror}. Make room, or let it be "
@@ -169,7 +169,10 @@ def code(study: Study) -> None:
     for stage, modules in STAGES.items():
         files = sorted((paths.ROOT / "notebooks").glob(NOTEBOOKS.get(stage, "no notebook")))
         notebooks = {file.name: digests.notebook_digest(file) for file in files}
-        modules = [*modules, *(used for _, found in notebooks.values() for used in found)]
+        modules = [
+            *modules,
+            *(used for _, imported_names in notebooks.values() for used in imported_names),
+        ]
         lines = [
             f"{digests.file_digest(f)} {name}" for name, f in digests.closure(*modules).items()
         ]
@@ -235,17 +238,17 @@ def results(study: Study) -> None:
 def chapters(study: Study) -> None:
     """Execute the report's notebooks, as many at a time as there are cores."""
     from roadseg.analysis.tables import Results
-    from roadseg.report.notebooks import CHAPTERS, end, execute, leave_out
-    from roadseg.report.text import missing
+    from roadseg.report.notebooks import CHAPTERS, execute, kill_kernel, write_placeholder
+    from roadseg.report.text import empty_chapters
 
-    lacking = missing(study, Results.read(study))
+    placeholders = empty_chapters(study, Results.read(study))
     kernels = []
 
-    def one(name: str) -> None:
+    def execute_chapter(name: str) -> None:
         source = paths.ROOT / f"notebooks/{name}.ipynb"
         target = study.build / f"executed/{name}.ipynb"
-        if name in lacking:
-            leave_out(source, target, lacking[name])
+        if name in placeholders:
+            write_placeholder(source, target, placeholders[name])
         else:
             execute(source, target, {"name": study.name}, kernels=kernels)
 
@@ -254,7 +257,7 @@ def chapters(study: Study) -> None:
     # What may take longest begins first: nothing else is left to do beside it at the end.
     names = sorted([*CHAPTERS, "report"], key=lambda name: name not in ("4_tricks", "5_networks"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(one, name) for name in names]
+        jobs = [pool.submit(execute_chapter, name) for name in names]
         try:
             for job in jobs:
                 job.result()
@@ -263,7 +266,7 @@ def chapters(study: Study) -> None:
             # A thread that waits for its kernel is not waited for in vain; some may only start.
             while not all(job.done() for job in jobs):
                 for kernel in kernels:
-                    end(kernel)
+                    kill_kernel(kernel)
                 time.sleep(0.1)
             raise
 

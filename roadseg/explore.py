@@ -20,28 +20,28 @@ from roadseg.training.evaluate import averaged_probabilities
 from roadseg.training.loop import make_network
 
 ALL = "all classes"
-LARGEST = 50e6  # pixels of an image that is predicted
+MAX_PIXELS = 50e6  # pixels of an image that is predicted
 
 
-def finished(study: Study) -> dict[str, Path]:
+def finished_runs(study: Study) -> dict[str, Path]:
     """Return the folder of each run of the study that has come to its end.
 
     Raises
     ------
     InputError : none has
     """
-    found = {
+    folders = {
         f"{arm}-s{seed}": study.run_folder(arm, seed)
         for arm in study.arms
         for seed in study.seeds_of(arm)
     }
-    found = {run: f for run, f in found.items() if (f / "predictions.npz").is_file()}
-    if not found:
+    folders = {run: f for run, f in folders.items() if (f / "predictions.npz").is_file()}
+    if not folders:
         raise InputError(f"{study.name}: no finished run. Run 'make report' first.")
-    return found
+    return folders
 
 
-def overlaid(
+def overlay(
     image: np.ndarray, labels: np.ndarray, scenes: Scenes, opacity: float, only: str = ALL
 ) -> np.ndarray:
     """Paint labels over an image.
@@ -66,7 +66,7 @@ def overlaid(
     return np.where(shown[..., None], mixed, plain).round().astype(np.uint8)
 
 
-def compared(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def difference_map(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Colour where two predictions (H, W) differ: blue where the first alone is right, orange where
     the second is, grey where both are wrong, white where both are right. RGB uint8 (H, W, 3).
     """
@@ -76,9 +76,9 @@ def compared(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.nda
     return np.where((truth == UNLABELLED)[..., None], 0, table[kind]).astype(np.uint8)
 
 
-def look(study: Study) -> widgets.Box:
+def compare_runs(study: Study) -> widgets.Box:
     """Return widgets that show a test image, its truth and what two runs make of it."""
-    runs, scenes = finished(study), Scenes.load(study.prepared, "test")
+    runs, scenes = finished_runs(study), Scenes.load(study.prepared, "test")
     names, last = list(runs), len(scenes) - 1
     first = widgets.Dropdown(options=names, value=names[0], description="run")
     fcn = study.fcn and f"{study.arm_name(list(study.fcn.arms.values())[-1])}-s{study.seeds[0]}"
@@ -89,24 +89,24 @@ def look(study: Study) -> widgets.Box:
     opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")
     titles = ["image", "truth", "run", "beside", "where they differ"]
     pictures = {title: _picture() for title in titles}
-    told = widgets.HTML()
+    summary = widgets.HTML()
 
     def show(_=None) -> None:
         n, image, truth = index.value, scenes.images[index.value], scenes.labels[index.value]
         predicted = [_predictions(runs[run.value])[n] for run in (first, second)]
         shown = [
             image.transpose(1, 2, 0),
-            *(overlaid(image, e, scenes, opacity.value, only.value) for e in (truth, *predicted)),
-            compared(*predicted, truth),
+            *(overlay(image, e, scenes, opacity.value, only.value) for e in (truth, *predicted)),
+            difference_map(*predicted, truth),
         ]
         for title, picture in zip(titles, shown, strict=True):
             pictures[title].value = _png(picture)
         lines = [f"<b>{html.escape(scenes.names[n])}</b>"]
         for run, labels in zip((first, second), predicted, strict=True):
-            lines.append(_told(run.value, labels, truth, scenes, only.value))
+            lines.append(_score_line(run.value, labels, truth, scenes, only.value))
         lines.append(f"blue: {html.escape(first.value)} alone is right; orange: "
                      f"{html.escape(second.value)} alone; white: both; grey: neither")  # fmt: skip
-        told.value = "<br>".join(lines)
+        summary.value = "<br>".join(lines)
 
     for control in (first, second, index, only, opacity):
         control.observe(show, "value")
@@ -115,18 +115,18 @@ def look(study: Study) -> widgets.Box:
     columns = [widgets.VBox([widgets.Label(title), pictures[title]]) for title in titles]
     layout = widgets.Layout(flex_flow="row wrap")
     key = widgets.HTML(legend(scenes).data)
-    return widgets.VBox([controls, told, widgets.Box(columns, layout=layout), key])
+    return widgets.VBox([controls, summary, widgets.Box(columns, layout=layout), key])
 
 
 def predict(study: Study) -> widgets.Box:
     """Return widgets that let a run predict an image of one's own, at the study's size."""
-    runs, scenes = finished(study), Scenes.load(study.prepared, "test")
+    runs, scenes = finished_runs(study), Scenes.load(study.prepared, "test")
     run = widgets.Dropdown(options=list(runs), description="run")
     upload = widgets.FileUpload(accept="image/*", description="choose an image")
     path = widgets.Text(placeholder="or its path, such as data/mine.jpg", description="file",
                         continuous_update=False)  # fmt: skip
     opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")
-    pictures, told = widgets.HBox([_picture(), _picture()]), widgets.HTML()
+    pictures, summary = widgets.HBox([_picture(), _picture()]), widgets.HTML()
     pictures.layout.display = "none"
     given = {}
 
@@ -134,14 +134,14 @@ def predict(study: Study) -> widgets.Box:
         if not given:
             return
         try:
-            image = opened(given["content"], scenes.labels.shape[1:])
+            image = read_image(given["content"], scenes.labels.shape[1:])
         except InputError as problem:
-            told.value = html.escape(f"{given['name']}: {problem}")
+            summary.value = html.escape(f"{given['name']}: {problem}")
             return
-        labels = predicted(study, runs, run.value, image, len(scenes.classes))
+        labels = predict_labels(study, runs, run.value, image, len(scenes.classes))
         for picture, shown in zip(
             pictures.children,
-            (image.transpose(1, 2, 0), overlaid(image, labels, scenes, opacity.value)),
+            (image.transpose(1, 2, 0), overlay(image, labels, scenes, opacity.value)),
             strict=True,
         ):
             picture.value = _png(shown)
@@ -149,7 +149,7 @@ def predict(study: Study) -> widgets.Box:
         shares = np.bincount(labels.ravel(), minlength=len(scenes.classes)) / labels.size
         most = [f"{html.escape(scenes.classes[k])} {100 * shares[k]:.0f} %" for k in
                 np.argsort(-shares)[:5] if shares[k]]  # fmt: skip
-        told.value = f"{html.escape(given['name'])}: " + ", ".join(most)
+        summary.value = f"{html.escape(given['name'])}: " + ", ".join(most)
 
     def take(change) -> None:
         for file in change["new"]:
@@ -161,7 +161,7 @@ def predict(study: Study) -> widgets.Box:
             file = paths.ROOT / Path(change["new"]).expanduser()
             given.update(name=change["new"], content=file.read_bytes())
         except OSError as problem:
-            told.value = html.escape(
+            summary.value = html.escape(
                 f"{change['new']}: {problem.strerror}; give the path of a file."
             )
             return
@@ -173,10 +173,10 @@ def predict(study: Study) -> widgets.Box:
     opacity.observe(show, "value")
     top = widgets.HBox([run, upload, path, opacity], layout=widgets.Layout(flex_flow="row wrap"))
     key = widgets.HTML(legend(scenes).data)
-    return widgets.VBox([top, told, pictures, key])
+    return widgets.VBox([top, summary, pictures, key])
 
 
-def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:
+def read_image(content: bytes, size: tuple[int, int]) -> np.ndarray:
     """Return an image file's content as uint8 (3, H, W), resized as images of a study are.
 
     Raises
@@ -185,10 +185,10 @@ def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:
     """
     try:
         picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > LARGEST:
+        if picture.width * picture.height > MAX_PIXELS:
             raise InputError(
                 f"{picture.width} x {picture.height} pixels are too many; at most "
-                f"{LARGEST / 1e6:.0f} million."
+                f"{MAX_PIXELS / 1e6:.0f} million."
             )
         picture = ImageOps.exif_transpose(picture).convert("RGB")
     except InputError:
@@ -199,7 +199,7 @@ def opened(content: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 @torch.inference_mode()
-def predicted(
+def predict_labels(
     study: Study, runs: dict[str, Path], run: str, image: np.ndarray, classes: int
 ) -> np.ndarray:
     """Return what a run predicts of an image uint8 (3, H, W), tested as it was: uint8 (H, W)."""
@@ -223,7 +223,7 @@ def _read(file: Path, _changed: int) -> np.ndarray:
         return stored["test"]
 
 
-def _told(run: str, labels: np.ndarray, truth: np.ndarray, scenes: Scenes, only: str) -> str:
+def _score_line(run: str, labels: np.ndarray, truth: np.ndarray, scenes: Scenes, only: str) -> str:
     """Return a run's scores on one image in words."""
     both = (torch.from_numpy(np.array(each, np.int64))[None] for each in (labels, truth))
     counts = metrics.count(*both, len(scenes.classes))[0].numpy()

@@ -13,18 +13,18 @@ from roadseg.errors import InputError
 def test_labels_are_painted_where_they_are_and_as_strongly_as_asked(scenes):
     split = scenes["test"]
     image, labels = np.full((3, 2, 2), 100, np.uint8), np.array([[0, 1], [1, 255]], np.uint8)
-    painted = explore.overlaid(image, labels, split, 0.25)
+    painted = explore.overlay(image, labels, split, 0.25)
     for place, k in (((0, 0), 0), ((0, 1), 1), ((1, 0), 1)):
         expected = np.round(75 + 0.25 * np.array(split.colours[k])).astype(np.uint8)
         np.testing.assert_array_equal(painted[place], expected)
     assert (painted[1, 1] == 100).all()
-    one = explore.overlaid(image, labels, split, 0.25, only=split.classes[0])
+    one = explore.overlay(image, labels, split, 0.25, only=split.classes[0])
     assert (one[0, 0] == painted[0, 0]).all() and (one[0, 1] == 100).all()
 
 
 def test_where_two_predictions_differ():
     truth = np.array([[0, 0, 0, 0, 255]], np.uint8)
-    shown = explore.compared(np.array([[0, 0, 1, 1, 0]]), np.array([[0, 1, 0, 1, 0]]), truth)
+    shown = explore.difference_map(np.array([[0, 0, 1, 1, 0]]), np.array([[0, 1, 0, 1, 0]]), truth)
     both, first, second, neither, unlabelled = map(tuple, shown[0].tolist())
     assert both == (255, 255, 255) and neither == (150, 150, 150) and unlabelled == (0, 0, 0)
     assert first == (0, 0x72, 0xB2) and second == (0xE6, 0x9F, 0)
@@ -33,24 +33,24 @@ def test_where_two_predictions_differ():
 def test_an_image_of_ones_own_comes_to_the_study_s_size():
     file = io.BytesIO()
     Image.fromarray(np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)).save(file, "PNG")
-    assert explore.opened(file.getvalue(), (20, 30)).shape == (3, 20, 30)
+    assert explore.read_image(file.getvalue(), (20, 30)).shape == (3, 20, 30)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
 def test_what_is_no_image_is_told(content):
     with pytest.raises(InputError, match="give a PNG or JPEG file"):
-        explore.opened(content, (20, 30))
+        explore.read_image(content, (20, 30))
 
 
 def test_a_huge_image_is_refused_before_it_is_unpacked(monkeypatch):
     file = io.BytesIO()
     Image.new("L", (200, 100)).save(file, "PNG")
-    monkeypatch.setattr(explore, "LARGEST", 10_000)
+    monkeypatch.setattr(explore, "MAX_PIXELS", 10_000)
     with pytest.raises(InputError, match="200 x 100 pixels are too many"):
-        explore.opened(file.getvalue(), (20, 30))
+        explore.read_image(file.getvalue(), (20, 30))
 
 
 def test_without_a_finished_run_it_says_what_to_do():
     nowhere = dataclasses.replace(load(), name="nowhere")
     with pytest.raises(InputError, match="no finished run. Run 'make report' first."):
-        explore.finished(nowhere)
+        explore.finished_runs(nowhere)

@@ -192,7 +192,7 @@ def test_markdown_shows_a_name_as_it_is():
     for name in [*CARRIED, *string.punctuation, "# a", "- a", "> a", "<https://x.y>", "a@b.c", "$$x$$",
                  "\\(x\\)", "[r]: x", "![a](x)", "&amp;amp;", "http://x.y/z"]:  # fmt: skip
         page = Page()
-        page.feed(_markdown(f"one {words.plain(name)} and {words.plain(name)} two"))
+        page.feed(_markdown(f"one {words.escape_markdown(name)} and {words.escape_markdown(name)} two"))
         assert "".join(page.text).strip() == f"one {name} and {name} two"
         assert {tag for tag, _ in page.tags} <= {"p"}
 
@@ -331,15 +331,15 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
           "p_corrected": 0.01, "verdict": ("helps", "hurts")[n % 2]} for n, name in enumerate(CARRIED)]
     )  # fmt: skip
     for start_at in range(0, len(CARRIED), 5):
-        shown.append(Markdown(words.class_words(effects[start_at : start_at + 5])))
+        shown.append(Markdown(words.class_summary(effects[start_at : start_at + 5])))
     scores = pd.DataFrame({"class": CARRIED, "arm": "a", "iou": 0.5, "low": 0.4, "high": 0.6, "share": 0.1})
     shown += [
         figures.class_gains(effects), figures.class_iou(scores, {"a": "a"}),
         figures.class_table(scores, {"a": "a"}), figures.predictions(scenes, [0], {"a": scenes.labels}),
         figures.confusion(rng.integers(1, 9, (len(CARRIED),) * 2), scenes.classes),
-        figures.closer_look(scenes, survey.close_up_windows(scenes, (20, 20)), (20, 20), {"a": scenes.labels}),
-        figures.table(scores), figures.folded(CARRIED[0], figures.table(scores)), Markdown(EVIL),
-        figures.legend(scenes), figures.compared(scenes, {CARRIED[0]: 0}, scenes.labels, CARRIED[1]),
+        figures.close_ups(scenes, survey.close_up_windows(scenes, (20, 20)), (20, 20), {"a": scenes.labels}),
+        figures.table(scores), figures.collapsible(CARRIED[0], figures.table(scores)), Markdown(EVIL),
+        figures.legend(scenes), figures.comparison_sliders(scenes, {CARRIED[0]: 0}, scenes.labels, CARRIED[1]),
     ]  # fmt: skip
     outputs, told = [], []
     for each in shown:

@@ -37,7 +37,7 @@ class Drawing(Figure):
 
     alt = ""
 
-    def saying(self, alt: str) -> "Drawing":
+    def with_alt_text(self, alt: str) -> "Drawing":
         """Set what the figure shows, in words, and return it."""
         self.alt = alt
         return self
@@ -68,7 +68,7 @@ def _subplots(*arguments, **settings):
     return figure, axes
 
 
-def _listed(names, values, unit: str = "") -> str:
+def _values_text(names, values, unit: str = "") -> str:
     """Return names with their values, for the words of a figure."""
     pairs = [(name, value) for name, value in zip(names, values, strict=True) if value == value]
     return (
@@ -105,7 +105,7 @@ def samples(scenes: Scenes, chosen: list[int], columns: int = 2) -> Drawing:
         axes[row + 1, column].imshow(paint(scenes.labels[index], scenes), interpolation="nearest")
     figure.tight_layout(pad=0.3, w_pad=1.2)
     _class_legend(figure, scenes)
-    return figure.saying(
+    return figure.with_alt_text(
         f"{len(chosen)} images of the data set, each above its labels in the classes' colours."
     )
 
@@ -142,8 +142,8 @@ def class_shares(shares: pd.DataFrame) -> Drawing:
     order = shares.sort_values(list(shares.columns), ascending=False, kind="stable")
     place = np.arange(len(order))
     figure, axis = _subplots(figsize=(6, 0.8 + 0.2 * len(order)))
-    least = order[order > 0].min().min()
-    absent = least / 4
+    smallest = order[order > 0].min().min()
+    absent = smallest / 4
     for number, (split, column) in enumerate(order.items()):
         style = {"marker": "os^D"[number], "color": PALETTE[number], "markersize": 5}
         occurs = column > 0
@@ -155,15 +155,15 @@ def class_shares(shares: pd.DataFrame) -> Drawing:
     axis.set_yticks(place, order.index, fontsize=8)
     _log_ticks(axis, lambda value, _: f"{100 * value:g} %")
     if (order == 0).any(axis=None):
-        axis.axvline(least / 2, color="grey", linewidth=0.8, linestyle=":")
+        axis.axvline(smallest / 2, color="grey", linewidth=0.8, linestyle=":")
         axis.text(absent, -0.65, "absent", ha="center", va="bottom", fontsize=8, color="grey")
         axis.set_xlim(left=absent / 2)
     axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares.columns),
                 frameon=False, fontsize=8, borderaxespad=0, handletextpad=0.1)  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         "Shares of the labelled pixels in "
         + f"{order.columns[0]}: "
-        + _listed(order.index, 100 * order.iloc[:, 0], " %")
+        + _values_text(order.index, 100 * order.iloc[:, 0], " %")
     )
 
 
@@ -195,9 +195,11 @@ def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> 
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
     figure.tight_layout(pad=0.2, w_pad=0.6, h_pad=0.5)
-    return figure.saying(
+    return figure.with_alt_text(
         "Where in the image each class sits; its highest share of a cell: "
-        + _listed([classes[number] for number in occurs], 100 * known[occurs].max((1, 2)), " %")
+        + _values_text(
+            [classes[number] for number in occurs], 100 * known[occurs].max((1, 2)), " %"
+        )
     )
 
 
@@ -226,9 +228,9 @@ def object_sizes(sizes: pd.DataFrame) -> Drawing:
         axis.lines[:3], meanings[: len(axis.lines)], loc="lower left", bbox_to_anchor=(0, 1),
         ncols=3, frameon=False, fontsize=8, borderaxespad=0, columnspacing=1.2,
     )  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         "Half of a class's pixels lie in pieces of at most so many pixels: "
-        + _listed(order["class"], order["half"])
+        + _values_text(order["class"], order["half"])
     )
 
 
@@ -268,7 +270,7 @@ def suspects(rows: pd.DataFrame, splits: dict[str, Scenes]) -> Drawing:
         name = row.name if len(row.name) <= 50 else f"…{row.name[-49:]}"
         axis.set_title(f"{row.split}: {name}\n{row.words}", fontsize=8, pad=3)
     figure.tight_layout(pad=0.2, w_pad=0.8, h_pad=0.8)
-    return figure.saying(
+    return figure.with_alt_text(
         f"{len(rows)} images with the outlines of their labels: "
         f"{', '.join(rows['name'].astype(str))}."
     )
@@ -279,9 +281,9 @@ def _outlines(labels: np.ndarray) -> list[list[tuple[float, float]]]:
     known = labels != UNLABELLED
     down = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
     right = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
-    found = [[(x - 0.5, y + 0.5), (x + 0.5, y + 0.5)] for y, x in np.argwhere(down)]
-    found += [[(x + 0.5, y - 0.5), (x + 0.5, y + 0.5)] for y, x in np.argwhere(right)]
-    return found
+    edges = [[(x - 0.5, y + 0.5), (x + 0.5, y + 0.5)] for y, x in np.argwhere(down)]
+    edges += [[(x + 0.5, y - 0.5), (x + 0.5, y + 0.5)] for y, x in np.argwhere(right)]
+    return edges
 
 
 def split_distances(distances: pd.DataFrame) -> Drawing:
@@ -293,10 +295,10 @@ def split_distances(distances: pd.DataFrame) -> Drawing:
     names = list(dict.fromkeys(known["split"]))
     figure, axis = _subplots(figsize=(6, 0.6 + 0.45 * len(names)))
     for place, (colour, name) in enumerate(zip(PALETTE, names, strict=False)):
-        own = known["distance"][known["split"] == name].to_numpy()
-        axis.eventplot(own, lineoffsets=place, linelengths=0.5, linewidths=0.6, colors=colour,
-                       antialiaseds=False)  # fmt: skip
-        middle = np.median(own)
+        split_values = known["distance"][known["split"] == name].to_numpy()
+        axis.eventplot(split_values, lineoffsets=place, linelengths=0.5, linewidths=0.6,
+                       colors=colour, antialiaseds=False)  # fmt: skip
+        middle = np.median(split_values)
         axis.plot([middle, middle], [place - 0.38, place + 0.38], color="black", linewidth=2)
         axis.annotate(f"median {middle:.1f}", (middle, place - 0.38), xytext=(0, 1), ha="center",
                       textcoords="offset points", fontsize=8)  # fmt: skip
@@ -305,9 +307,11 @@ def split_distances(distances: pd.DataFrame) -> Drawing:
     highest = max(known["distance"].max(), 1)
     axis.set(xlabel="distance from the nearest train image (grey levels)",
              xlim=(-0.02 * highest, 1.04 * highest), ylim=(len(names) - 0.4, -0.75))  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         "Median distance from the nearest train image, in grey levels: "
-        + _listed(names, [known["distance"][known["split"] == name].median() for name in names])
+        + _values_text(
+            names, [known["distance"][known["split"] == name].median() for name in names]
+        )
     )
 
 
@@ -320,11 +324,11 @@ def curves(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     figure, (left, right) = _subplots(1, 2, figsize=(10, max(3.4, 0.9 + 0.21 * len(arms))))
     last = {}
     for number, (name, arm) in enumerate(arms.items()):
-        own = table[table["arm"] == arm]
+        arm_rows = table[table["arm"] == arm]
         colour = PALETTE[:7][number % 7]  # the eighth, yellow, is too light for a line
         style = {"color": colour, "linestyle": ["-", "--", ":", "-."][number // 7 % 4]}
         for axis, column, scale in ((left, "loss", 1), (right, "val_miou", 100)):
-            wide = own.pivot(index="step", columns="run", values=column).dropna() * scale
+            wide = arm_rows.pivot(index="step", columns="run", values=column).dropna() * scale
             if wide.shape[1] > 1:
                 axis.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=colour,
                                   alpha=1.1 / (3 + len(arms)), linewidth=0)  # fmt: skip
@@ -338,9 +342,9 @@ def curves(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
         order, [textwrap.fill(last[line][1], 30) for line in order], fontsize=8, frameon=False,
         handlelength=2.6, loc="upper left", bbox_to_anchor=(1.0, 1.0),
     )  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         "Curves of loss and val mIoU over the steps. Last val mIoU: "
-        + _listed([last[line][1] for line in order], [last[line][0] for line in order], " %")
+        + _values_text([last[line][1] for line in order], [last[line][0] for line in order], " %")
     )
 
 
@@ -359,7 +363,7 @@ def intervals(arms: pd.DataFrame) -> Drawing:
                       fontsize=8)  # fmt: skip
     axis.set_yticks(position, arms["arm"])
     axis.set(xlabel="mIoU on test (%), with 95 % interval", ylim=(-0.6, len(arms) - 0.2))
-    return figure.saying("Test mIoU: " + _listed(arms["arm"], score, " %"))
+    return figure.with_alt_text("Test mIoU: " + _values_text(arms["arm"], score, " %"))
 
 
 def lengths(arms: pd.DataFrame) -> Drawing:
@@ -377,9 +381,11 @@ def lengths(arms: pd.DataFrame) -> Drawing:
     axis.set_xticks(steps := sorted(arms["steps"].unique()), [f"{n}" for n in steps])
     axis.set(xlabel="training steps", ylabel="test mIoU (%), 95 % interval")
     axis.legend(frameon=False, fontsize=8)
-    return figure.saying(
+    return figure.with_alt_text(
         "Test mIoU in percent by training steps: "
-        + _listed([f"{r.label}, {r.steps}" for r in arms.itertuples()], 100 * arms["test_miou"])
+        + _values_text(
+            [f"{r.label}, {r.steps}" for r in arms.itertuples()], 100 * arms["test_miou"]
+        )
     )
 
 
@@ -394,9 +400,9 @@ def differences(rows: list[pd.Series]) -> Drawing:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows])
     axis.set(xlabel="difference in test mIoU (points), 95 % interval", ylim=(-0.6, len(rows) - 0.4))
-    return figure.saying(
+    return figure.with_alt_text(
         "Paired differences in test mIoU: "
-        + _listed(
+        + _values_text(
             [f"{row.arm} minus {row.against}" for row in rows],
             [100 * row.difference for row in rows],
             " points",
@@ -435,8 +441,8 @@ def waterfall(
     colours = [VERDICTS.get(verdict, UNDECIDED) for verdict in rows["verdict"]]
     _steps(axis, names, scores[0], steps, colours, low, high)
     known = np.isfinite(low).any()
-    told = "steps with 95 % intervals" if known else "no intervals can be computed"
-    axis.set_title(f"This study: {told}", fontsize=9, loc="left", pad=20)
+    interval_note = "steps with 95 % intervals" if known else "no intervals can be computed"
+    axis.set_title(f"This study: {interval_note}", fontsize=9, loc="left", pad=20)
     seen = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
     keys = {verdict: VERDICTS[verdict] for verdict in seen}
     keys["no effect found" if known else "cannot be told"] = UNDECIDED
@@ -459,9 +465,9 @@ def waterfall(
         box = axis.get_position()  # rows of both panels are equally high
         height = box.height * len(rungs) / deepest
         axis.set_position([box.x0, box.y1 - height, box.width, height])
-    return figure.saying(
+    return figure.with_alt_text(
         "A ladder of tricks, each with the points of mIoU it adds: "
-        + _listed(rows["trick"], 100 * rows["difference"])
+        + _values_text(rows["trick"], 100 * rows["difference"])
     )
 
 
@@ -469,30 +475,30 @@ def _steps(axis, names, start, steps, colours, low, high) -> None:
     """Draw a ladder's panel: a bar, a floating step per rung with its whisker, and a bar."""
     before = start + np.concatenate([[0], np.cumsum(steps)])
     ends = np.concatenate([before, before[:-1] + low, before[:-1] + high])
-    least, most = np.nanmin(ends), np.nanmax(ends)
-    room = max(most - least, 2)
-    left = max(least - 0.12 * room, 0) if least >= 0 else least - 0.12 * room
+    smallest, largest = np.nanmin(ends), np.nanmax(ends)
+    room = max(largest - smallest, 2)
+    left = max(smallest - 0.12 * room, 0) if smallest >= 0 else smallest - 0.12 * room
     foot = max(left, 0)
     axis.barh([0, len(names) - 1], before[[0, -1]] - foot, 0.62, foot, color=PALETTE[0])
     for y, value in ((0, before[0]), (len(names) - 1, before[-1])):
-        _beside(axis, value, y, f"{value:.1f}")
+        _label_right(axis, value, y, f"{value:.1f}")
     for y, (x, step, colour) in enumerate(zip(before, steps, colours, strict=False), start=1):
         axis.barh(y, step, 0.62, x, color=colour, edgecolor=colour, linewidth=1.5)
         interval = x + low[y - 1], x + high[y - 1]
         if np.isfinite(interval).all():
             axis.plot(interval, (y, y), color="black", linewidth=1, marker="|", markersize=5)
-        _beside(axis, np.nanmax([x, x + step, *interval]), y, _signed(step))
+        _label_right(axis, np.nanmax([x, x + step, *interval]), y, _signed(step))
     for y, x in enumerate(before):
         axis.plot((x, x), (y + 0.31, y + 0.69), color="black", linewidth=0.6)
     axis.set_yticks(range(len(names)), [_wrap(name) for name in names], fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
     axis.grid(False, axis="y")
     cut = "; the axis does not start at 0" if left > 0 else ""
-    axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(left, most + 0.2 * room))
+    axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(left, largest + 0.2 * room))
     axis.set_xlabel(f"mIoU on test (%){cut}", fontsize=8)
 
 
-def _beside(axis, x, y, text) -> None:
+def _label_right(axis, x, y, text) -> None:
     axis.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
 
 
@@ -526,8 +532,10 @@ def forest(
     figure, axis = _subplots(figsize=(8, 1.1 + len(tricks) * 0.17 / line))
     for colour, (title, rows) in zip(itertools.cycle(GROUPS), groups.items(), strict=False):
         for row in rows.itertuples():
-            own = tricks[row.trick]
-            y = list(tricks).index(row.trick) + line * (own.index(title) - (len(own) - 1) / 2)
+            trick_groups = tricks[row.trick]
+            y = list(tricks).index(row.trick) + line * (
+                trick_groups.index(title) - (len(trick_groups) - 1) / 2
+            )
             low, high = 100 * row.low, 100 * row.high
             words = _signed(100 * row.difference)
             if np.isfinite([low, high]).all():
@@ -555,10 +563,10 @@ def forest(
     )
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,
                 borderaxespad=0.2)  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         " ".join(
             f"{title}, change of mIoU in points: "
-            + _listed(rows["trick"], 100 * rows["difference"])
+            + _values_text(rows["trick"], 100 * rows["difference"])
             for title, rows in groups.items()
         )
     )
@@ -582,14 +590,16 @@ def class_gains(table: pd.DataFrame) -> Drawing:
         wide, seen = wide.T, seen.T
     size = (max(5.0, 2.2 + 0.46 * wide.shape[1]), max(1.0, 0.2 + 0.4 * len(wide)))
     figure, axis = _subplots(figsize=size)
-    most = max(np.nanmax(np.abs(wide.to_numpy()), initial=0), 1)
+    largest = max(np.nanmax(np.abs(wide.to_numpy()), initial=0), 1)
     scale = LinearSegmentedColormap.from_list("effects", [PALETTE[1], "white", PALETTE[0]])
-    mesh = axis.pcolormesh(wide, cmap=scale, vmin=-most, vmax=most, edgecolors="white", linewidth=1)
+    mesh = axis.pcolormesh(
+        wide, cmap=scale, vmin=-largest, vmax=largest, edgecolors="white", linewidth=1
+    )
     for (y, x), value in np.ndenumerate(wide.to_numpy()):
         if np.isfinite(value):
             text = _signed(value) if abs(value) < 9.95 else f"{value:+.0f}".replace("-", "−")
             axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=7.5,
-                      color="white" if abs(value) > 0.75 * most else "black",
+                      color="white" if abs(value) > 0.75 * largest else "black",
                       weight="bold" if seen.iat[y, x] else "normal")  # fmt: skip
         if seen.iat[y, x]:
             axis.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, linewidth=1.6,
@@ -605,9 +615,9 @@ def class_gains(table: pd.DataFrame) -> Drawing:
     axis.set_title("points of IoU; framed: an effect was seen after the correction", fontsize=9,
                    loc="left")  # fmt: skip
     figure.colorbar(mesh, ax=axis, pad=0.015, fraction=0.03).ax.tick_params(labelsize=8)
-    return figure.saying(
+    return figure.with_alt_text(
         f"What {len(tricks)} tricks change about the IoU of {len(columns)} classes, in points; "
-        f"the largest change is {most:.1f}."
+        f"the largest change is {largest:.1f}."
     )
 
 
@@ -624,15 +634,15 @@ def class_iou(
     arms : the name to show -> the arm's name in `classes`
     reference : what others report, shown as marks: a name -> class -> IoU (0..1)
     """
-    own = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
-    order = list(own.sort_values("share", ascending=False, kind="stable")["class"].unique())
+    shown_rows = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
+    order = list(shown_rows.sort_values("share", ascending=False, kind="stable")["class"].unique())
     places, width = np.arange(len(order)), 0.84 / len(arms)
     wide = 1.4 + len(order) * (0.34 + 0.13 * len(arms))
     figure, axis = _subplots(figsize=(min(max(6.0, wide), 10.0), 3.6))
     for number, (colour, (name, arm)) in enumerate(
         zip(_colours(len(arms)), arms.items(), strict=True)
     ):
-        rows = own[own["arm"] == arm].set_index("class").reindex(order)
+        rows = shown_rows[shown_rows["arm"] == arm].set_index("class").reindex(order)
         score, low, high = (100 * rows[column] for column in ("iou", "low", "high"))
         at = places + (number - (len(arms) - 1) / 2) * width
         axis.bar(at, score, width, color=colour, label=name, linewidth=0)
@@ -648,8 +658,10 @@ def class_iou(
     axis.set(ylabel="IoU on test (%), 95 % interval", ylim=(0, 100), xlim=(-0.6, len(order) - 0.4))
     axis.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
                 borderaxespad=0.2)  # fmt: skip
-    means = [100 * own.loc[own["arm"] == arm, "iou"].mean() for arm in arms.values()]
-    return figure.saying("IoU of each class on test. Mean: " + _listed(arms, means, " %"))
+    means = [100 * shown_rows.loc[shown_rows["arm"] == arm, "iou"].mean() for arm in arms.values()]
+    return figure.with_alt_text(
+        "IoU of each class on test. Mean: " + _values_text(arms, means, " %")
+    )
 
 
 MEASURES = {
@@ -660,7 +672,7 @@ MEASURES = {
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 
 
-def _marks(names: list[str]) -> dict[str, dict]:
+def _styles(names: list[str]) -> dict[str, dict]:
     """Return each name's colour and marker: no two of up to 56 names share both."""
     colours = PALETTE[:7]  # the eighth, yellow, is too light
     return {
@@ -686,7 +698,7 @@ def _short(value: float, _position=None) -> str:
     return f"{value:g}"
 
 
-def fronts(table: pd.DataFrame) -> Drawing:
+def pareto_fronts(table: pd.DataFrame) -> Drawing:
     """Show test mIoU against each measure of cost, and the front that val scores choose.
 
     `table` holds the rows of `Results.fronts` of one question. The staircase is what the best
@@ -694,21 +706,21 @@ def fronts(table: pd.DataFrame) -> Drawing:
     """
     measures = list(dict.fromkeys(table["measure"]))
     cheap_first = table[table["measure"] == measures[0]].sort_values("cost", kind="stable")
-    marks = _marks(list(cheap_first["label"]))  # as in all figures of these networks
+    styles = _styles(list(cheap_first["label"]))  # as in all figures of these networks
     figure, axes = _subplots(
         1, len(measures), figsize=(3.1 * len(measures), 3.6), sharey=True, squeeze=False
     )
     for axis, measure in zip(axes[0], measures, strict=True):
-        own = table[table["measure"] == measure].sort_values("cost")
-        for row in own.itertuples():
-            y, style = 100 * row.test_miou, marks[row.label]
+        measure_rows = table[table["measure"] == measure].sort_values("cost")
+        for row in measure_rows.itertuples():
+            y, style = 100 * row.test_miou, styles[row.label]
             axis.errorbar(
                 row.cost, y, yerr=[[y - 100 * row.low], [100 * row.high - y]], capsize=2,
                 linewidth=1, linestyle="", markersize=7, **style,
                 markerfacecolor=style["color"] if row.front else "white",
             )  # fmt: skip
-        chosen = own[own["front"]]
-        costs = [*chosen["cost"], own["cost"].max() * 1.15]
+        chosen = measure_rows[measure_rows["front"]]
+        costs = [*chosen["cost"], measure_rows["cost"].max() * 1.15]
         axis.step(costs, 100 * np.array([*chosen["test_miou"], chosen["test_miou"].iloc[-1]]),
                   where="post", color=UNDECIDED, linewidth=1.4, zorder=0)  # fmt: skip
         _cost_axis(axis, MEASURES[measure])
@@ -717,15 +729,17 @@ def fronts(table: pd.DataFrame) -> Drawing:
     axes[0][0].set_ylabel("mIoU on test (%), 95 % interval")
     handles = [
         plt.Line2D([], [], linestyle="", markersize=7, label=name, **style)
-        for name, style in marks.items()
+        for name, style in styles.items()
     ]
     figure.tight_layout()
     figure.legend(handles=handles, fontsize=8, frameon=False, loc="upper center",
                   bbox_to_anchor=(0.5, 0.01), ncols=min(len(handles), 6))  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         "Test mIoU against three measures of cost. Test mIoU: "
-        + _listed(
-            marks, [100 * table.loc[table["label"] == n, "test_miou"].iloc[0] for n in marks], " %"
+        + _values_text(
+            styles,
+            [100 * table.loc[table["label"] == n, "test_miou"].iloc[0] for n in styles],
+            " %",
         )
     )
 
@@ -748,9 +762,9 @@ def accuracy_cost(
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         left.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=PALETTE[0])
-    of = "one seed" if (arms["seeds"] == 1).all() else "means over seeds"
-    sure = "no intervals" if arms["low"].isna().all() else "95 % intervals"
-    left.set(ylabel=f"mIoU on {split} (%)", title=f"here: {of}, {sure}")
+    seed_note = "one seed" if (arms["seeds"] == 1).all() else "means over seeds"
+    interval_note = "no intervals" if arms["low"].isna().all() else "95 % intervals"
+    left.set(ylabel=f"mIoU on {split} (%)", title=f"here: {seed_note}, {interval_note}")
     if reference is not None:
         right, shown = axes[0][1], set()
         for row in reference.itertuples():
@@ -771,12 +785,12 @@ def accuracy_cost(
         axis.set_ylim(top=min(axis.get_ylim()[1], 102))
         axis.title.set_fontsize(9)
     figure.tight_layout()
-    _annotated(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])
+    _annotate_points(left, arms["gmacs"], 100 * arms["test_miou"], arms["label"])
     if reference is not None:
-        _annotated(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
-    return figure.saying(
+        _annotate_points(right, reference["gmacs"], 100 * reference["miou"], reference["network"])
+    return figure.with_alt_text(
         f"{split.capitalize()} mIoU against multiply-adds. "
-        + _listed(
+        + _values_text(
             [f"{row.label} at {row.gmacs:.3g} billion" for row in arms.itertuples()],
             100 * arms["test_miou"],
             " %",
@@ -784,7 +798,7 @@ def accuracy_cost(
     )
 
 
-def _annotated(axis, xs, ys, names, size: float = 7.5) -> None:
+def _annotate_points(axis, xs, ys, names, size: float = 7.5) -> None:
     """Write names beside points, each at the first of some places where it meets nothing."""
     figure = axis.figure
     figure.canvas.draw()
@@ -803,7 +817,7 @@ def _annotated(axis, xs, ys, names, size: float = 7.5) -> None:
         ]
         boxes = [(left, low, left + wide, low + tall) for left, low in places]
         inside = [b for b in boxes if frame.x0 <= b[0] and b[2] <= frame.x1]
-        free = [b for b in inside if not any(_meet(b, other) for other in taken)]
+        free = [b for b in inside if not any(_overlap(b, other) for other in taken)]
         box = (free or inside or boxes)[0]
         taken.append(box)
         offset = ((box[0] - x) / scale, ((box[1] + box[3]) / 2 - y) / scale)
@@ -812,7 +826,7 @@ def _annotated(axis, xs, ys, names, size: float = 7.5) -> None:
                       va="center", fontsize=size, arrowprops=line if far else None)  # fmt: skip
 
 
-def _meet(a: tuple, b: tuple) -> bool:
+def _overlap(a: tuple, b: tuple) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -821,9 +835,10 @@ def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Drawing:
 
     `arms` maps the name to show to the arm's name in `classes`.
     """
-    own = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
-    order = own.sort_values("share", ascending=False)["class"].drop_duplicates()
-    wide = 100 * own.pivot(index="class", columns="arm", values="iou").loc[order, [*arms.values()]]
+    shown_rows = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
+    order = shown_rows.sort_values("share", ascending=False)["class"].drop_duplicates()
+    wide = shown_rows.pivot(index="class", columns="arm", values="iou")
+    wide = 100 * wide.loc[order, [*arms.values()]]
     figure, axis = _subplots(figsize=(2 + 0.75 * len(arms), 1 + 0.27 * len(wide)))
     best = wide.eq(wide.max(axis=1), axis=0)
     sns.heatmap(wide, cmap="Blues", vmin=0, vmax=100, cbar=False, ax=axis, linewidths=0.5)
@@ -840,9 +855,9 @@ def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     axis.set_title(
         "IoU on test (%), mean over seeds; bold: the class's best", fontsize=9, loc="left"
     )
-    return figure.saying(
+    return figure.with_alt_text(
         "IoU on test of each class and network, the mean over classes: "
-        + _listed(arms, [wide[arm].mean() for arm in arms.values()], " %")
+        + _values_text(arms, [wide[arm].mean() for arm in arms.values()], " %")
     )
 
 
@@ -851,22 +866,22 @@ def searches(table: pd.DataFrame, labels: dict[str, str]) -> Drawing:
 
     `table` is `Results.searches`; `labels` maps its arms to the names to show.
     """
-    marks = _marks(list(labels.values()))
+    styles = _styles(list(labels.values()))
     figure, axis = _subplots(figsize=(6.4, 3.6))
     for arm, name in labels.items():
-        own, style = table[table["arm"] == arm], marks[name]
-        axis.plot(own["lr"], 100 * own["val_miou"], markerfacecolor="white", linewidth=1.2,
+        trials, style = table[table["arm"] == arm], styles[name]
+        axis.plot(trials["lr"], 100 * trials["val_miou"], markerfacecolor="white", linewidth=1.2,
                   label=name, **style)  # fmt: skip
-        chosen = own[own["chosen"].astype(bool)]
+        chosen = trials[trials["chosen"].astype(bool)]
         axis.plot(chosen["lr"], 100 * chosen["val_miou"], linestyle="", markersize=9, **style)
     axis.set(xscale="log", xlabel="learning rate (log scale)", ylabel="mIoU on val (%)")
     rates = sorted(table["lr"].unique())
     axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axis.xaxis.set_minor_formatter("")
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure.saying(
+    return figure.with_alt_text(
         "Val mIoU at each learning rate that was tried; chosen: "
-        + _listed(
+        + _values_text(
             labels.values(),
             [
                 table.loc[(table["arm"] == arm) & table["chosen"].astype(bool), "lr"].max()
@@ -901,13 +916,13 @@ def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, float]) -> Dr
         axis.set(xlim=(0, width - 1), ylim=(height - 1, 0))
         axis.set_title(f"{name}: {side:.0f} px", fontsize=8)
     figure.tight_layout(pad=0.4)
-    return figure.saying(
+    return figure.with_alt_text(
         "How far from the middle pixels sway the output there; the side that holds most: "
-        + _listed(maps, [sides[name] for name in maps], " pixels")
+        + _values_text(maps, [sides[name] for name in maps], " pixels")
     )
 
 
-def closer_look(
+def close_ups(
     scenes: Scenes, windows: dict[str, tuple[int, int, int]], size: tuple[int, int],
     predicted: dict[str, np.ndarray],
 ) -> Drawing:  # fmt: skip
@@ -942,7 +957,7 @@ def closer_look(
         axis_row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     figure.tight_layout(pad=0.3)
     _class_legend(figure, scenes)
-    return figure.saying(
+    return figure.with_alt_text(
         f"Windows of test images ({', '.join(windows)}): image, truth and the predictions of "
         f"{', '.join(predicted)}."
     )
@@ -985,7 +1000,7 @@ def predictions(
         axis_row[0].set_ylabel(name, fontsize=8)
     figure.tight_layout(pad=0.3)
     _class_legend(figure, scenes)
-    return figure.saying(
+    return figure.with_alt_text(
         f"{len(chosen)} images: the image, the truth and the predictions of {', '.join(predicted)}."
     )
 
@@ -1013,9 +1028,9 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Drawing:
     )  # fmt: skip
     axis.set(xlabel="taken for (% of the true class)", ylabel="truth")
     plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
-    return figure.saying(
+    return figure.with_alt_text(
         "Which share of each true class was found: "
-        + _listed(
+        + _values_text(
             [name for name, yes in zip(classes, occurs, strict=True) if yes],
             100 * np.diagonal(counts)[occurs] / counts[occurs].sum(1),
             " %",
@@ -1036,17 +1051,17 @@ def reliability(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     left.annotate("as right as it is sure", (60, 60), rotation=45, rotation_mode="anchor",
                   fontsize=7.5, color="0.4", xytext=(-4, 5),
                   textcoords="offset points")  # fmt: skip
-    marks, surest = _marks(list(arms)), {}
+    styles, surest = _styles(list(arms)), {}
     for name, arm in arms.items():
-        own = table[(table["arm"] == arm) & (table["pixels"] > 0)]
-        pixels = own["pixels"].sum()
-        surest[name] = 100 * own["right"].iloc[-1] / own["pixels"].iloc[-1]
-        enough = own[own["pixels"] >= pixels * 1e-4]  # fewer say little, and draw the eye
+        bins = table[(table["arm"] == arm) & (table["pixels"] > 0)]
+        pixels = bins["pixels"].sum()
+        surest[name] = 100 * bins["right"].iloc[-1] / bins["pixels"].iloc[-1]
+        enough = bins[bins["pixels"] >= pixels * 1e-4]  # fewer say little, and draw the eye
         left.plot(100 * enough["confidence"] / enough["pixels"],
                   100 * enough["right"] / enough["pixels"],
-                  linewidth=1.2, markersize=4, label=name, **marks[name])  # fmt: skip
-        right.plot(100 * own["confidence"] / own["pixels"], 100 * own["pixels"] / pixels,
-                   linewidth=1.2, markersize=4, **marks[name])  # fmt: skip
+                  linewidth=1.2, markersize=4, label=name, **styles[name])  # fmt: skip
+        right.plot(100 * bins["confidence"] / bins["pixels"], 100 * bins["pixels"] / pixels,
+                   linewidth=1.2, markersize=4, **styles[name])  # fmt: skip
     left.set(xlabel="how sure (%, mean of a bin)", ylabel="how often right (%)",
              xlim=(0, 101), ylim=(0, 101), aspect="equal")  # fmt: skip
     right.set(
@@ -1055,9 +1070,9 @@ def reliability(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     figure.tight_layout()
     figure.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.01),
                   ncols=min(len(arms), 5))  # fmt: skip
-    return figure.saying(
+    return figure.with_alt_text(
         "How often networks are right when they are so sure; where they are surest: "
-        + _listed(surest, surest.values(), " %")
+        + _values_text(surest, surest.values(), " %")
     )
 
 
@@ -1079,8 +1094,8 @@ def boundaries(arms: pd.DataFrame) -> Drawing:
     axis.set(xlabel="on test (%), mean over classes and seeds", ylim=(-0.6, len(arms) - 0.2))
     axis.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2,
                 borderaxespad=0.2)  # fmt: skip
-    return figure.saying(
-        "Boundary IoU on test: " + _listed(arms["label"], 100 * arms["boundary_iou"], " %")
+    return figure.with_alt_text(
+        "Boundary IoU on test: " + _values_text(arms["label"], 100 * arms["boundary_iou"], " %")
     )
 
 
@@ -1095,7 +1110,7 @@ def feature_maps(maps: list[np.ndarray], columns: int = 6) -> Drawing:
         len(maps), columns, squeeze=False,
         figsize=(inches * columns, len(maps) * (inches * height / width + 0.28)),
     )  # fmt: skip
-    told = []
+    descriptions = []
     for number, (stage, row) in enumerate(zip(maps, axes, strict=True), start=1):
         spread = stage.std(axis=(1, 2))
         silent = int((spread == 0).sum())
@@ -1105,29 +1120,29 @@ def feature_maps(maps: list[np.ndarray], columns: int = 6) -> Drawing:
             axis.imshow(stage[channel], cmap="magma", interpolation="nearest", aspect="auto")
         words = f"pooling {number}: {len(stage)} channels of {stage.shape[1]} × {stage.shape[2]}"
         row[0].set_title(f"{words}, {silent} of them flat", fontsize=8, loc="left", pad=2)
-        told.append(f"{words}, {silent} flat")
+        descriptions.append(f"{words}, {silent} flat")
     figure.subplots_adjust(
         0, 0, 1, 1, wspace=0.03, hspace=0.2
     )  # titles reach over their neighbours
-    return figure.saying(f"Feature maps after each pooling: {'; '.join(told)}.")
+    return figure.with_alt_text(f"Feature maps after each pooling: {'; '.join(descriptions)}.")
 
 
 def layer_costs(table: pd.DataFrame) -> Drawing:
     """Show multiply-adds and parameters of each layer that has weights, as shares in percent."""
-    own = table[table["parameters"] > 0]
+    layers = table[table["parameters"] > 0]
     figure, axis = _subplots(figsize=(8, 3))
-    place = np.arange(len(own))
+    place = np.arange(len(layers))
     for offset, column, name in (
         (-0.2, "gmacs", "multiply-adds"),
         (0.2, "parameters", "parameters"),
     ):
-        axis.bar(place + offset, 100 * own[column] / own[column].sum(), 0.4, label=name)
-    axis.set_xticks(place, own["layer"], rotation=50, ha="right", rotation_mode="anchor")
+        axis.bar(place + offset, 100 * layers[column] / layers[column].sum(), 0.4, label=name)
+    axis.set_xticks(place, layers["layer"], rotation=50, ha="right", rotation_mode="anchor")
     axis.set(ylabel="share of the network (%)")
     axis.legend()
-    return figure.saying(
+    return figure.with_alt_text(
         "Each layer's share of the multiply-adds: "
-        + _listed(own["layer"], 100 * own["gmacs"] / own["gmacs"].sum(), " %")
+        + _values_text(layers["layer"], 100 * layers["gmacs"] / layers["gmacs"].sum(), " %")
     )
 
 
@@ -1156,7 +1171,7 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Drawing:
         )
     axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    return figure.saying(
+    return figure.with_alt_text(
         "Squares on an image: what one value sees, up to "
         f"{table['receptive_field'].iloc[-1]} pixels wide at the last layer."
     )
@@ -1187,12 +1202,14 @@ def table(
     return Table(shown, wide)
 
 
-def folded(title: str, content: HTML) -> HTML:
+def collapsible(title: str, content: HTML) -> HTML:
     """Return what is shown only after a click on its title."""
     return HTML(f"<details><summary>{html.escape(title)}</summary>{content.data}</details>")
 
 
-def compared(scenes: Scenes, chosen: dict[str, int], predicted: np.ndarray, of: str) -> HTML:
+def comparison_sliders(
+    scenes: Scenes, chosen: dict[str, int], predicted: np.ndarray, network: str
+) -> HTML:
     """Return pictures for the report, each with a divider that can be moved over the prediction.
 
     To the left of the divider is the image or the truth, to the right what was predicted, or of
@@ -1204,16 +1221,19 @@ def compared(scenes: Scenes, chosen: dict[str, int], predicted: np.ndarray, of: 
     scenes : the split that was predicted
     chosen : what to call a picture -> its position
     predicted : uint8 (N, H, W)
-    of : whose prediction it is
+    network : whose prediction it is
     """
     parts = []
     for title, index in chosen.items():
-        truth, guess = scenes.labels[index], predicted[index]
-        wrong = (guess != truth) & (truth != UNLABELLED)
+        truth, labels = scenes.labels[index], predicted[index]
+        wrong = (labels != truth) & (truth != UNLABELLED)
         share = 100 * wrong.sum() / max((truth != UNLABELLED).sum(), 1)
         layers = {  # from the lowest to the highest
-            "prediction": (paint(guess, scenes), f"Prediction of {of}: {share:.0f} % wrong."),
-            "errors": (paint(np.where(wrong, guess, UNLABELLED), scenes), "What of that is wrong."),
+            "prediction": (paint(labels, scenes), f"Prediction of {network}: {share:.0f} % wrong."),
+            "errors": (
+                paint(np.where(wrong, labels, UNLABELLED), scenes),
+                "What of that is wrong.",
+            ),
             "truth": (paint(truth, scenes), "Truth."),
             "image": (scenes.images[index].transpose(1, 2, 0), f"Image {scenes.names[index]}."),
         }

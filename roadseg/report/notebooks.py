@@ -20,7 +20,7 @@ from nbformat import NotebookNode  # noqa: E402
 from roadseg.config import paths  # noqa: E402
 from roadseg.errors import InputError, nearest  # noqa: E402
 
-SILENT = 120  # seconds; papermill would wait for four, which a busy machine may need
+SILENCE_TIMEOUT = 120  # seconds; papermill would wait for four, which a busy machine may need
 CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "6_failures")
 
 
@@ -76,7 +76,7 @@ def execute(
     )  # fmt: skip
     running = []  # cells
     try:
-        with _passed_on(kernel, running):
+        with _forwarded_interrupts(kernel, running):
             # It comes up while papermill is imported, and leaves its user's history alone.
             kernel.start_kernel(
                 cwd=str(paths.ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"]
@@ -86,8 +86,8 @@ def execute(
             _execute(source, notebook, target, parameters, kernel, echo, running)
     except TimeoutError:  # an OSError too
         raise InputError(
-            f"{source.name}: for {SILENT} s nothing was heard of what a cell put out, as on a "
-            "machine that is too busy. Call again when it is less so."
+            f"{source.name}: for {SILENCE_TIMEOUT} s nothing was heard of what a cell put out, as "
+            "on a machine that is too busy. Call again when it is less so."
         ) from None
     except OSError as problem:
         raise InputError(
@@ -100,14 +100,14 @@ def execute(
             kernel.shutdown_kernel(now=True)
 
 
-def end(kernel: KernelManager) -> None:
+def kill_kernel(kernel: KernelManager) -> None:
     """Kill a kernel; who executes a notebook in it, in another thread, hears of that."""
     process = getattr(kernel.provisioner, "process", None)
     if process is not None and process.poll() is None:
         process.kill()
 
 
-def leave_out(source: Path, target: Path, why: str) -> None:
+def write_placeholder(source: Path, target: Path, why: str) -> None:
     """Write a notebook's heading and, in place of the rest, why it is left out (Markdown)."""
     notebook = strip(source)
     heading = notebook.cells[0]
@@ -121,7 +121,7 @@ def leave_out(source: Path, target: Path, why: str) -> None:
 
 
 @contextlib.contextmanager
-def _passed_on(kernel: KernelManager, running: list):
+def _forwarded_interrupts(kernel: KernelManager, running: list):
     """Let Ctrl-C interrupt the kernel, which lives in a process group of its own, and wait for it.
 
     A kernel hears it within a cell only; while none is `running`, this ends at once.
@@ -132,11 +132,11 @@ def _passed_on(kernel: KernelManager, running: list):
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    pressed = []
+    presses = []
 
     def interrupt(*_) -> None:
-        pressed.append(1)
-        if len(pressed) > 1 or not running:  # no more patience, or nothing to wait for
+        presses.append(1)
+        if len(presses) > 1 or not running:  # no more patience, or nothing to wait for
             raise KeyboardInterrupt
         print("stopping when the state is saved; once more: at once", file=sys.stderr)
         os.killpg(kernel.provisioner.pgid, signal.SIGINT)
@@ -169,18 +169,19 @@ def _execute(
     from papermill.exceptions import PapermillExecutionError
 
     failed = target.with_suffix(".failed.ipynb")
-    own = target.with_suffix(f".{os.getpid()}.ipynb")  # another process may execute it as well
-    for left in target.parent.glob(f"{target.stem}.*.ipynb"):
-        pid = left.name.split(".")[-2]
+    # Of this process: another one may execute it as well.
+    working_copy = target.with_suffix(f".{os.getpid()}.ipynb")
+    for leftover in target.parent.glob(f"{target.stem}.*.ipynb"):
+        pid = leftover.name.split(".")[-2]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
-    _write(stripped, own)
+            leftover.unlink(missing_ok=True)
+    _write(stripped, working_copy)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
-                str(own), str(own), parameters,
-                kernel_name="python3", km=kernel, progress_bar=False, iopub_timeout=SILENT,
+                str(working_copy), str(working_copy), parameters,
+                kernel_name="python3", km=kernel, progress_bar=False, iopub_timeout=SILENCE_TIMEOUT,
                 stdout_file=sys.stdout if echo else None,
                 on_cell_execute=lambda **_: running.append(1),
                 on_cell_executed=lambda **_: running.clear(),
@@ -188,7 +189,7 @@ def _execute(
     except PapermillExecutionError as problem:
         if problem.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
-        own.replace(failed)
+        working_copy.replace(failed)
         cause = (
             problem.evalue
             if problem.ename == "InputError"
@@ -202,16 +203,16 @@ def _execute(
         # that of a kernel which dies before its first cell is no DeadKernelError
         if not isinstance(problem, DeadKernelError) and "Kernel died" not in str(problem):
             raise
-        own.replace(failed)
+        working_copy.replace(failed)
         raise InputError(
             f"{source.name}: its kernel died, most often for want of memory (lower batch_size or "
             f"data: size) or in a library's crash.\nThe notebook as far as it came: {failed}"
         ) from None
     else:
-        notebook = read(own)
+        notebook = read(working_copy)
         failed.unlink(missing_ok=True)
     finally:
-        own.unlink(missing_ok=True)
+        working_copy.unlink(missing_ok=True)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         cell.metadata = {"tags": cell.metadata.get("tags", [])}

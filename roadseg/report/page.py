@@ -17,7 +17,8 @@ from roadseg.config.study import Study
 from roadseg.errors import InputError
 from roadseg.report.notebooks import CHAPTERS, NotebookNode, read
 
-FLAT, FLAT_PIXELS = 128, 150  # so many colours at most, of so many pixels at least, stay exact
+# So many colours at most, of so many pixels at least, stay exact.
+MAX_FLAT_COLOURS, MIN_FLAT_PIXELS = 128, 150
 
 
 def render(study: Study, executed: Path, target: Path) -> None:
@@ -55,7 +56,7 @@ def render(study: Study, executed: Path, target: Path) -> None:
         shown = [output.get("data", {}) for output in cell.get("outputs", [])]
         pictures += [data for data in shown if "image/png" in data]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        packed = pool.map(smaller, [data["image/png"] for data in pictures], chunksize=4)
+        packed = pool.map(compress_png, [data["image/png"] for data in pictures], chunksize=4)
         for data, png in zip(pictures, packed, strict=True):
             data["image/png"] = png
     exporter = HTMLExporter(
@@ -70,28 +71,28 @@ def render(study: Study, executed: Path, target: Path) -> None:
         "sections": list(_headings(report.cells)),
         "pygments": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
     }
-    beside = {target.with_name(name): content for name, content in _beside(report.cells)}
+    side_files = {target.with_name(name): content for name, content in _side_files(report.cells)}
     try:
         page, _ = exporter.from_notebook_node(report, resources)
     except InvalidNotebook as problem:
         raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
-    write_together({**beside, target: page.encode()})
+    write_together({**side_files, target: page.encode()})
 
 
-def _beside(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
+def _side_files(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the files that tags of cells ask for.
 
     The pipeline waits for each: a picture that a study has not got says so.
     """
     for cell in cells:
-        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
         for tag in cell.metadata.get("tags", []):
             kind, _, name = tag.partition("-")
             if kind == "picture":
-                drawn = [base64.b64decode(d["image/png"]) for d in shown if "image/png" in d]
-                yield f"{name}.png", next(iter(drawn), None) or _no_picture()
-            if kind == "table" and (told := [d for d in shown if "text/markdown" in d]):
-                yield f"{name}.md", (told[0]["text/markdown"] + "\n").encode()
+                pictures = [base64.b64decode(d["image/png"]) for d in outputs if "image/png" in d]
+                yield f"{name}.png", next(iter(pictures), None) or _no_picture()
+            if kind == "table" and (tables := [d for d in outputs if "text/markdown" in d]):
+                yield f"{name}.md", (tables[0]["text/markdown"] + "\n").encode()
 
 
 def _no_picture() -> bytes:
@@ -119,7 +120,7 @@ def _markdown(source: str) -> str:
     return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def smaller(png: str) -> str:
+def compress_png(png: str) -> str:
     """Return a picture with at most 256 colours, a third of the size and hardly another sight.
 
     Colours of larger areas, as those of classes and of lines, stay exactly what they are.
@@ -132,29 +133,30 @@ def smaller(png: str) -> str:
     counts, colours = zip(*picture.getcolors(picture.width * picture.height), strict=True)
     counts, colours = np.array(counts), np.array(colours, np.uint8)
     order = np.argsort(-counts, kind="stable")
-    flat = order[:FLAT][counts[order[:FLAT]] >= FLAT_PIXELS]  # in no palette of the others
+    flat = order[:MAX_FLAT_COLOURS]
+    flat = flat[counts[flat] >= MIN_FLAT_PIXELS]  # in no palette of the others
     rest = np.setdiff1d(order, flat)
     places = np.zeros(1 << 24, np.uint8)  # of each colour, in the palette
-    places[_packed(colours[flat])] = np.arange(len(flat))
+    places[_packed_colours(colours[flat])] = np.arange(len(flat))
     palette = colours[flat].ravel().tolist()
     if len(rest):
         # The palette is made for the colours and not for the pixels, of which there are a hundred
         # times as many; less than proportional to them, so that small areas keep their colour.
-        often = np.ceil(np.power(counts[rest], 0.7)).astype(int)
-        few = Image.fromarray(np.repeat(colours[rest], often, axis=0)[None]).quantize(
+        repeats = np.ceil(np.power(counts[rest], 0.7)).astype(int)
+        quantised = Image.fromarray(np.repeat(colours[rest], repeats, axis=0)[None]).quantize(
             256 - len(flat), Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
         )
-        chosen = np.asarray(few)[0, np.cumsum(often) - 1]
-        places[_packed(colours[rest])] = len(flat) + chosen
-        palette += few.getpalette()[: 3 * (256 - len(flat))]
-    shown = Image.fromarray(places[_packed(np.asarray(picture))])
+        chosen = np.asarray(quantised)[0, np.cumsum(repeats) - 1]
+        places[_packed_colours(colours[rest])] = len(flat) + chosen
+        palette += quantised.getpalette()[: 3 * (256 - len(flat))]
+    shown = Image.fromarray(places[_packed_colours(np.asarray(picture))])
     shown.putpalette(palette)
     packed = io.BytesIO()
     shown.save(packed, "PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode()
 
 
-def _packed(colours: np.ndarray) -> np.ndarray:
+def _packed_colours(colours: np.ndarray) -> np.ndarray:
     """Return colours uint8 (..., 3) as one number each, below 2^24."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue

@@ -14,7 +14,7 @@ from roadseg.data.survey import percent
 from roadseg.errors import InputError
 
 
-def plain(name: str) -> str:
+def escape_markdown(name: str) -> str:
     r"""Return the name of a class or file so that Markdown shows it as it is, and obeys nothing.
 
     >>> plain("a_*<b>")
@@ -34,7 +34,7 @@ def points(difference: float) -> str:
     return text.replace("-", "−")
 
 
-def basis(row: pd.Series) -> str:
+def interval_basis(row: pd.Series) -> str:
     """Return what the interval of an arm or comparison rests on, in words."""
     seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
     if row["seeds"] == 1 and row["blocks"] == 1:
@@ -44,23 +44,23 @@ def basis(row: pd.Series) -> str:
     return f"over {seeds}, only one block of test images" if row["blocks"] == 1 else seeds
 
 
-def between(row: pd.Series) -> str:
+def interval_text(row: pd.Series) -> str:
     """Return the interval of an arm's mIoU and what it rests on, in %."""
     if np.isnan(row["low"]):
-        return basis(row)
-    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {basis(row)}"
+        return interval_basis(row)
+    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {interval_basis(row)}"
 
 
-def sentence(row: pd.Series) -> str:
+def comparison_sentence(row: pd.Series) -> str:
     """Return a comparison in words, in points of mIoU (%)."""
     size = 100 * row["difference"]
     change, low, high = (points(row[column]) for column in ("difference", "low", "high"))
     if np.isnan(row["low"]):
         return (
             f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU in "
-            f"this run; whether they differ in general is not known ({basis(row)})."
+            f"this run; whether they differ in general is not known ({interval_basis(row)})."
         )
-    interval = f"95 % interval {low} to {high}, {basis(row)}"
+    interval = f"95 % interval {low} to {high}, {interval_basis(row)}"
     if not row["p_corrected"] < LEVEL:
         return (
             f"We found no difference between **{row['arm']}** and **{row['against']}**: "
@@ -78,11 +78,11 @@ def trick_sentence(row: pd.Series) -> str:
     if np.isnan(row["low"]):
         return (
             f"**{row['trick']}** changes mIoU by {change} points in this run; whether it does in "
-            f"general is not known ({basis(row)})."
+            f"general is not known ({interval_basis(row)})."
         )
     interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
     if row["seeds"] == 1 or row["blocks"] == 1:  # what else a reader would take it to carry
-        interval += f", {basis(row)}"
+        interval += f", {interval_basis(row)}"
     if row["p_corrected"] < LEVEL:
         return f"**{row['trick']}** {row['verdict']}: {interval}."
     return f"We found no effect of **{row['trick']}** ({interval}).{_uncorrected(row)}"
@@ -114,8 +114,8 @@ ONE_CLASS = (
     "**These data have one class.** Every labelled pixel belongs to it, so no network can be "
     "wrong: add a background class."
 )
-SHORT = 10  # epochs of training, below which a verdict on a trick is about short training
-MOST_NAMED = 5  # classes of one trick and verdict, by the size of the change
+SHORT_EPOCHS = 10  # epochs of training, below which a verdict on a trick is about short training
+MAX_CLASSES_NAMED = 5  # classes of one trick and verdict, by the size of the change
 
 
 def effects_by_place(study: Study, results: Results) -> dict[str, pd.DataFrame]:
@@ -147,100 +147,104 @@ def held_fixed(question: Question) -> str:
         for name in words
     }
     fixed = [text.format(values[name][0]) for name, text in words.items() if len(values[name]) == 1]
-    moved = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
-    moved += [f"`{name}`" for name, found in values.items() if len(found) > 1]
-    moved += [
+    varying = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
+    varying += [f"`{name}`" for name, choices in values.items() if len(choices) > 1]
+    varying += [
         f"`{name}` (whose own training is not counted)"
         for name, trains in (("pretrained", "scenes:"), ("teacher", ""))
         if any(getattr(r, name) and getattr(r, name).startswith(trains)
                for r in question.arms.values())
     ]  # fmt: skip
-    told = f"Held fixed in all arms: {_listed(fixed)}. " if fixed else ""
-    told += f"Varies between arms: {_listed(moved)}." if moved else ""
-    return told.strip()
+    summary = f"Held fixed in all arms: {_join_words(fixed)}. " if fixed else ""
+    summary += f"Varies between arms: {_join_words(varying)}." if varying else ""
+    return summary.strip()
 
 
 def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons that judge tricks as the report's table."""
-    own = arms.set_index("arm").loc[rows["arm"]]
+    arm_rows = arms.set_index("arm").loc[rows["arm"]]
     return pd.DataFrame(
         {
             "trick": rows["trick"].to_numpy(),
-            "test mIoU %": own["test_miou"].map(lambda x: f"{100 * x:.1f}").to_numpy(),
+            "test mIoU %": arm_rows["test_miou"].map(lambda x: f"{100 * x:.1f}").to_numpy(),
             "change (points)": [points(x) for x in rows["difference"]],
             "95 % interval": [
                 "none" if np.isnan(low) else f"{points(low)} to {points(high)}"
                 for low, high in zip(rows["low"], rows["high"], strict=True)
             ],
-            "p, corrected": [_p(p) for p in rows["p_corrected"]],
-            "verdict": [decided(row) for _, row in rows.iterrows()],
-            "passes per test image": own["test_passes"].astype(int).to_numpy(),
-            "training s": own["train_seconds"].map("{:.0f}".format).to_numpy(),
+            "p, corrected": [_format_p(p) for p in rows["p_corrected"]],
+            "verdict": [verdict_or_unknown(row) for _, row in rows.iterrows()],
+            "passes per test image": arm_rows["test_passes"].astype(int).to_numpy(),
+            "training s": arm_rows["train_seconds"].map("{:.0f}".format).to_numpy(),
         }
     )
 
 
-def decided(row: pd.Series) -> str:
+def verdict_or_unknown(row: pd.Series) -> str:
     """Return the verdict of a comparison, or that there can be none."""
     return UNKNOWN if np.isnan(row["p_corrected"]) else row["verdict"]
 
 
-def _p(p: float) -> str:
+def _format_p(p: float) -> str:
     if np.isnan(p):
         return "unknown"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def detection(rows: pd.DataFrame) -> str:
+def detectable_effects(rows: pd.DataFrame) -> str:
     """Return which effects these comparisons of one question would find, in words."""
     known = rows.dropna(subset="detectable").sort_values("detectable")
     if not len(known):
-        return f"The minimum detectable effect is {UNKNOWN} ({basis(rows.iloc[0])})."
-    least, most = known.iloc[0], known.iloc[-1]
-    low, high = (f"{100 * row['detectable']:.1f} points" for row in (least, most))
+        return f"The minimum detectable effect is {UNKNOWN} ({interval_basis(rows.iloc[0])})."
+    smallest, largest = known.iloc[0], known.iloc[-1]
+    low, high = (f"{100 * row['detectable']:.1f} points" for row in (smallest, largest))
     size = low
     if low != high:
-        size = f"{low} (for **{least['trick']}**) to {high} (for **{most['trick']}**)"
-    tests = int(least["tests"])
-    after = f"after correction for {tests} comparisons" if tests > 1 else "for its one comparison"
+        size = f"{low} (for **{smallest['trick']}**) to {high} (for **{largest['trick']}**)"
+    tests = int(smallest["tests"])
+    correction = (
+        f"after correction for {tests} comparisons" if tests > 1 else "for its one comparison"
+    )
     return (
-        f"{basis(least)[0].upper()}{basis(least)[1:]}: {after}, a true effect of {size} of mIoU "
-        "is detected with a nominal power of 80 %."
+        f"{interval_basis(smallest)[0].upper()}{interval_basis(smallest)[1:]}: {correction}, a "
+        f"true effect of {size} of mIoU is detected with a nominal power of 80 %."
     )
 
 
-def luck(sd: float) -> float:
+def max_seed_difference(sd: float) -> float:
     """Return how far two single runs that differ in their seed lie apart, 19 times of 20."""
     return 1.96 * np.sqrt(2) * sd
 
 
-def noise_words(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
+def noise_summary(noise: pd.DataFrame, ladder: pd.DataFrame) -> str:
     """Return what the spread over seeds means for one run against one, in words.
 
     `ladder` is a ladder of one run per rung to hold against it (`reference_ladder`).
     """
-    told = []
+    sentences = []
     for row in noise.itertuples():
         if np.isnan(row.sd):
-            told.append(
+            sentences.append(
                 f"{row.seeds} seed{'s' * (row.seeds != 1)} of **{row.arm}** cannot show how much "
                 "seeds vary."
             )
             continue
-        far, low, high = (100 * luck(sd) for sd in (row.sd, row.sd_low, row.sd_high))
+        max_difference, low, high = (
+            100 * max_seed_difference(sd) for sd in (row.sd, row.sd_low, row.sd_high)
+        )
         steps = 100 * ladder["miou"].diff().dropna().abs()
-        told.append(
+        sentences.append(
             f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
             f"test{_over_images(row)}, with a standard deviation of {100 * row.sd:.2f} points "
-            f"between seeds (95 % interval "
+            "between seeds (95 % interval "
             f"{_spread(f'{100 * row.sd_low:.2f}', f'{100 * row.sd_high:.2f}', high)}). Two single "
-            f"runs of this recipe differ by more than {far:.1f} points "
+            f"runs of this recipe differ by more than {max_difference:.1f} points "
             f"({_spread(f'{low:.1f}', f'{high:.1f}', high)}) by their seeds alone in one of twenty "
-            f"cases; a comparison of single runs cannot detect a smaller effect. Of the "
-            f"{len(steps)} steps of the course study's ladder {(steps < far).sum()} are smaller; "
-            f"it did not report how much its seeds vary."
+            "cases; a comparison of single runs cannot detect a smaller effect. Of the "
+            f"{len(steps)} steps of the course study's ladder {(steps < max_difference).sum()} are "
+            "smaller; it did not report how much its seeds vary."
         )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def _spread(low: str, high: str, most: float) -> str:
@@ -257,17 +261,20 @@ def _over_images(row) -> str:
     return f" (95 % interval over {over} {100 * row.low:.1f} to {100 * row.high:.1f})"
 
 
-def agreement(places: dict[str, pd.DataFrame]) -> str:
+def verdict_agreement(places: dict[str, pd.DataFrame]) -> str:
     """Return where the verdicts on a trick agree between `effects_by_place`, in words."""
-    found = _by_trick(places)
-    several = {trick: rows for trick, rows in found.items() if len(rows) > 1}
-    if not several:
+    rows_by_trick = _by_trick(places)
+    repeated = {trick: rows for trick, rows in rows_by_trick.items() if len(rows) > 1}
+    if not repeated:
         return ""
-    verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in several.items()}
+    verdicts = {
+        trick: {verdict_or_unknown(row) for row in rows.values()}
+        for trick, rows in repeated.items()
+    }
     lines = []
     for verdict in ("helps", "hurts", "no effect found", UNKNOWN):
         same = [f"**{trick}**" for trick, seen in verdicts.items() if seen == {verdict}]
-        lines += [f"the same in all questions, {verdict}: {_listed(same)}"] if same else []
+        lines += [f"the same in all questions, {verdict}: {_join_words(same)}"] if same else []
     mixed = {
         "helps in one question and hurts in another": lambda seen: {"helps", "hurts"} <= seen,
         "an effect in one question and none found in another": lambda seen: (
@@ -275,19 +282,19 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
         ),
     }
     for words, holds in mixed.items():
-        told = [
+        items = [
             f"**{trick}** ("
             + "; ".join(
-                f"{place} {points(row['difference'])}, {decided(row)}"
-                for place, row in several[trick].items()
+                f"{place} {points(row['difference'])}, {verdict_or_unknown(row)}"
+                for place, row in repeated[trick].items()
             )
             + ")"
             for trick, seen in verdicts.items()
             if holds(seen)
         ]
-        lines += [f"{words}: {_listed(told)}"] if told else []
+        lines += [f"{words}: {_join_words(items)}"] if items else []
     return (
-        f"Tricks that were tried in more than one question: {len(several)}.\n\n"
+        f"Tricks that were tried in more than one question: {len(repeated)}.\n\n"
         + "\n".join(f"- {line}." for line in lines)
         + "\n\nAn effect in one question and none found in another does not show that the effect "
         "differs: each verdict is about one comparison, not about the difference of two."
@@ -295,38 +302,41 @@ def agreement(places: dict[str, pd.DataFrame]) -> str:
 
 
 def _by_trick(places: dict[str, pd.DataFrame]) -> dict[str, dict[str, pd.Series]]:
-    found = {}
+    by_trick = {}
     for place, rows in places.items():
         for _, row in rows.iterrows():
-            found.setdefault(row["trick"], {})[place] = row
-    return found
+            by_trick.setdefault(row["trick"], {})[place] = row
+    return by_trick
 
 
-def class_words(table: pd.DataFrame) -> str:
+def class_summary(table: pd.DataFrame) -> str:
     """Return which classes each trick helps or hurts, in words: a question's `class_effects`."""
     tests = int(table["p_corrected"].notna().sum())
     if not tests:
         return "Whether a trick changes a class is not known: no interval can be computed."
-    lines, silent = [], []
-    for trick, own in table.groupby("trick", sort=False):
+    lines, unaffected = [], []
+    for trick, trick_rows in table.groupby("trick", sort=False):
         parts = []
         for verdict in ("helps", "hurts"):
-            rows = own[own["verdict"] == verdict].sort_values("difference", key=abs)[::-1]
-            shown = rows.head(MOST_NAMED)
+            rows = trick_rows[trick_rows["verdict"] == verdict]
+            rows = rows.sort_values("difference", key=abs)[::-1]
+            shown = rows.head(MAX_CLASSES_NAMED)
             names = [
-                f"{plain(name)} ({points(difference)})"
+                f"{escape_markdown(name)} ({points(difference)})"
                 for name, difference in zip(shown["class"], shown["difference"], strict=True)
             ]
             names += [f"{len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
-            parts += [f"{verdict} {_listed(names)}"] if names else []
+            parts += [f"{verdict} {_join_words(names)}"] if names else []
         if parts:
             lines.append(f"- **{trick}** {' and '.join(parts)}.")
         else:
-            silent.append(f"**{trick}**")
+            unaffected.append(f"**{trick}**")
     pairs = f"after correction for {tests} pairs of a trick and a class"
     if not lines:
         return f"We found no effect of any trick on any class, {pairs}."
-    rest = f"\n\nWe found no effect of {_listed(silent)} on any class." if silent else ""
+    rest = (
+        f"\n\nWe found no effect of {_join_words(unaffected)} on any class." if unaffected else ""
+    )
     return f"In points of IoU, {pairs}:\n\n" + "\n".join(lines) + rest
 
 
@@ -334,7 +344,7 @@ def short_training(results: Results, arms) -> str:
     """Return a warning where most of the trainings of some arms are short; '' elsewhere."""
     runs = results.runs[results.runs["arm"].isin(arms)]
     epochs = (runs["steps"] * runs["batch_size"] / runs["train_images"]).median()
-    if not epochs < SHORT:
+    if not epochs < SHORT_EPOCHS:
         return ""
     return (
         f"**Short training:** the median of these trainings is {epochs:.1f} epochs; verdicts may "
@@ -342,16 +352,16 @@ def short_training(results: Results, arms) -> str:
     )
 
 
-def length_words(results: Results, question: Question) -> str:
+def length_summary(results: Results, question: Question) -> str:
     """Return what a length question found, in words."""
     changes = {}
     for _, row in results.effects(question.name).iterrows():
         trick, _, steps = row["trick"].rpartition(" at ")
         changes.setdefault(trick, []).append(
-            f"{points(row['difference'])} points at {steps} ({decided(row)})"
+            f"{points(row['difference'])} points at {steps} ({verdict_or_unknown(row)})"
         )
     return " ".join(
-        f"By length of training, **{trick}** changes mIoU by {_listed(parts)}."
+        f"By length of training, **{trick}** changes mIoU by {_join_words(parts)}."
         for trick, parts in changes.items()
     )
 
@@ -362,69 +372,76 @@ def conclusion(places: dict[str, pd.DataFrame], *, brief: bool = False) -> str:
     `brief` leaves out the numbers of those that show none.
     """
     lines = []
-    heads = {"helps": "Helps", "hurts": "Hurts", "no effect found": "No effect found"}
-    heads[UNKNOWN] = UNKNOWN.capitalize()
-    for verdict, head in heads.items():
-        told = []
+    headings = {"helps": "Helps", "hurts": "Hurts", "no effect found": "No effect found"}
+    headings[UNKNOWN] = UNKNOWN.capitalize()
+    for verdict, heading in headings.items():
+        tricks = []
         for trick, rows in _by_trick(places).items():
-            own = {place: row for place, row in rows.items() if decided(row) == verdict}
+            matching = {
+                place: row for place, row in rows.items() if verdict_or_unknown(row) == verdict
+            }
             values = [
                 (f"{place} " if len(places) > 1 else "")
                 + points(row["difference"])
-                + (f", {_allowed(row)}" if verdict == "no effect found" else "")
-                for place, row in own.items()
+                + (f", {_interval_words(row)}" if verdict == "no effect found" else "")
+                for place, row in matching.items()
             ]
             numbers = f" ({'; '.join(values)})"
             if brief and verdict == "no effect found":
-                numbers = f" ({_listed(list(own))})" if 0 < len(own) < len(rows) else ""
-            told += [f"**{trick}**{numbers}"] if own else []
-        if told or verdict != UNKNOWN:
-            lines.append(f"- {head}: {_listed(told) if told else 'none'}.")
+                numbers = (
+                    f" ({_join_words(list(matching))})" if 0 < len(matching) < len(rows) else ""
+                )
+            tricks += [f"**{trick}**{numbers}"] if matching else []
+        if tricks or verdict != UNKNOWN:
+            lines.append(f"- {heading}: {_join_words(tricks) if tricks else 'none'}.")
     return "\n".join(lines)
 
 
-def _allowed(row: pd.Series) -> str:
+def _interval_words(row: pd.Series) -> str:
     return f"interval {points(row['low'])} to {points(row['high'])}"
 
 
-def _listed(items: list[str]) -> str:
+def _join_words(items: list[str]) -> str:
     return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1]
 
 
 UNITS = {
-    "gmacs": ("multiply-adds", lambda x: f"{_three(x)}\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}10⁹"),
-    "latency_ms": ("latency", lambda x: f"{_three(x)} ms"),
-    "parameters": ("parameters", lambda x: f"{_three(x / 1e6)} M"),
+    "gmacs": (
+        "multiply-adds",
+        lambda x: f"{_three_digits(x)}\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}10⁹",
+    ),
+    "latency_ms": ("latency", lambda x: f"{_three_digits(x)} ms"),
+    "parameters": ("parameters", lambda x: f"{_three_digits(x / 1e6)} M"),
 }
 
 
-def _three(value: float) -> str:
+def _three_digits(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
+def budget_table(pareto_rows: pd.DataFrame, difference) -> pd.DataFrame:
     """Return which network to take for which budget, as the report's table.
 
     Parameters
     ----------
-    fronts : rows of `fronts` of one networks question
+    pareto_rows : rows of `fronts` of one networks question
     difference : (arm, against) -> the row of `comparisons` that compares them
     """
     rows = []
-    for measure, own in fronts.groupby("measure", sort=False):
-        name, write = UNITS[measure]
-        chosen = own[own["front"]].sort_values("cost").drop_duplicates("val_miou")
+    for measure, measure_rows in pareto_rows.groupby("measure", sort=False):
+        name, format_cost = UNITS[measure]
+        chosen = measure_rows[measure_rows["front"]].sort_values("cost").drop_duplicates("val_miou")
         nexts = [*chosen["cost"].iloc[1:], np.inf]
-        before = None
-        for row, upto in zip(chosen.itertuples(), nexts, strict=True):
-            budget = f"{write(row.cost)} and more"
-            if np.isfinite(upto):
-                budget = f"{write(row.cost)} to {write(upto)}"
+        cheaper = None
+        for row, upper in zip(chosen.itertuples(), nexts, strict=True):
+            budget = f"{format_cost(row.cost)} and more"
+            if np.isfinite(upper):
+                budget = f"{format_cost(row.cost)} to {format_cost(upper)}"
             gain = "the cheapest"
-            sure = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f}"
-            if before is not None:
-                change = difference(row.arm, before.arm)
-                gain = f"{points(change['difference'])} ({decided(change)})"
+            front_share = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f}"
+            if cheaper is not None:
+                change = difference(row.arm, cheaper.arm)
+                gain = f"{points(change['difference'])} ({verdict_or_unknown(change)})"
             rows.append(
                 {
                     "cost": name,
@@ -434,149 +451,154 @@ def budget_table(fronts: pd.DataFrame, difference) -> pd.DataFrame:
                     "95 % interval": "none" if np.isnan(row.low)
                     else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
                     "gain over the next cheaper": gain,
-                    "on the front of test scores, % of resamples": sure,
+                    "on the front of test scores, % of resamples": front_share,
                 }
             )  # fmt: skip
-            before = row
+            cheaper = row
     return pd.DataFrame(rows)
 
 
-def size_words(fronts: pd.DataFrame, difference, *, brief: bool = False) -> str:
+def size_summary(pareto_rows: pd.DataFrame, difference, *, brief: bool = False) -> str:
     """Return from which cost on accuracy no longer rises: rows of one question's `fronts`.
 
     `brief` says which network that is, and how much better more expensive ones may still be.
     """
-    own = fronts[fronts["measure"] == "gmacs"].sort_values("cost", ignore_index=True)
-    if own["low"].isna().all():
+    networks = pareto_rows[pareto_rows["measure"] == "gmacs"].sort_values("cost", ignore_index=True)
+    if networks["low"].isna().all():
         return f"Whether cost pays is {UNKNOWN}: no interval can be computed."
-    _, write = UNITS["gmacs"]
-    if own["cost"].nunique() == 1:
-        return f"All {len(own)} networks cost the same multiply-adds."
-    enough = next(
+    _, format_cost = UNITS["gmacs"]
+    if networks["cost"].nunique() == 1:
+        return f"All {len(networks)} networks cost the same multiply-adds."
+    sufficient = next(
         row
-        for place, row in own.iterrows()
+        for place, row in networks.iterrows()
         if not any(
-            difference(dearer, row["arm"])["verdict"] == "better"
-            for dearer in own["arm"].iloc[place + 1 :]
+            difference(more_expensive, row["arm"])["verdict"] == "better"
+            for more_expensive in networks["arm"].iloc[place + 1 :]
         )
     )
-    dearer = own[own["cost"] > enough["cost"]]
-    if not len(dearer):
-        told = (
+    more_expensive = networks[networks["cost"] > sufficient["cost"]]
+    if not len(more_expensive):
+        summary = (
             f"Accuracy rises with cost throughout: each network is significantly worse than some "
-            f"more expensive one, up to the most expensive, **{enough['label']}** "
-            f"({write(enough['cost'])} multiply-adds)."
+            f"more expensive one, up to the most expensive, **{sufficient['label']}** "
+            f"({format_cost(sufficient['cost'])} multiply-adds)."
         )
     else:
-        best = dearer.loc[dearer["val_miou"].idxmax()]
-        changes = [difference(arm, enough["arm"]) for arm in dearer["arm"]]
-        change, most = difference(best["arm"], enough["arm"]), max(c["high"] for c in changes)
-        told = (
-            f"**{enough['label']}** ({write(enough['cost'])} multiply-adds, "
-            f"{100 * enough['test_miou']:.1f} % mIoU) is the cheapest network that no more "
+        best = more_expensive.loc[more_expensive["val_miou"].idxmax()]
+        changes = [difference(arm, sufficient["arm"]) for arm in more_expensive["arm"]]
+        change = difference(best["arm"], sufficient["arm"])
+        upper_bound = max(c["high"] for c in changes)
+        summary = (
+            f"**{sufficient['label']}** ({format_cost(sufficient['cost'])} multiply-adds, "
+            f"{100 * sufficient['test_miou']:.1f} % mIoU) is the cheapest network that no more "
             f"expensive one beats significantly; the largest upper confidence bound of a gain over "
-            f"it is {points(most)} points, among {len(dearer)} networks."
+            f"it is {points(upper_bound)} points, among {len(more_expensive)} networks."
         )
         if brief:
-            return told
-        times = best["cost"] / enough["cost"]
-        told += (
-            f" The best of them by val score, **{best['label']}**, costs {times:.1f} times as much "
-            f"and changes mIoU by {points(change['difference'])} points ({_range(change)})."
+            return summary
+        cost_ratio = best["cost"] / sufficient["cost"]
+        summary += (
+            f" The best of them by val score, **{best['label']}**, costs {cost_ratio:.1f} times as "
+            f"much and changes mIoU by {points(change['difference'])} points "
+            f"({_interval_and_verdict(change)})."
         )
-    if len(own) < 4 or brief:
-        return told
-    told += (
-        f" The rank correlation of cost with mIoU {rank_correlation(own['cost'], own['test_miou'])}"
+    if len(networks) < 4 or brief:
+        return summary
+    summary += (
+        " The rank correlation of cost with mIoU "
+        f"{rank_correlation(networks['cost'], networks['test_miou'])}"
     )
-    return told + "; the networks differ in more than their size."
+    return summary + "; the networks differ in more than their size."
 
 
-def _range(row: pd.Series) -> str:
+def _interval_and_verdict(row: pd.Series) -> str:
     if np.isnan(row["low"]):
         return "no interval can be computed"
-    return f"{points(row['low'])} to {points(row['high'])}, {decided(row)}"
+    return f"{points(row['low'])} to {points(row['high'])}, {verdict_or_unknown(row)}"
 
 
-def search_words(searches: pd.DataFrame, labels: dict[str, str]) -> str:
+def search_summary(searches: pd.DataFrame, labels: dict[str, str]) -> str:
     """Return what the searches for a learning rate chose and cost, in words.
 
     `labels` maps the arms of one question to the names to show.
     """
-    own = searches[searches["arm"].isin(labels)]
-    if not len(own):
+    trials = searches[searches["arm"].isin(labels)]
+    if not len(trials):
         return (
             "All networks have the same learning rate, without a search: those with another "
             "optimal rate are at a disadvantage."
         )
-    rates = sorted(own["lr"].unique())
-    chosen = own[own["chosen"].astype(bool)].set_index("arm")["lr"]
+    rates = sorted(trials["lr"].unique())
+    chosen = trials[trials["chosen"].astype(bool)].set_index("arm")["lr"]
     parts = [f"{labels[arm]} {lr:g}" for arm, lr in chosen.items()]
-    ends = [labels[arm] for arm, lr in chosen.items() if lr in (rates[0], rates[-1])]
-    ends = ends if len(rates) > 2 else []
-    lost = own[own["val_miou"].isna()]
-    told = (
+    at_end = [labels[arm] for arm, lr in chosen.items() if lr in (rates[0], rates[-1])]
+    at_end = at_end if len(rates) > 2 else []
+    diverged = trials[trials["val_miou"].isna()]
+    summary = (
         f"Each network's learning rate is the best on val of "
-        f"{_listed([f'{r:g}' for r in rates])}, each tried once, with the first seed, for "
-        f"{int(own['steps'].max())} steps: {'; '.join(parts)}. The searches took "
-        f"{own['seconds'].sum():.0f} s of training steps together."
+        f"{_join_words([f'{r:g}' for r in rates])}, each tried once, with the first seed, for "
+        f"{int(trials['steps'].max())} steps: {'; '.join(parts)}. The searches took "
+        f"{trials['seconds'].sum():.0f} s of training steps together."
     )
-    if ends:
-        told += (
-            f" For {_listed(ends)} the best rate is at an end of the range; a better one may lie "
-            "beyond it."
+    if at_end:
+        summary += (
+            f" For {_join_words(at_end)} the best rate is at an end of the range; a better one may "
+            "lie beyond it."
         )
-    if len(lost):
-        told += (
-            f" In {len(lost)} of the {len(own)} trials, whose time is not counted, the loss did "
-            "not stay finite."
+    if len(diverged):
+        summary += (
+            f" In {len(diverged)} of the {len(trials)} trials, whose time is not counted, the loss "
+            "did not stay finite."
         )
-    return told
+    return summary
 
 
-def search_value(study: Study, results: Results, labels: dict[str, str]) -> str:
+def search_benefit(study: Study, results: Results, labels: dict[str, str]) -> str:
     """Return what searches brought where the same recipe was trained at its own rate, in words.
 
     `labels` maps the arms of one question to the names to show.
     """
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as")
-    told = []
+    sentences = []
     for arm, label in labels.items():
-        twin = study.arms[arm].at_lr(study.arms[arm].lr)
-        if twin == study.arms[arm] or twin not in study.arms.values():
+        fixed_recipe = study.arms[arm].at_lr(study.arms[arm].lr)
+        if fixed_recipe == study.arms[arm] or fixed_recipe not in study.arms.values():
             continue
-        own = study.arm_name(twin)
-        with_search, without = arms.loc[arm], arms.loc[own]
+        arm_name = study.arm_name(fixed_recipe)
+        with_search, without = arms.loc[arm], arms.loc[arm_name]
         if with_search["lr"] == without["lr"]:
             continue
         change = with_search["val_miou"] - without["val_miou"]
-        told.append(
+        sentences.append(
             f"For **{label}** the search chose {with_search['lr']:g}: against {without['lr']:g}, "
-            f"the rate of its recipe (arm `{own}`), val mIoU changed by {points(change)} points, "
-            f"to {100 * with_search['val_miou']:.1f} % (not a planned comparison)."
+            f"the rate of its recipe (arm `{arm_name}`), val mIoU changed by {points(change)} "
+            f"points, to {100 * with_search['val_miou']:.1f} % (not a planned comparison)."
         )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
-def course_words(table: pd.DataFrame, limit: float = 0.04) -> str:
+def course_summary(table: pd.DataFrame, limit: float = 0.04) -> str:
     """Return how our counts of the course study's networks differ from its own, in words.
 
     `limit` is the difference above which one is explained.
     """
-    far = table[table["excess"].abs() > limit]
-    near = table[table["excess"].abs() <= limit]
-    names = [f"{r.network} ({signed_percent(r.excess)})" for r in near.itertuples()]
-    told = (
+    different = table[table["excess"].abs() > limit]
+    similar = table[table["excess"].abs() <= limit]
+    names = [f"{r.network} ({signed_percent(r.excess)})" for r in similar.itertuples()]
+    summary = (
         f"Within {percent(limit)} of what it reports, of {len(table)} networks: "
-        f"{_listed(names) if names else 'none'}."
+        f"{_join_words(names) if names else 'none'}."
     )
     lines = [
         f"- **{r.network}** ({signed_percent(r.excess)}): the course's variant {r.differs}. Of "
         f"this variant we count {r.gmacs_like:.1f} · 10⁹, {signed_percent(r.excess_like)} of the "
         f"{r.reported:g} reported."
-        for r in far.itertuples()
+        for r in different.itertuples()
     ]
-    return told + ("\n\nThe others are different variants:\n\n" + "\n".join(lines) if lines else "")
+    return summary + (
+        "\n\nThe others are different variants:\n\n" + "\n".join(lines) if lines else ""
+    )
 
 
 def devices(names: pd.Series) -> str:
@@ -627,7 +649,7 @@ def tricks_of(study: Study, arm: str) -> list[str]:
     ]
 
 
-def named(study: Study, arm: str, *, tricks: bool = True) -> str:
+def display_name(study: Study, arm: str, *, tricks: bool = True) -> str:
     """Return an arm's network by its name in the settings, with the number of its tricks."""
     recipe, count = study.arms[arm], len(tricks_of(study, arm)) if tricks else 0
     names = [entry.name for entry in study.networks.values() if entry.network == recipe.network]
@@ -638,7 +660,7 @@ def named(study: Study, arm: str, *, tricks: bool = True) -> str:
 
 def full_name(study: Study, arm: str) -> str:
     """Return an arm as `named` does, and the name that all tables have for it."""
-    name = named(study, arm)
+    name = display_name(study, arm)
     return f"**{name}**" + (f" (arm `{arm}`)" if name != arm else "")
 
 
@@ -648,38 +670,40 @@ def best_on_val(results: Results) -> pd.Series:
     return best.loc[best["val_miou"].idxmax()]
 
 
-def shown(study: Study, results: Results) -> pd.DataFrame:
+def networks_shown(study: Study, results: Results) -> pd.DataFrame:
     """Return the arms of the networks question, cheapest first; `label` is the network's name.
 
     Where no question compares networks, they are each network's arm that scored best on val.
     """
-    if (wide := study.network_question) and len(wide.arms) > 1:
-        arms = results.of(wide.name)
-        return arms.assign(label=arms["arm"].map(wide.labels)).sort_values("gmacs")
+    if (question := study.network_question) and len(question.arms) > 1:
+        arms = results.of(question.name)
+        return arms.assign(label=arms["arm"].map(question.labels)).sort_values("gmacs")
     arms = results.best_of_each_network()
-    return arms.assign(label=[named(study, arm) for arm in arms["trained_as"]])
+    return arms.assign(label=[display_name(study, arm) for arm in arms["trained_as"]])
 
 
-def examined(study: Study, results: Results) -> pd.DataFrame:
+def networks_with_best(study: Study, results: Results) -> pd.DataFrame:
     """Return `shown`, and after it the arm that scored best on val if it is not among them."""
-    arms, best = shown(study, results), best_on_val(results)
+    arms, best = networks_shown(study, results), best_on_val(results)
     if best["trained_as"] in set(arms["trained_as"]):
         return arms
-    label = named(study, best["trained_as"])
+    label = display_name(study, best["trained_as"])
     label = f"{label} ({best['trained_as']})" if label in set(arms["label"]) else label
     extra = results.arms[results.arms["trained_as"] == best["trained_as"]].head(1)
     return pd.concat([arms, extra.assign(label=label)], ignore_index=True)
 
 
-def climbed(asked: Question, left: Question) -> str:
-    """Return the tricks of a ladder in their order, in words; `left` is without failed arms."""
-    rungs = [trick + " (failed)" * (arm not in left.arms) for trick, arm, _ in asked.effects]
-    start = next(iter(asked.arms))
-    failed = "" if start in left.arms else " (failed)"
+def ladder_summary(requested: Question, finished: Question) -> str:
+    """Return the tricks of a ladder in their order, in words; `finished` is without failed arms."""
+    rungs = [
+        trick + " (failed)" * (arm not in finished.arms) for trick, arm, _ in requested.effects
+    ]
+    start = next(iter(requested.arms))
+    failed = "" if start in finished.arms else " (failed)"
     return f"Tricks are added to {start}{failed} one after the other: {' → '.join(rungs)}."
 
 
-def unbroken(rows: pd.DataFrame, start: str) -> pd.DataFrame:
+def rungs_until_failure(rows: pd.DataFrame, start: str) -> pd.DataFrame:
     """Return a ladder's comparisons from its start up to a rung that failed, or to its end."""
     reached = [start]
     for row in rows.itertuples():
@@ -689,7 +713,7 @@ def unbroken(rows: pd.DataFrame, start: str) -> pd.DataFrame:
     return rows.head(len(reached) - 1)
 
 
-def heads(study: Study) -> list[str]:
+def fcn_arms(study: Study) -> list[str]:
     """Return the arms of the FCN question between which only the skips differ, coarse to fine."""
     if not study.fcn:
         return []
@@ -698,7 +722,7 @@ def heads(study: Study) -> list[str]:
     return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
 
 
-def affordable(results: Results) -> pd.DataFrame:
+def pareto_arms(results: Results) -> pd.DataFrame:
     """Return the arms on the Pareto front of multiply-adds and val mIoU, the cheapest first.
 
     Of arms that cost about the same, passes per test image included, it has the best.
@@ -711,31 +735,33 @@ def affordable(results: Results) -> pd.DataFrame:
     return arms[arms["val_miou"] > best]
 
 
-def compared_by_cost(results: Results) -> pd.DataFrame:
+def arms_by_cost(results: Results) -> pd.DataFrame:
     """Return each network's arm that scored best on val, and those of `affordable`."""
-    arms = pd.concat([results.best_of_each_network(), affordable(results)])
+    arms = pd.concat([results.best_of_each_network(), pareto_arms(results)])
     return arms.drop_duplicates("trained_as").sort_values("gmacs", ignore_index=True)
 
 
-def recommended(study: Study, results: Results) -> pd.DataFrame:
+def recommendation_table(study: Study, results: Results) -> pd.DataFrame:
     """Return which network and which tricks to take for which budget, as the report's table.
 
     See `affordable`.
     """
-    chosen = affordable(results)
+    chosen = pareto_arms(results)
     tried = results.arms.groupby("network")["trained_as"].nunique()
-    _, write = UNITS["gmacs"]
+    _, format_cost = UNITS["gmacs"]
     return pd.DataFrame(
         {
-            "multiply-adds per image": [write(cost) for cost in chosen["gmacs"]],
+            "multiply-adds per image": [format_cost(cost) for cost in chosen["gmacs"]],
             "arm": list(chosen["trained_as"]),
-            "network": [named(study, arm, tricks=False) for arm in chosen["trained_as"]],
+            "network": [display_name(study, arm, tricks=False) for arm in chosen["trained_as"]],
             "tricks": [", ".join(tricks_of(study, arm)) or "none" for arm in chosen["trained_as"]],
             "steps": [study.arms[arm].steps for arm in chosen["trained_as"]],
             "arms of this network": [tried[network] for network in chosen["network"]],
             "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
             "95 % interval": [_interval(row) for row in chosen.itertuples()],
-            "ms per image": (chosen["latency_ms"] * chosen["test_passes"]).map(_three).to_numpy(),
+            "ms per image": (chosen["latency_ms"] * chosen["test_passes"])
+            .map(_three_digits)
+            .to_numpy(),
         }
     )
 
@@ -744,31 +770,32 @@ def _interval(row) -> str:
     return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
 
 
-def baseline(study: Study) -> str | None:
+def baseline_arm(study: Study) -> str | None:
     """Return the name that the baseline's arm is trained under, if the study has one."""
     if study.fcn:
         return study.arm_name(study.fcn.arms[study.baseline])
     return study.baseline
 
 
-def missing(study: Study, results: Results) -> dict[str, str]:
+def empty_chapters(study: Study, results: Results) -> dict[str, str]:
     """Return the report's chapters that a study leaves empty: name -> what it lacks, in words."""
-    asked, left = results.ended(study), results.finished(study)
-    never, later, now = _lacking(study), _lacking(asked), _lacking(left)
+    ended, finished = results.ended(study), results.finished(study)
+    never, not_yet, now = _chapter_gaps(study), _chapter_gaps(ended), _chapter_gaps(finished)
     wait = (
-        f"The questions of this chapter are not finished yet: {_listed(_to_come(results) or [''])}."
+        "The questions of this chapter are not finished yet: "
+        f"{_join_words(_unfinished_questions(results) or [''])}."
     )
-    failed = _listed([f"**{arm}**" for arm in asked.arms if arm not in left.arms] or [""])
-    lost = f"Too few of the arms of this chapter were trained to the end: {failed} failed."
+    failed = _join_words([f"**{arm}**" for arm in ended.arms if arm not in finished.arms] or [""])
+    too_few = f"Too few of the arms of this chapter were trained to the end: {failed} failed."
     return {
-        chapter: told if chapter in never else wait if chapter in later else lost
-        for chapter, told in now.items()
+        chapter: text if chapter in never else wait if chapter in not_yet else too_few
+        for chapter, text in now.items()
     }
 
 
-def _lacking(study: Study) -> dict[str, str]:
+def _chapter_gaps(study: Study) -> dict[str, str]:
     kinds = {question.kind for question in study.questions.values() if question.effects}
-    lacks = {
+    conditions = {
         "2_baseline": (
             not study.baseline,
             "No arm has the course's network; `baseline:0.25` under `networks` would be one.",
@@ -788,16 +815,16 @@ def _lacking(study: Study) -> dict[str, str]:
             "No question compares networks at one recipe; one with several `networks` would.",
         ),
     }
-    return {chapter: told for chapter, (lacking, told) in lacks.items() if lacking}
+    return {chapter: text for chapter, (is_missing, text) in conditions.items() if is_missing}
 
 
-def demand(study: Study, results: Results, chapter: str) -> None:
+def require_chapter(study: Study, results: Results, chapter: str) -> None:
     """Raise InputError, with what the study lacks, if it leaves a chapter of the report empty."""
-    if told := missing(study, results).get(chapter):
-        raise InputError(f"{chapter}: {told}")
+    if gap := empty_chapters(study, results).get(chapter):
+        raise InputError(f"{chapter}: {gap}")
 
 
-def _to_come(results: Results) -> list[str]:
+def _unfinished_questions(results: Results) -> list[str]:
     """Return the questions that are not finished, each with how many of its runs are missing."""
     return [
         f"{row.question} ({row.missing} of {row.runs} runs missing)"
@@ -807,130 +834,149 @@ def _to_come(results: Results) -> list[str]:
 
 def unfinished(results: Results) -> str:
     """Return which questions are not finished, in words; '' if all are."""
-    names = _to_come(results)
+    names = _unfinished_questions(results)
     if not names:
         return ""
     return (
-        f"**Not finished yet: {_listed(names)}.** The rest of this report is about the finished "
-        "questions."
+        f"**Not finished yet: {_join_words(names)}.** The rest of this report is about the "
+        "finished questions."
     )
 
 
 def failures(outcomes: pd.DataFrame) -> str:
     """Return which arms failed, and why, in words; '' if none did."""
     failed = outcomes[outcomes["failed"] > 0]
-    told = [f"- **{row.arm}**, {row.failed} seed{'s' * (row.failed > 1)}: {plain(row.why)}"
-            for row in failed.itertuples()]  # fmt: skip
-    if not told:
+    lines = [
+        f"- **{row.arm}**, {row.failed} seed{'s' * (row.failed > 1)}: {escape_markdown(row.why)}"
+        for row in failed.itertuples()
+    ]
+    if not lines:
         return ""
     return (
         f"**{len(failed)} of {len(outcomes)} arms failed**: the loss of at least one seed did not "
         "stay finite. Divergence is reported as their result; they have no score.\n\n"
-        + "\n".join(told)
+        + "\n".join(lines)
     )
 
 
-def lacks(results: Results, *, tested: bool) -> str:
+def warnings_before_scores(results: Results, *, tested: bool) -> str:
     """Return the warnings that come before any score; '' if there are none.
 
     `tested` says whether the data have test images.
     """
-    told = [] if tested else [NO_TEST]
-    told += [ONE_CLASS] if results.classes["class"].nunique() == 1 else []
-    return "\n\n".join([*told, *filter(None, [unfinished(results), failures(results.outcomes)])])
+    warnings = [] if tested else [NO_TEST]
+    warnings += [ONE_CLASS] if results.classes["class"].nunique() == 1 else []
+    return "\n\n".join(
+        [*warnings, *filter(None, [unfinished(results), failures(results.outcomes)])]
+    )
 
 
 def answer(study: Study, results: Results) -> list[str]:
     """Return what the study found, one item for each of its questions."""
     study = results.finished(study)
     arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
-    told = []
-    if base := baseline(study):
-        first, network = arms.loc[base], study.arms[base].network
+    findings = []
+    if base := baseline_arm(study):
+        base_row, network = arms.loc[base], study.arms[base].network
         same = [arm for arm in arms["trained_as"] if study.arms[arm].network == network]
         row = arms.loc[arms.loc[same, "val_miou"].idxmax()]
-        own = [f"**{trick}**" for trick in tricks_of(study, row["trained_as"])]
-        tricks = f", with {_listed(own)}" if own else ""
-        told.append(
+        trick_names = [f"**{trick}**" for trick in tricks_of(study, row["trained_as"])]
+        tricks = f", with {_join_words(trick_names)}" if trick_names else ""
+        findings.append(
             f"The course's baseline (here `{row['network']}`{tricks}, "
             f"{study.arms[row['trained_as']].steps} steps at a learning rate of {row['lr']:g}) "
-            f"reaches {100 * row['test_miou']:.1f} % mIoU on test ({between(row)})."
+            f"reaches {100 * row['test_miou']:.1f} % mIoU on test ({interval_text(row)})."
         )
         if row["trained_as"] != base:
-            told[-1] += (
+            findings[-1] += (
                 f" It is the best of the baseline's arms on val; **{base}**"
                 f"{', with the recipe of the FCNs,' if study.fcn else ''} reaches "
-                f"{100 * first['test_miou']:.1f} %."
+                f"{100 * base_row['test_miou']:.1f} %."
             )
         prior = results.prior.iloc[0]
-        told[-1] += (
+        findings[-1] += (
             " The location prior, each pixel's most frequent class in the training images, has "
             f"{100 * prior['test_miou']:.1f} % mIoU."
         )
-    if own := heads(study):
-        change = results.difference(study.fcn.name, own[-1], study.baseline)
-        told.append(f"{sentence(change).removesuffix('.')}; the encoder differs as well.")
-        if len(own) > 1:
-            skips = results.difference(study.fcn.name, own[-1], own[0])
-            told[-1] += (
+    if fcn := fcn_arms(study):
+        change = results.difference(study.fcn.name, fcn[-1], study.baseline)
+        findings.append(
+            f"{comparison_sentence(change).removesuffix('.')}; the encoder differs as well."
+        )
+        if len(fcn) > 1:
+            skips = results.difference(study.fcn.name, fcn[-1], fcn[0])
+            findings[-1] += (
                 f" The skip connections alone: {points(skips['difference'])} points "
-                f"({decided(skips)})."
+                f"({verdict_or_unknown(skips)})."
             )
     if places := effects_by_place(study, results):
         tried = pd.concat(list(places.values()))["arm"]
-        told.append(f"{_tricks_in_short(places)} {short_training(results, tried)}".strip())
-    told += [
-        length_words(results, question)
+        findings.append(f"{_tricks_in_short(places)} {short_training(results, tried)}".strip())
+    findings += [
+        length_summary(results, question)
         for question in study.questions.values()
         if question.kind == "length" and question.effects
     ]
-    if (wide := study.network_question) and len(wide.arms) > 1:
-        fronts = results.fronts[results.fronts["question"] == wide.name]
-        size = size_words(fronts, lambda *pair: results.difference(wide.name, *pair), brief=True)
-        recipe = "with the same tricks" if wide.shared else "at one recipe"
-        told.append(f"{len(wide.arms)} networks were compared {recipe}. {size}")
-    top = best_on_val(results)
+    if (question := study.network_question) and len(question.arms) > 1:
+        pareto_rows = results.fronts[results.fronts["question"] == question.name]
+        size = size_summary(
+            pareto_rows,
+            lambda *pair: results.difference(question.name, *pair),
+            brief=True,
+        )
+        recipe = "with the same tricks" if question.shared else "at one recipe"
+        findings.append(f"{len(question.arms)} networks were compared {recipe}. {size}")
+    best = best_on_val(results)
     chosen = "There is one arm,"
     if len(arms) > 1:
         chosen = f"Chosen on val among all {len(arms)} arms, the best is"
-    told.append(
-        f"{chosen} {full_name(study, top['trained_as'])} with "
-        f"{100 * top['test_miou']:.1f} % mIoU on test ({between(top)}), for "
-        f"{UNITS['gmacs'][1](top['gmacs'])} multiply-adds per image and "
-        f"{top['parameters'] / 1e6:.2f} M parameters; its expected calibration error is "
-        f"{percent(top['calibration_error'])}."
+    findings.append(
+        f"{chosen} {full_name(study, best['trained_as'])} with "
+        f"{100 * best['test_miou']:.1f} % mIoU on test ({interval_text(best)}), for "
+        f"{UNITS['gmacs'][1](best['gmacs'])} multiply-adds per image and "
+        f"{best['parameters'] / 1e6:.2f} M parameters; its expected calibration error is "
+        f"{percent(best['calibration_error'])}."
     )
-    found = _by_trick(places)
+    rows_by_trick = _by_trick(places)
     hurtful = [
         f"**{trick}**"
-        for trick in tricks_of(study, top["trained_as"])
-        if "hurts" in {decided(row) for row in found.get(trick, {}).values()}
+        for trick in tricks_of(study, best["trained_as"])
+        if "hurts" in {verdict_or_unknown(row) for row in rows_by_trick.get(trick, {}).values()}
     ]
     if hurtful:
-        told[-1] += (
-            f" It has {_listed(hurtful)}, which hurts in some question: the arm was chosen by its "
-            "val score as a whole."
+        findings[-1] += (
+            f" It has {_join_words(hurtful)}, which hurts in some question: the arm was chosen by "
+            "its val score as a whole."
         )
-    return told
+    return findings
 
 
 def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
-    found = _by_trick(places)
-    verdicts = {trick: {decided(row) for row in rows.values()} for trick, rows in found.items()}
+    rows_by_trick = _by_trick(places)
+    verdicts = {
+        trick: {verdict_or_unknown(row) for row in rows.values()}
+        for trick, rows in rows_by_trick.items()
+    }
     if all(seen == {UNKNOWN} for seen in verdicts.values()):
-        why = basis(next(iter(next(iter(found.values())).values())))
-        which = f"Which of {len(found)} tricks help" if len(found) > 1 else "Whether a trick helps"
+        why = interval_basis(next(iter(next(iter(rows_by_trick.values())).values())))
+        which = (
+            f"Which of {len(rows_by_trick)} tricks help"
+            if len(rows_by_trick) > 1
+            else "Whether a trick helps"
+        )
         return f"{which} is {UNKNOWN} ({why})."
     kinds = {
         ("helps", "help"): lambda seen: "helps" in seen and "hurts" not in seen,
         ("hurts", "hurt"): lambda seen: "hurts" in seen and "helps" not in seen,
         ("helps or hurts, by question",) * 2: lambda seen: {"helps", "hurts"} <= seen,
     }
-    told = []
+    parts = []
     for (one, many), holds in kinds.items():
         names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
-        if names or not told:
-            told.append(f"{_listed(names) if names else 'none'} {many if len(names) > 1 else one}")
+        if names or not parts:
+            parts.append(
+                f"{_join_words(names) if names else 'none'} {many if len(names) > 1 else one}"
+            )
     kinds = {
         "we found no effect of": lambda seen: (
             "no effect found" in seen and not {"helps", "hurts"} & seen
@@ -939,63 +985,65 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
     }
     for words, holds in kinds.items():
         names = [f"**{trick}**" for trick, seen in verdicts.items() if holds(seen)]
-        told += [f"{words} {_listed(names)}"] if names else []
-    return f"Of {len(found)} trick{'s' * (len(found) != 1)}, {'; '.join(told)}."
+        parts += [f"{words} {_join_words(names)}"] if names else []
+    return f"Of {len(rows_by_trick)} trick{'s' * (len(rows_by_trick) != 1)}, {'; '.join(parts)}."
 
 
-def doubts(study: Study, results: Results, *, tested: bool = True) -> list[str]:
+def caveats(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     """Return what would change the answer, in sentences; `tested`: the data have test images."""
-    trained = results.arms.drop_duplicates("trained_as")
-    told = []
-    late = {arm: late_gain(results.curves, arm)[0] for arm in trained["trained_as"]}
-    rising, base = max(late, key=late.get), baseline(study)
-    told.append(
+    arms = results.arms.drop_duplicates("trained_as")
+    statements = []
+    late_gains = {arm: late_gain(results.curves, arm)[0] for arm in arms["trained_as"]}
+    rising, base = max(late_gains, key=late_gains.get), baseline_arm(study)
+    statements.append(
         f"**Longer training.** In the last quarter of each training val mIoU changed by "
-        f"{min(late.values()):+.1f} to {late[rising]:+.1f} points (**{rising}**)"
-        f"{f', for the baseline by {late[base]:+.1f}' if base else ''}: with more steps "
-        f"{'the order of arms' if len(late) > 1 else 'the score'} may change."
+        f"{min(late_gains.values()):+.1f} to {late_gains[rising]:+.1f} points (**{rising}**)"
+        f"{f', for the baseline by {late_gains[base]:+.1f}' if base else ''}: with more steps "
+        f"{'the order of arms' if len(late_gains) > 1 else 'the score'} may change."
     )
-    widths = 100 * (trained["high"] - trained["low"]) / 2
-    blocks, seeds = int(trained["blocks"].iloc[0]), int(trained["seeds"].iloc[0])
-    these = "images like these" if blocks > 1 else "these very images"
-    known = f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for {these}"
+    widths = 100 * (arms["high"] - arms["low"]) / 2
+    blocks, seeds = int(arms["blocks"].iloc[0]), int(arms["seeds"].iloc[0])
+    images = "images like these" if blocks > 1 else "these very images"
+    uncertainty = f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for {images}"
     if seeds == 1:
-        known += " and this seed: the variation between seeds is not included"
+        uncertainty += " and this seed: the variation between seeds is not included"
     if widths.isna().all():
-        known = "the uncertainty of an arm's mIoU is not known"
-    told.append(
+        uncertainty = "the uncertainty of an arm's mIoU is not known"
+    statements.append(
         f"**More seeds and images.** With {seeds} seed{'s' * (seeds != 1)} and {blocks} "
-        f"block{'s' * (blocks != 1)} of test images, {known}; the intervals do not cover other "
-        "locations."
+        f"block{'s' * (blocks != 1)} of test images, {uncertainty}; the intervals do not cover "
+        "other locations."
     )
-    if len(trained) > 3 and tested:
-        gap = 100 * (trained["val_miou"] - trained["test_miou"]).median()
-        told.append(
+    if len(arms) > 3 and tested:
+        gap = 100 * (arms["val_miou"] - arms["test_miou"]).median()
+        statements.append(
             f"**Another val split.** Choices are made on val, whose scores lie {gap:+.1f} points "
-            f"from those on test (median); the rank correlation of both over {len(trained)} arms "
-            f"{rank_correlation(trained['val_miou'], trained['test_miou'])}."
+            f"from those on test (median); the rank correlation of both over {len(arms)} arms "
+            f"{rank_correlation(arms['val_miou'], arms['test_miou'])}."
         )
     places = effects_by_place(study, results)
-    hidden = max(
+    largest_missed = max(
         ((row, place) for place, rows in places.items() for _, row in rows.iterrows()
-         if decided(row) == "no effect found"),
-        key=lambda found: found[0]["high"], default=None,
+         if verdict_or_unknown(row) == "no effect found"),
+        key=lambda candidate: candidate[0]["high"], default=None,
     )  # fmt: skip
-    if hidden:
-        row, place = hidden
-        told.append(
+    if largest_missed:
+        row, place = largest_missed
+        statements.append(
             f"**Effects that we may have missed.** **{row['trick']}** "
             f"{f'({place}) ' if len(places) > 1 else ''}may still gain up to "
             f"{points(row['high'])} points, the largest upper bound of all comparisons without a "
             "significant effect."
         )
-    return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in told]
+    return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in statements]
 
 
 def rank_correlation(first: pd.Series, second: pd.Series) -> str:
     """Return Spearman's rank correlation as the end of a sentence."""
-    found = first.rank().corr(second.rank()) if min(first.nunique(), second.nunique()) > 1 else None
-    return UNKNOWN if found is None else f"is {found:+.2f}".replace("-", "−")
+    correlation = (
+        first.rank().corr(second.rank()) if min(first.nunique(), second.nunique()) > 1 else None
+    )
+    return UNKNOWN if correlation is None else f"is {correlation:+.2f}".replace("-", "−")
 
 
 def worst_images(scores: np.ndarray, names: list[str], share: float = 0.1) -> str:
@@ -1004,42 +1052,42 @@ def worst_images(scores: np.ndarray, names: list[str], share: float = 0.1) -> st
     if not len(known):
         return "no test image has a label."
     order = known[np.argsort(scores[known])]
-    few = max(1, round(share * len(order)))
-    worst, middle = 100 * scores[order[:few]].mean(), 100 * np.median(scores[order])
-    listed = _listed([plain(names[index]) for index in order[: min(3, few)]])
+    worst_count = max(1, round(share * len(order)))
+    worst, middle = 100 * scores[order[:worst_count]].mean(), 100 * np.median(scores[order])
+    listed = _join_words([escape_markdown(names[index]) for index in order[: min(3, worst_count)]])
     return (
-        f"the median image has {middle:.1f} % mIoU, the worst {few} of {len(order)} "
+        f"the median image has {middle:.1f} % mIoU, the worst {worst_count} of {len(order)} "
         f"{worst:.1f} % on average; the worst of all: {listed}."
     )
 
 
-def mistakes(counts: np.ndarray, classes: tuple[str, ...], most: int = 5) -> str:
+def confusion_summary(counts: np.ndarray, classes: tuple[str, ...], limit: int = 5) -> str:
     """Return which confusions cost most pixels, in words; `counts` (K, K), row truth."""
     wrong = counts - np.diag(np.diagonal(counts))
     total = wrong.sum()
     if not total:
         return "No pixel is wrong."
-    places = [divmod(int(cell), len(counts)) for cell in np.argsort(wrong, axis=None)[::-1][:most]]
-    told = [
-        f"{plain(classes[truth])} predicted as {plain(classes[taken])} "
-        f"({percent(wrong[truth, taken] / total)} of all wrong pixels)"
-        for truth, taken in places
-        if wrong[truth, taken]
+    places = [divmod(int(cell), len(counts)) for cell in np.argsort(wrong, axis=None)[::-1][:limit]]
+    confusions = [
+        f"{escape_markdown(classes[truth])} predicted as {escape_markdown(classes[predicted])} "
+        f"({percent(wrong[truth, predicted] / total)} of all wrong pixels)"
+        for truth, predicted in places
+        if wrong[truth, predicted]
     ]
     truth = counts.sum(1)
-    found = np.diagonal(counts)[truth > 0] / truth[truth > 0]
+    recall = np.diagonal(counts)[truth > 0] / truth[truth > 0]
     names = [name for name, pixels in zip(classes, truth, strict=True) if pixels]
     missed = [
-        f"{plain(names[index])} ({percent(found[index])})"
-        for index in np.argsort(found, kind="stable")[:3]
+        f"{escape_markdown(names[index])} ({percent(recall[index])})"
+        for index in np.argsort(recall, kind="stable")[:3]
     ]
     return (
         f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most of all: "
-        f"{'; '.join(told)}. The classes with the lowest recall: {_listed(missed)}."
+        f"{'; '.join(confusions)}. The classes with the lowest recall: {_join_words(missed)}."
     )
 
 
-def calibration(table: pd.DataFrame, arms: pd.DataFrame) -> str:
+def calibration_summary(table: pd.DataFrame, arms: pd.DataFrame) -> str:
     """Return each network's calibration error and its direction, in words.
 
     Parameters
@@ -1054,49 +1102,51 @@ def calibration(table: pd.DataFrame, arms: pd.DataFrame) -> str:
         [f"**{row.label}**" for row in arms.itertuples() if sign * gaps[row.trained_as] > 0]
         for sign in (1, -1)
     )
-    told = f"Expected calibration error: {_listed(listed)}."
-    told += f" Overconfident on average: {_listed(over)}." if over else ""
-    return told + (f" Underconfident on average: {_listed(under)}." if under else "")
+    summary = f"Expected calibration error: {_join_words(listed)}."
+    summary += f" Overconfident on average: {_join_words(over)}." if over else ""
+    return summary + (f" Underconfident on average: {_join_words(under)}." if under else "")
 
 
-def edges(arms: pd.DataFrame) -> str:
+def boundary_summary(arms: pd.DataFrame) -> str:
     """Return how far boundary IoU lies below mIoU: columns label, test_miou, boundary_iou."""
     known = arms[arms["boundary_iou"].notna()]
     if not len(known):
         return "No test image has a boundary between two classes."
     gap = known["test_miou"] - known["boundary_iou"]
-    least, most = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
-    told = (
-        f"Near class boundaries, IoU is {100 * gap.min():.1f} (**{least}**) to "
-        f"{100 * gap.max():.1f} (**{most}**) points lower than over the whole image, as a "
+    smallest, largest = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
+    summary = (
+        f"Near class boundaries, IoU is {100 * gap.min():.1f} (**{smallest}**) to "
+        f"{100 * gap.max():.1f} (**{largest}**) points lower than over the whole image, as a "
         "mean over classes."
     )
     if len(known) < 4:
-        return told
+        return summary
     rank = rank_correlation(known["test_miou"], known["boundary_iou"])
-    return f"{told} The rank correlation of both scores over these {len(known)} {rank}."
+    return f"{summary} The rank correlation of both scores over these {len(known)} {rank}."
 
 
-def beside_reference(
+def reference_comparison(
     classes: pd.DataFrame, arms: dict[str, str], reference: dict[str, dict[str, float]]
 ) -> str:
     """Return how far a network is from what others report for the same data, in words."""
-    told = []
+    sentences = []
     for other, reported in reference.items():
         for name, arm in arms.items():
-            own = classes[classes["arm"] == arm].set_index("class")["iou"].dropna()
-            shared = [each for each in reported if each in own]
+            arm_iou = classes[classes["arm"] == arm].set_index("class")["iou"].dropna()
+            shared = [each for each in reported if each in arm_iou]
             if not shared:
                 continue
-            gaps = pd.Series({k: own[k] - reported[k] for k in shared}).sort_values()
+            gaps = pd.Series({k: arm_iou[k] - reported[k] for k in shared}).sort_values()
             mean = 100 * np.mean([reported[k] for k in shared])
-            low = [f"{plain(k)} ({points(gap)})" for k, gap in gaps.head(3).items()]
-            told.append(
+            worst = [f"{escape_markdown(k)} ({points(gap)})" for k, gap in gaps.head(3).items()]
+            sentences.append(
                 f"**{name}** lies {points(gaps.mean())} points from the {mean:.1f} % that {other} "
                 f"reports as the mean of these {len(shared)} classes; it falls behind most in "
-                f"{_listed(low)}, and does best against it in {plain(gaps.index[-1])} "
-                f"({points(gaps.iloc[-1])})."
+                f"{_join_words(worst)}, and does best against it in "
+                f"{escape_markdown(gaps.index[-1])} ({points(gaps.iloc[-1])})."
             )
-    if not told:
+    if not sentences:
         return "Bars have 95 % intervals; what others report for these data is not listed here."
-    return " ".join(told) + " What it reports is one run, at its own size and length of training."
+    return (
+        " ".join(sentences) + " What it reports is one run, at its own size and length of training."
+    )

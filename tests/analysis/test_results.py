@@ -41,8 +41,8 @@ def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
 
 
 def test_a_bound_near_zero_keeps_its_sign():
-    assert "interval +0.05 to +6.2" in text.sentence(pd.Series(row(0.031, 0.00046, 0.062)))
-    assert "interval −0.004 to" in text.sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+    assert "interval +0.05 to +6.2" in text.comparison_sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "interval −0.004 to" in text.comparison_sentence(pd.Series(row(0.031, -0.00004, 0.062)))
 
 
 def tables(rows):
@@ -52,28 +52,28 @@ def tables(rows):
 
 
 def test_sentences_say_what_the_interval_says():
-    assert text.sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
+    assert text.comparison_sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
         "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % interval +1.2 to +5.0, 3 seeds)."
     )
-    assert "3.1 points of mIoU less than" in text.sentence(pd.Series(row(-0.031, -0.05, -0.012)))
-    unclear = text.sentence(pd.Series(row(0.011, -0.01, 0.032, 1)))
+    assert "3.1 points of mIoU less than" in text.comparison_sentence(pd.Series(row(-0.031, -0.05, -0.012)))
+    unclear = text.comparison_sentence(pd.Series(row(0.011, -0.01, 0.032, 1)))
     assert "no difference" in unclear and "+1.1 points" in unclear and "−1.0 to +3.2" in unclear
 
 
 def test_sentences_say_what_the_interval_rests_on():
-    assert "over 3 seeds, only one block" in text.sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1)))
-    unknown = text.sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1)))
+    assert "over 3 seeds, only one block" in text.comparison_sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1)))
+    unknown = text.comparison_sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1)))
     assert "+44.1 points" in unknown and "no interval can be computed" in unknown
     known = pd.Series({"low": 0.012, "high": 0.5, "seeds": 3, "blocks": 25})
-    assert text.between(known) == "95 % interval 1.2 to 50.0, 3 seeds"
+    assert text.interval_text(known) == "95 % interval 1.2 to 50.0, 3 seeds"
     unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
-    assert text.between(unknown) == text.basis(unknown)
+    assert text.interval_text(unknown) == text.interval_basis(unknown)
     assert results._nan_if_unbounded(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
 
 
 def test_an_interval_that_excludes_zero_decides_nothing_among_many():
     told = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
-    for words in (text.trick_sentence(told), text.sentence(told)):
+    for words in (text.trick_sentence(told), text.comparison_sentence(told)):
         assert "We found no" in words and "+0.2 to +6.0" in words
         assert "correction for 8 comparisons (p = 0.21)" in words
     clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
@@ -94,8 +94,8 @@ def test_the_conclusion_names_every_trick_once_per_verdict():
         "- No effect found: **focal** (+0.1, interval −1.0 to +2.0)."
     )
     assert text.conclusion({"on the ladder": rows}, brief=True).endswith("found: **focal**.")
-    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in text.detection(rows)
-    assert "a true effect of 3.0 points of mIoU is" in text.detection(rows[:2])
+    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in text.detectable_effects(rows)
+    assert "a true effect of 3.0 points of mIoU is" in text.detectable_effects(rows[:2])
 
 
 def test_a_comparison_reads_both_ways():
@@ -366,7 +366,7 @@ def test_a_question_whose_runs_are_not_all_there_is_left_out(study):
     assert list(again.ended(study).questions) == ["ladder", "each"]
     missing = "heads (1 of 4 runs missing) and spread (1 of 3 runs missing)"
     assert missing in text.unfinished(again)
-    empty = text.missing(study, again)
+    empty = text.empty_chapters(study, again)
     assert list(empty) == ["2_baseline", "3_fcn", "5_networks"]
     assert all(missing in words for words in empty.values())
 

@@ -16,7 +16,7 @@ from PIL import Image
 from roadseg.config.paths import ROOT
 from roadseg.data.scenes import CITYSCAPES
 from roadseg.report import figures
-from roadseg.report.page import smaller
+from roadseg.report.page import compress_png
 
 GREEN, VERMILION, GREY = figures.PALETTE[2], figures.PALETTE[1], figures.UNDECIDED
 
@@ -319,7 +319,7 @@ def front_rows(names, costs, scores):
 
 def test_fronts_fill_what_is_on_them_and_step_up_from_one_to_the_next():
     table = front_rows(["a", "b", "c"], [1, 2, 4], [0.2, 0.1, 0.4])
-    figure = figures.fronts(table)
+    figure = figures.pareto_fronts(table)
     assert len(figure.axes) == 3
     left = figure.axes[0]
     points = {float(line.get_xdata()[0]): line for line in left.lines if line.get_marker() in "os^"}
@@ -331,7 +331,7 @@ def test_fronts_fill_what_is_on_them_and_step_up_from_one_to_the_next():
 
 
 def test_thirty_networks_have_thirty_looks():
-    looks = figures._marks([f"n{i}" for i in range(30)])
+    looks = figures._styles([f"n{i}" for i in range(30)])
     assert len({(m["color"], m["marker"]) for m in looks.values()}) == 30
 
 
@@ -377,7 +377,7 @@ def test_searches_fill_the_chosen_rate():
 
 
 def test_what_is_folded_is_there():
-    html = figures.folded("title", figures.table(pd.DataFrame({"a": [1]}))).data
+    html = figures.collapsible("title", figures.table(pd.DataFrame({"a": [1]}))).data
     assert html.startswith("<details><summary>title</summary><table")
 
 
@@ -404,7 +404,7 @@ def test_a_report_s_pictures_are_smaller_and_look_alike():
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     before = base64.b64encode(file.getvalue()).decode()
-    after = smaller(before)
+    after = compress_png(before)
     assert len(after) < len(before)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert shown.shape == picture.shape
@@ -418,7 +418,7 @@ def test_a_small_area_keeps_its_colour():
     picture[100:110, 100:110] = yellow = (220, 220, 0)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    after = smaller(base64.b64encode(file.getvalue()).decode())
+    after = compress_png(base64.b64encode(file.getvalue()).decode())
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert np.abs(shown[100:110, 100:110].astype(int) - yellow).max() <= 2
 
@@ -431,7 +431,7 @@ def test_class_colours_stay_apart_beside_photographs():
         picture[30:40, 20 * i : 20 * i + 15] = colour  # of so few pixels each, as in a legend
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    after = smaller(base64.b64encode(file.getvalue()).decode())
+    after = compress_png(base64.b64encode(file.getvalue()).decode())
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     for i, colour in enumerate(colours):
         assert (shown[30:40, 20 * i : 20 * i + 15] == colour).all(), i
@@ -444,7 +444,7 @@ def test_a_divider_has_all_layers_and_shows_what_is_wrong(scenes):
     first = np.argwhere(split.labels[1] != 255)[0]
     taken = (split.labels[1][tuple(first)] + 1) % len(split.classes)
     predicted[1][tuple(first)] = taken
-    page = figures.compared(split, {"worst <b>": 1}, predicted, "a & b").data
+    page = figures.comparison_sliders(split, {"worst <b>": 1}, predicted, "a & b").data
     assert "worst &lt;b&gt;" in page and "Prediction of a &amp; b: 0 % wrong." in page
     sources = dict(re.findall(r'<img class="(\w+)" alt="[^"]*" src="data:image/\w+;base64,([^"]+)"', page))
     assert list(sources) == ["prediction", "errors", "truth", "image"]

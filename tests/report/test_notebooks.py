@@ -85,7 +85,7 @@ def test_what_is_left_out_keeps_its_heading_and_says_why(tmp_path):
     cells = [nbformat.v4.new_markdown_cell("# Tricks\n\nMany."), nbformat.v4.new_code_cell("1 / 0")]
     cells[1].metadata["tags"] = ["picture-ladder", "setup"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), source)
-    notebooks.leave_out(source, target, "None was tried.")
+    notebooks.write_placeholder(source, target, "None was tried.")
     heading, reason = nbformat.read(target, as_version=4).cells
     assert (heading.source, reason.source) == ("# Tricks", "None was tried.")
     assert reason.metadata["tags"] == ["picture-ladder"]

@@ -66,16 +66,16 @@ def test_a_budget_buys_the_best_affordable_network_by_val():
 
 
 def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
-    told = text.size_words(THREE, compare(SEEN))
+    told = text.size_summary(THREE, compare(SEEN))
     assert told.startswith("**middle** (0.5 · 10⁹ multiply-adds, 33.0 % mIoU) is the cheapest")
     assert "The best of them by val score, **large**, costs 4.0 times as much" in told
     assert "a gain over it is +0.0 points, among 2 networks" in told and "rank correlation" in told
     assert "−1.0 points (−2.0 to +0.0, no difference found)" in told
     paying = {**SEEN, ("large", "middle"): (0.05, "better")}
-    told = text.size_words(THREE, compare(paying))
+    told = text.size_summary(THREE, compare(paying))
     assert told.startswith("Accuracy rises with cost throughout")
     unknown = THREE.assign(low=np.nan, high=np.nan)
-    assert "not known" in text.size_words(unknown, compare(SEEN))
+    assert "not known" in text.size_summary(unknown, compare(SEEN))
 
 
 def test_searches_say_what_they_chose_and_where_they_end():
@@ -84,12 +84,12 @@ def test_searches_say_what_they_chose_and_where_they_end():
          ("b", 0.1, 0.4, True), ("b", 0.4, 0.3, False), ("b", 1.6, np.nan, False)],
         columns=["arm", "lr", "val_miou", "chosen"],
     ).assign(steps=50, seconds=2.0)  # fmt: skip
-    told = text.search_words(table, {"a": "A", "b": "B"})
+    told = text.search_summary(table, {"a": "A", "b": "B"})
     assert "best on val of 0.1, 0.4 and 1.6, each tried once" in told and "50 steps" in told
     assert "A 0.4; B 0.1" in told and "took 12 s" in told
     assert "For B the best rate is at an end of the range" in told
     assert "In 1 of the 6 trials, whose time is not counted, the loss did not stay finite." in told
-    assert "without a search" in text.search_words(table, {"c": "C"})
+    assert "without a search" in text.search_summary(table, {"c": "C"})
 
 
 def test_differences_from_the_course_are_explained_where_they_are_large():
@@ -99,7 +99,7 @@ def test_differences_from_the_course_are_explained_where_they_are_large():
         {"network": "M", "reported": 100.0, "excess": -0.5, "gmacs_like": 99.0, "excess_like": -0.01,
          "differs": "is wider"},
     ])  # fmt: skip
-    told = text.course_words(table)
+    told = text.course_summary(table)
     assert told.startswith("Within 4.0 % of what it reports, of 2 networks: N (+2.0 %).")
     assert "- **M** (−50.0 %): the course's variant is wider. Of this variant we count 99.0" in told
     assert "−1.0 % of the 100 reported" in told and "**N**" not in told
@@ -121,13 +121,13 @@ def test_worst_images_by_hand():
 
 def test_mistakes_by_hand():
     counts = np.array([[90, 10, 0], [30, 60, 0], [5, 5, 0]])
-    told = text.mistakes(counts, ("road", "car", "bike"), most=2)
+    told = text.confusion_summary(counts, ("road", "car", "bike"), limit=2)
     assert told == (
         "25 % of the labelled pixels are wrong. Most of all: car predicted as road (60 % of all wrong "
         "pixels); road predicted as car (20 % of all wrong pixels). The classes with the lowest recall: "
         "bike (0 %), car (67 %) and road (90 %)."
     )
-    assert text.mistakes(np.diag([3, 4]), ("a", "b")) == "No pixel is wrong."
+    assert text.confusion_summary(np.diag([3, 4]), ("a", "b")) == "No pixel is wrong."
 
 
 def test_calibration_by_hand():
@@ -135,7 +135,7 @@ def test_calibration_by_hand():
                           "right": [5, 90, 40], "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
     arms = pd.DataFrame({"label": ["shy", "sure"], "trained_as": ["y", "x"],
                          "calibration_error": [0.2, 0.03]})  # fmt: skip
-    told = text.calibration(table, arms)
+    told = text.calibration_summary(table, arms)
     assert told == (
         "Expected calibration error: **sure** 3.0 % and **shy** 20 %. Overconfident on average: **sure**. "
         "Underconfident on average: **shy**."
@@ -145,21 +145,21 @@ def test_calibration_by_hand():
 def test_edges_by_hand():
     arms = pd.DataFrame({"label": list("abcd"), "test_miou": [0.5, 0.6, 0.7, 0.8],
                          "boundary_iou": [0.4, 0.3, 0.6, np.nan]})  # fmt: skip
-    told = text.edges(arms)
+    told = text.boundary_summary(arms)
     assert told.startswith("Near class boundaries, IoU is 10.0 (**a**) to 30.0 (**b**) points lower")
     assert "rank correlation" not in told  # of three
-    assert text.edges(arms[3:]) == "No test image has a boundary between two classes."
+    assert text.boundary_summary(arms[3:]) == "No test image has a boundary between two classes."
 
 
 def test_a_reference_for_classes_by_hand():
     classes = pd.DataFrame({"arm": "a-s", "class": ["road", "sky", "pole"], "iou": [0.9, 0.8, 0.1]})
     reported = {"road": 0.85, "sky": 0.9, "pole": 0.4, "car": 0.5}  # the last occurs nowhere here
-    told = text.beside_reference(classes, {"a": "a-s"}, {"X": reported})
+    told = text.reference_comparison(classes, {"a": "a-s"}, {"X": reported})
     assert "**a** lies −11.7 points from the 71.7 % that X reports as the mean of these 3 classes" in told
     assert "behind most in pole (−30.0), sky (−10.0) and road (+5.0)" in told
     assert "best against it in road (+5.0)" in told
     for none in ({}, {"X": {"car": 0.5}}):
-        assert "is not listed here" in text.beside_reference(classes, {"a": "a-s"}, none)
+        assert "is not listed here" in text.reference_comparison(classes, {"a": "a-s"}, none)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_a_search_is_held_against_the_recipe_s_own_rate():
     searched = Recipe(lr=0.1, lr_search=(0.5, 1.0), lr_search_steps=5)
     recipes = {"plain": Recipe(lr=0.1), "searched": searched, "lonely": searched.changed({"steps": 7})}
     names = {recipe: name for name, recipe in recipes.items()}
-    study = SimpleNamespace(arms=recipes, arm=names.get)
+    study = SimpleNamespace(arms=recipes, arm_name=names.get)
 
     def told(**searched):
         arms = pd.DataFrame([
             {"trained_as": "plain", "lr": 0.1, "val_miou": 0.4}, {"trained_as": "searched", **searched},
             {"trained_as": "lonely", "lr": 0.05, "val_miou": 0.1},
         ])  # fmt: skip
-        return text.search_value(study, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
+        return text.search_benefit(study, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
 
     assert told(lr=0.05, val_miou=0.3) == (
         "For **SEARCHED** the search chose 0.05: against 0.1, the rate of its recipe (arm `plain`), val mIoU "
@@ -216,31 +216,31 @@ def best_rows(*rows):
 def plain_study(results, compared):
     recipes = {row.trained_as: Recipe(network=row.network) for row in results.arms.itertuples()}
     wide = SimpleNamespace(name="wide", arms=dict.fromkeys(compared), labels={a: a.upper() for a in compared})
-    return SimpleNamespace(arms=recipes, tricks={}, networks={}, compared=wide)
+    return SimpleNamespace(arms=recipes, tricks={}, networks={}, network_question=wide)
 
 
 def test_of_networks_that_cost_about_the_same_the_best_is_recommended():
     results = best_rows(("a", "fcn8s:x", 1.0, 0.3, 0.3), ("b", "unet", 1.04, 0.4, 0.35),
                         ("c", "dabnet", 1.2, 0.35, 0.5), ("d", "lmffnet", 2.0, 0.41, 0.4))  # fmt: skip
-    table = text.recommended(plain_study(results, ["a", "b"]), results)
+    table = text.recommendation_table(plain_study(results, ["a", "b"]), results)
     assert list(table["arm"]) == ["b", "d"]  # a costs as much as b, c scores less than b on val
     chain = best_rows(("a", "fcn8s:x", 1.0, 0.3, 0.3), ("b", "unet", 1.04, 0.4, 0.35),
                       ("c", "dabnet", 1.08, 0.45, 0.5))  # fmt: skip
-    assert list(text.recommended(plain_study(chain, ["a"]), chain)["arm"]) == ["b", "c"]
+    assert list(text.recommendation_table(plain_study(chain, ["a"]), chain)["arm"]) == ["b", "c"]
     assert list(table["mIoU %"]) == ["35.0", "40.0"] and list(table["arms of this network"]) == [1, 1]
 
 
 def test_the_arm_that_is_best_on_val_is_examined_with_the_networks():
     results = best_rows(("a", "unet", 1.0, 0.3, 0.3), ("b", "dabnet", 1.5, 0.4, 0.35),
                         ("c", "unet", 1.0, 0.5, 0.5))  # fmt: skip
-    found = text.examined(plain_study(results, ["a", "b"]), results)
+    found = text.networks_with_best(plain_study(results, ["a", "b"]), results)
     assert list(found["label"]) == ["A", "B", "unet"] and list(found["trained_as"]) == ["a", "b", "c"]
     assert found["test_miou"].dtype == float
     named = plain_study(results, ["a", "b"])
     named.network_question.labels["a"] = "unet"
-    assert list(text.examined(named, results)["label"]) == ["unet", "B", "unet (c)"]
+    assert list(text.networks_with_best(named, results)["label"]) == ["unet", "B", "unet (c)"]
     worse = best_rows(*results.arms.iloc[:2, :5].itertuples(index=False))
-    assert list(text.examined(plain_study(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]
+    assert list(text.networks_with_best(plain_study(worse, ["a", "b"]), worse)["label"]) == ["A", "B"]
 
 
 def test_devices_are_told_once_with_their_threads():
@@ -265,15 +265,15 @@ def test_the_tricks_of_an_arm_are_those_whose_hyperparameters_it_has():
     )
     assert text.tricks_of(study, "plain") == []
     assert text.tricks_of(study, "all") == ["flip", "poly", "longer", "rates"]  # both: flip and longer
-    assert text.named(study, "all") == "small, 4 tricks"
-    assert text.tricks_of(study, "half") == [] and text.named(study, "half") == "small +batch_norm"
+    assert text.display_name(study, "all") == "small, 4 tricks"
+    assert text.tricks_of(study, "half") == [] and text.display_name(study, "half") == "small +batch_norm"
 
 
 def test_a_ladder_is_shown_up_to_the_rung_that_failed():
     rows = pd.DataFrame({"arm": ["a", "b", "d"], "against": ["start", "a", "c"]})
-    assert list(text.unbroken(rows, "start").arm) == ["a", "b"]
-    assert not len(text.unbroken(rows, "elsewhere"))
-    assert list(text.unbroken(rows.head(2), "start").arm) == ["a", "b"]
+    assert list(text.rungs_until_failure(rows, "start").arm) == ["a", "b"]
+    assert not len(text.rungs_until_failure(rows, "elsewhere"))
+    assert list(text.rungs_until_failure(rows.head(2), "start").arm) == ["a", "b"]
 
 
 def ended(study, failed=(), unfinished=()):
@@ -297,11 +297,11 @@ def test_what_a_reader_must_know_before_any_score():
     all_there = pd.DataFrame(columns=["question", "missing", "runs"])
     two, one = (SimpleNamespace(classes=pd.DataFrame({"class": k}), outcomes=outcomes.head(1), unfinished=all_there)
                 for k in (["road", "sky", "road"], ["road", "road"]))  # fmt: skip
-    assert text.lacks(two, tested=True) == ""
-    assert text.lacks(two, tested=False) == text.NO_TEST
-    assert text.lacks(one, tested=False) == f"{text.NO_TEST}\n\n{text.ONE_CLASS}"
+    assert text.warnings_before_scores(two, tested=True) == ""
+    assert text.warnings_before_scores(two, tested=False) == text.NO_TEST
+    assert text.warnings_before_scores(one, tested=False) == f"{text.NO_TEST}\n\n{text.ONE_CLASS}"
     two.unfinished = pd.DataFrame([{"question": "ladder", "missing": 12, "runs": 30}])
-    assert text.lacks(two, tested=True) == (
+    assert text.warnings_before_scores(two, tested=True) == (
         "**Not finished yet: ladder (12 of 30 runs missing).** The rest of this report is about the finished "
         "questions."
     )
@@ -309,22 +309,22 @@ def test_what_a_reader_must_know_before_any_score():
 
 def test_chapters_that_a_study_leaves_empty():
     study = load()
-    assert text.missing(study, ended(study)) == {}
+    assert text.empty_chapters(study, ended(study)) == {}
     fcn = {arm for arm, recipe in study.arms.items() if recipe.network.startswith("fcn")}
-    assert "**fcn-8s**" in text.missing(study, ended(study, fcn))["3_fcn"]  # asked for, and failed
+    assert "**fcn-8s**" in text.empty_chapters(study, ended(study, fcn))["3_fcn"]  # asked for, and failed
     left = study.without(fcn)
-    assert "No question compares the baseline with FCN" in text.missing(left, ended(left))["3_fcn"]
+    assert "No question compares the baseline with FCN" in text.empty_chapters(left, ended(left))["3_fcn"]
     others = study.without(study.arms.keys() - {study.baseline})
-    assert set(text.missing(others, ended(others))) == {"3_fcn", "4_tricks", "5_networks"}
+    assert set(text.empty_chapters(others, ended(others))) == {"3_fcn", "4_tricks", "5_networks"}
     with pytest.raises(InputError, match="^4_tricks: No question tries a trick"):
-        text.demand(others, ended(others), "4_tricks")
-    text.demand(others, ended(others), "2_baseline")
+        text.require_chapter(others, ended(others), "4_tricks")
+    text.require_chapter(others, ended(others), "2_baseline")
 
 
 def test_chapters_whose_questions_are_not_finished_say_so():
     study = load()
     tricks = [q.name for q in study.questions.values() if q.effects]
-    missing = text.missing(study, ended(study, unfinished=tricks))
+    missing = text.empty_chapters(study, ended(study, unfinished=tricks))
     assert list(missing) == ["4_tricks"]
     assert f"{tricks[0]} (1 of 6 runs missing)" in missing["4_tricks"]
     finished = ended(study, unfinished=tricks).finished(study)
@@ -336,11 +336,11 @@ def test_a_ladder_s_failed_rungs_are_said_to_have_failed():
     ladder = next(each for each in study.questions.values() if each.kind == "ladder")
     start, (trick, arm, _) = next(iter(ladder.arms)), ladder.effects[1]
     left = study.without({arm}).questions[ladder.name]
-    told = text.climbed(ladder, left)
+    told = text.ladder_summary(ladder, left)
     assert told.startswith(f"Tricks are added to {start} one after the other: ")
     assert f"→ {trick} (failed) →" in told and told.count("(failed)") == 1
     first = study.without({start}).questions[ladder.name]
-    assert text.climbed(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
+    assert text.ladder_summary(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
 
 
 def test_a_rank_correlation_of_what_does_not_differ_cannot_be_told():
@@ -355,7 +355,7 @@ def test_a_spread_of_more_points_than_there_are_is_not_told():
     noise = {"arm": "a", "blocks": 9, "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
     ladder = pd.DataFrame({"miou": [0.5, 0.6]})
     told = [
-        text.noise_words(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
+        text.noise_summary(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
         for n, high in ((5, 0.06), (2, 0.9))
     ]
     assert "1.00 to 6.00" in told[0] and "2.8 to 16.6" in told[0]
