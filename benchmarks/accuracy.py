@@ -68,8 +68,8 @@ def main() -> None:
                     records = Path(folder) / "runs" / tree.name / name
                     train(tree, [recipe, options.seeds, str(study.prepared), str(records)])
                     seeds = range(options.seeds)
-                    found = [Record.read(records / f"arm/s{seed}") for seed in seeds]
-                    counts.append(np.stack([record.counts["test"] for record in found]))
+                    arm_records = [Record.read(records / f"arm/s{seed}") for seed in seeds]
+                    counts.append(np.stack([record.counts["test"] for record in arm_records]))
                 means = [100 * metrics.miou(c.sum(1)).mean() for c in counts]
                 gap = intervals.interval(counts[1], blocks(test.sequences, 1), counts[0])
                 rows.append(

@@ -72,15 +72,15 @@ def compare(reference: pd.DataFrame) -> pd.DataFrame:
     """
     reported = reference.drop_duplicates("network").set_index("network")["gmacs"]
     rows = []
-    for network, ours, make, size, differs in builds():
-        theirs = float(reported[network])
-        own = cost.multiply_adds(on_meta(partial(build, ours, CLASSES)), SIZE)
+    for network, our_name, make, size, differs in builds():
+        reported_gmacs = float(reported[network])
+        our_gmacs = cost.multiply_adds(on_meta(partial(build, our_name, CLASSES)), SIZE)
         like = cost.multiply_adds(on_meta(make), size)
         rows.append(
             {
-                "network": network, "reported": theirs, "ours": ours, "gmacs": own,
-                "excess": own / theirs - 1, "gmacs_like": like, "excess_like": like / theirs - 1,
-                "differs": differs,
+                "network": network, "reported": reported_gmacs, "ours": our_name,
+                "gmacs": our_gmacs, "excess": our_gmacs / reported_gmacs - 1, "gmacs_like": like,
+                "excess_like": like / reported_gmacs - 1, "differs": differs,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

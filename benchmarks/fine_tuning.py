@@ -52,7 +52,7 @@ def recipe(arm: str, steps: int, seed: int) -> Recipe:
     return Recipe.of({**BASE, **first, **changes, "steps": steps, "seed": seed})
 
 
-def trained(run: Recipe, prepared: Path, file: Path, say) -> None:
+def train_and_count(run: Recipe, prepared: Path, file: Path, say) -> None:
     """Train a run and keep its counts on val and its seconds, unless they are there."""
     if file.is_file():
         return
@@ -69,21 +69,21 @@ def trained(run: Recipe, prepared: Path, file: Path, say) -> None:
     say(f"val mIoU {metrics.miou(counts.sum(0)):.3f}, {seconds:.0f} s")
 
 
-def row(arm: str, found: dict[str, np.ndarray], val: Scenes) -> dict:
+def row(arm: str, counts: dict[str, np.ndarray], val: Scenes) -> dict:
     """Return an arm's row."""
     against, _ = ARMS[arm]
-    told = {
+    cells = {
         "arm": arm,
-        "val mIoU, %": f"{100 * metrics.miou(found[arm].sum(1)).mean():.1f}",
+        "val mIoU, %": f"{100 * metrics.miou(counts[arm].sum(1)).mean():.1f}",
         "against": against or "",
         "difference (95 % interval)": "",
     }
     if against:
-        gap = intervals.interval(found[arm], blocks(val.sequences, 10), found[against])
-        told["difference (95 % interval)"] = (
+        gap = intervals.interval(counts[arm], blocks(val.sequences, 10), counts[against])
+        cells["difference (95 % interval)"] = (
             f"{100 * gap.estimate:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
         )
-    return told
+    return cells
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
         for seed in range(SEEDS)
     }
     jobs = {
-        f"{arm}, seed {seed}": lambda say, arm=arm, seed=seed, file=file: trained(
+        f"{arm}, seed {seed}": lambda say, arm=arm, seed=seed, file=file: train_and_count(
             recipe(arm, steps, seed), study.prepared, file, say
         )
         for (arm, seed), file in files.items()
@@ -114,14 +114,14 @@ def main() -> None:
     }
     val = Scenes.load(study.prepared, "val")
     height, width = study.data["size"]
-    told = (
+    conditions = (
         f"{page.conditions()} CamVid's {len(Scenes.load(study.prepared, 'train'))} training images "
         f"at {height} x {width}, {steps} steps of batch {BASE['batch_size']}, AdamW, poly, flips "
         f"and zooms, {SEEDS} seeds, two runs at a time. Scored on the {len(val)} val images, one "
         "street that training has seen too: only differences are meaningful."
     )
     rows = page.table([row(arm, counts, val) for arm in ARMS])
-    page.section("fine", f"{told}\n\n{rows}", page.PAGE.with_name("weights.md"))
+    page.section("fine", f"{conditions}\n\n{rows}", page.PAGE.with_name("weights.md"))
 
 
 if __name__ == "__main__":

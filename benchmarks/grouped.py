@@ -64,19 +64,19 @@ def layer(channels: int, height: int, width: int, side: int, stride: int, dilati
 
     replaced = GroupedInFp32.of(convolution)
 
-    def ours() -> None:
+    def with_grouped() -> None:
         y = replaced(x)
         y.backward(torch.ones_like(y))
 
-    found = timed({"bf16": in_bf16, "fp32": in_fp32, "ours": ours})
+    times = timed({"bf16": in_bf16, "fp32": in_fp32, "ours": with_grouped})
     return {
         "convolution": f"{channels} channels in {groups} groups, {side} x {side}, stride {stride}, "
         f"dilation {dilation}",
         "map": f"{height} x {width}",
-        "bf16, ms": f"{found['bf16']:.1f}",
-        "fp32 with both casts, ms": f"{found['fp32']:.1f}",
-        "`GroupedInFp32`, ms": f"{found['ours']:.1f}",
-        "bf16 / `GroupedInFp32`": f"{found['bf16'] / found['ours']:.2f}",
+        "bf16, ms": f"{times['bf16']:.1f}",
+        "fp32 with both casts, ms": f"{times['fp32']:.1f}",
+        "`GroupedInFp32`, ms": f"{times['ours']:.1f}",
+        "bf16 / `GroupedInFp32`": f"{times['bf16'] / times['ours']:.2f}",
     }
 
 
@@ -99,12 +99,12 @@ def end(classes: int, height: int, width: int) -> dict:
         "channels last, ms": lambda: segmentation_loss(upsampled(first=False), labels).backward(),
         "channels first, ms": lambda: segmentation_loss(upsampled(first=True), labels).backward(),
     }
-    found = timed(calls)
+    times = timed(calls)
     return {
         "classes": classes,
         "images": f"{height} x {width}",
-        **{name: f"{taken:.1f}" for name, taken in found.items()},
-        "rows / first": f"{found['pixels as rows, ms'] / found['channels first, ms']:.2f}",
+        **{name: f"{taken:.1f}" for name, taken in times.items()},
+        "rows / first": f"{times['pixels as rows, ms'] / times['channels first, ms']:.2f}",
     }
 
 
@@ -133,12 +133,12 @@ def network(name: str, stages: int) -> dict:
     """Return a row: whole steps of a network, all in bf16 and as we do it."""
     with mock.patch.object(segmenter, "_replace_grouped"):
         plain = stepping(name, stages)
-    found = timed({"plain": plain, "ours": stepping(name, stages)})
+    times = timed({"plain": plain, "ours": stepping(name, stages)})
     return {
         "network": f"`{name}`" + (f", {stages} stages frozen" if stages else ""),
-        "all in bf16, ms": f"{found['plain']:.0f}",
-        "as we do it, ms": f"{found['ours']:.0f}",
-        "times as fast": f"{found['plain'] / found['ours']:.2f}",
+        "all in bf16, ms": f"{times['plain']:.0f}",
+        "as we do it, ms": f"{times['ours']:.0f}",
+        "times as fast": f"{times['plain'] / times['ours']:.2f}",
     }
 
 
@@ -148,9 +148,9 @@ def main() -> None:
     layers = page.table([layer(*each) for each in LAYERS])
     ends = page.table([end(*each) for each in ENDS])
     networks = page.table([network(*each) for each in NETWORKS])
-    told = f"Batch 4, one thread, medians of {ROUNDS}; networks at {SIZE[0]} x {SIZE[1]}."
+    conditions = f"Batch 4, one thread, medians of {ROUNDS}; networks at {SIZE[0]} x {SIZE[1]}."
     tables = "\n\n".join([layers, ends, networks])
-    page.section("grouped", f"{page.conditions()} {told}\n\n{tables}")
+    page.section("grouped", f"{page.conditions()} {conditions}\n\n{tables}")
 
 
 if __name__ == "__main__":

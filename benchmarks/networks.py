@@ -62,14 +62,15 @@ def main() -> None:
     """Write the page's section."""
     listed = {name: network.network for name, network in load().networks.items()}
     rows = [row(name, network) for name, network in listed.items()]
-    rows.sort(key=lambda found: float(found["multiply-adds, 10⁹"]))
-    told = (
+    rows.sort(key=lambda row_cells: float(row_cells["multiply-adds, 10⁹"]))
+    conditions = (
         f"{page.conditions()} One thread, {SIZE[0]} x {SIZE[1]}, {CLASSES} classes, batch {BATCH}, "
         "timed with batch 2 from 30 · 10⁹ multiply-adds on; forwards, backwards and AdamW, the "
         f"fastest of {STEPS}. Memory is that of all tensors alive at a time, in fp32, "
         "without what AdamW keeps."
     )
-    page.section("networks", f"{told}\n\n{page.table(rows)}", page.PAGE.with_name("weights.md"))
+    text = f"{conditions}\n\n{page.table(rows)}"
+    page.section("networks", text, page.PAGE.with_name("weights.md"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import page
 import torch
-from start import copied
+from start import copy_project
 
 from roadseg.config.recipe import Recipe
 from roadseg.config.yaml import read_yaml
@@ -52,7 +52,7 @@ def folder_of(camvid: Path, folder: Path) -> None:
     (folder / "dataset.yaml").write_text(DESCRIPTION)
 
 
-def called(project: Path, *command: str) -> float:
+def run_command(project: Path, *command: str) -> float:
     """Run a command in the project; return its seconds."""
     began = time.perf_counter()
     kept = {k: v for k, v in os.environ.items() if k != "DVC_ROOT"}
@@ -60,7 +60,7 @@ def called(project: Path, *command: str) -> float:
     return time.perf_counter() - began
 
 
-def scored(run: Path, test: Scenes) -> Confusion:
+def score_run(run: Path, test: Scenes) -> Confusion:
     """Return what a run's network comes to on CamVid's test images."""
     record = json.loads((run / "record.json").read_text())
     recipe = Recipe.of(record["recipe"])
@@ -78,14 +78,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         project = Path(temporary) / "project"
         project.mkdir()
-        copied(project)
+        copy_project(project)
         folder_of(camvid, project / "data/raw" / NAME)
         raw = f"data/raw/{NAME}"
         python = ["python", "-m", "roadseg"]
         seconds = {
-            "`check`": called(project, *python, "check", raw),
-            "`start`": called(project, *python, "start", NAME, raw),
-            "`make report`": called(project, "dvc", "repro", f"studies/{NAME}/dvc.yaml"),
+            "`check`": run_command(project, *python, "check", raw),
+            "`start`": run_command(project, *python, "start", NAME, raw),
+            "`make report`": run_command(project, "dvc", "repro", f"studies/{NAME}/dvc.yaml"),
         }
         settings = read_yaml(project / f"studies/{NAME}/params.yaml")
         about = json.loads((project / f"data/prepared/{NAME}/scenes.json").read_text())
@@ -94,7 +94,7 @@ def main() -> None:
         prepare(given, find_source(given, project), project / "camvid")
         test = Scenes.load(project / "camvid", "test")
         runs = sorted((project / f"build/{NAME}/runs").glob("*/*/s*/record.json"))
-        found = [scored(record.parent, test) for record in runs]
+        confusions = [score_run(record.parent, test) for record in runs]
     counts = {split: len(kept["names"]) for split, kept in about["splits"].items()}
     base = settings["base"]
     rows = [{"step": name, "seconds": f"{taken:.0f}"} for name, taken in seconds.items()]
@@ -102,16 +102,16 @@ def main() -> None:
     scores = [
         {"seed": seed, "mIoU on CamVid's test images, %": f"{100 * confusion.miou:.1f}"}
         | {name: f"{100 * iou:.0f}" for name, iou in zip(CAMVID, confusion.iou, strict=True)}
-        for seed, confusion in enumerate(found)
+        for seed, confusion in enumerate(confusions)
     ]
-    told = (
+    conditions = (
         f"{page.conditions()} {counts['train']} images to train on, {counts['val']} for val, "
         f"{counts['test']} for test; `start` chose {base['steps']} steps of batch "
         f"{base['batch_size']} at {' x '.join(map(str, settings['data']['size']))}. "
         f"Scored on {len(test)} images at {size[0]} x {size[1]}."
     )
     page.section(
-        "own", f"{told}\n\n{page.table(rows)}\n\n{page.table(scores)}",
+        "own", f"{conditions}\n\n{page.table(rows)}\n\n{page.table(scores)}",
         page.PAGE.with_name("weights.md"),
     )  # fmt: skip
 

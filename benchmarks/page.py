@@ -26,8 +26,8 @@ def section(name: str, text: str, file: Path | None = None) -> None:
     page = file.read_text()
     begin, end = f"<!-- {name}: written by a benchmark -->\n", f"<!-- {name}: end -->"
     before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
+    _, end_mark, after = rest.partition(end)
+    if not end_mark:
         raise SystemExit(f"{file}: has no section {name!r}; it needs the lines\n{begin}{end}")
     partial = file.with_suffix(".partial")
     partial.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}")

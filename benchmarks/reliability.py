@@ -44,9 +44,9 @@ def tried(file: Path) -> list[dict]:
             rows["FAILED", f"`{name}`", "did not come out as it should"] = 1
         elif case.find("skipped") is not None:
             rows["not tried", f"`{name}`", case.find("skipped").get("message")] = 0
-        for found in case.iter("property"):
-            if found.get("name") == "tried":
-                area, what, times, outcome = json.loads(found.get("value"))
+        for record in case.iter("property"):
+            if record.get("name") == "tried":
+                area, what, times, outcome = json.loads(record.get("value"))
                 key = area, what, outcome
                 rows[key] = rows.get(key, 0) + times
     return [
@@ -67,12 +67,12 @@ def spread() -> str:
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
         scores, seconds, weights = [], [], []
         for _ in range(REPEATS):
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 started = time.perf_counter()
                 network, *_ = train(recipe, scenes, val, device=device, say=lambda _: None)
                 seconds.append(time.perf_counter() - started)
-            messages = [str(each.message) for each in told]
+            messages = [str(each.message) for each in caught]
             without |= {text.split()[0] for text in messages if "deterministic" in text}
             counts = evaluate(network, val, device, **recipe.testing).sum(0)
             scores.append(100 * Confusion(counts).miou)

@@ -27,7 +27,7 @@ from roadseg.training import batches as feed
 from roadseg.training.loop import train
 from roadseg.training.run import Run, run_and_score
 
-DRAWN = {
+SYNTHETIC = {
     "source": "synthetic", "path": "roadseg/data/synthetic.py", "size": [64, 192], "seed": 5,
     "counts": {"train": 150, "val": 30, "test": 100}, "block": 1,
 }  # fmt: skip
@@ -96,7 +96,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small"
-        prepare(DRAWN, find_source(DRAWN, ROOT), small)
+        prepare(SYNTHETIC, find_source(SYNTHETIC, ROOT), small)
         for count in COUNTS:
             prepared = repeated(small, count)
             scenes = Scenes.load(prepared, "train")
@@ -126,7 +126,7 @@ def main() -> None:
     page.section(
         "scale",
         f"{page.conditions()} {RECIPE.network}, batch {RECIPE.batch_size}, "
-        f"{' x '.join(map(str, DRAWN['size']))}, one thread.\n\n{page.table(rows)}\n\n"
+        f"{' x '.join(map(str, SYNTHETIC['size']))}, one thread.\n\n{page.table(rows)}\n\n"
         f"A step takes {median['memory']:.1f} ms with batches from memory and "
         f"{median['disk']:.1f} ms from disk; over {RECIPE.steps} steps, {ROUNDS} times in "
         f"turn, the median ratio is {ratio:.3f} (quartiles {low:.3f} to {high:.3f}).",

@@ -51,7 +51,7 @@ CASES = [
     *((network, size) for size in ((192, 256), (360, 480)) for network in NETWORKS),
 ]
 CHUNK_SECONDS = 1.5  # steps are timed so many at a time
-DRAWN = 24  # different scenes; more of them would make no step slower
+SCENES = 24  # different scenes; more of them would make no step slower
 
 
 class Files(Dataset):
@@ -75,19 +75,19 @@ class Files(Dataset):
         return self.count
 
     def __getitem__(self, index: int):
-        index %= DRAWN
+        index %= SCENES
         image = tv_tensors.Image(Image.open(self.folder / f"image{index}.png"))
         labels = Image.open(self.folder / f"labels{index}.png")
         return self.change(image, tv_tensors.Mask(np.array(labels)))
 
 
-def drawn(folder: Path, size: tuple[int, int]) -> Scenes:
+def draw_scenes(folder: Path, size: tuple[int, int]) -> Scenes:
     """Draw scenes, write them as PNG files, and return them."""
-    images, labels = zip(*(scene(7, index, size=size) for index in range(DRAWN)), strict=True)
+    images, labels = zip(*(scene(7, index, size=size) for index in range(SCENES)), strict=True)
     for index, pair in enumerate(zip(images, labels, strict=True)):
         for kind, pixels in zip(("image", "labels"), pair, strict=True):
             Image.fromarray(pixels).save(folder / f"{kind}{index}.png")
-    names, colours = tuple(map(str, range(DRAWN))), tuple(CITYSCAPES.values())
+    names, colours = tuple(map(str, range(SCENES))), tuple(CITYSCAPES.values())
     images = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))  # as prepared files are
     return Scenes(images, np.stack(labels), names, names, tuple(CITYSCAPES), colours, "")
 
@@ -101,7 +101,7 @@ def repeated(scenes: Scenes, count: int) -> Scenes:
     )
 
 
-def ours(recipe: Recipe, scenes: Scenes) -> float:
+def epoch_seconds(recipe: Recipe, scenes: Scenes) -> float:
     """Train two epochs, and return the seconds of the second one."""
     marks = []
 
@@ -188,7 +188,7 @@ def case(name: str, size: tuple[int, int], rounds: int) -> tuple[dict, dict]:
     batch = BASE.batch_size // (2 if CPU and size[0] > 300 else 1)
     recipe = BASE.changed({"network": name, "batch_size": batch})
     with tempfile.TemporaryDirectory() as folder:
-        scenes = drawn(Path(folder), size)
+        scenes = draw_scenes(Path(folder), size)
         fixed = Fixed(recipe, scenes)
         fixed(2)
         started = time.perf_counter()
@@ -198,7 +198,7 @@ def case(name: str, size: tuple[int, int], rounds: int) -> tuple[dict, dict]:
         long_enough = repeated(scenes, steps * batch)
         usual = Usual(recipe, Path(folder), size, False)
         contenders = {
-            "ours": lambda: ours(recipe, long_enough),
+            "ours": lambda: epoch_seconds(recipe, long_enough),
             "ceiling": lambda: fixed(steps),
             "usual": lambda: usual(steps),
         }

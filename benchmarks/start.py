@@ -24,7 +24,7 @@ IDLE = 5  # calls with nothing to do
 MADE = ("results/", "reports/", "dvc.lock")  # in git, and made anew
 
 
-def copied(folder: Path) -> Path:
+def copy_project(folder: Path) -> Path:
     """Copy what git knows, or would, apart from what the pipeline makes."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True,
@@ -53,10 +53,10 @@ def repro(project: Path) -> tuple[Counter, float]:
     ) as process:  # fmt: skip
         for line in process.stdout:
             log += line
-            if found := re.match(r"Running stage '([^']+)'", line):
+            if match := re.match(r"Running stage '([^']+)'", line):
                 now = time.perf_counter()
                 stages[current or "(DVC's own start)"] += now - last
-                current, last = found[1], now
+                current, last = match[1], now
     if process.returncode:
         raise SystemExit(f"{log}\ndvc repro failed, with what is above")
     ended = time.perf_counter()
@@ -70,7 +70,7 @@ def training_seconds(project: Path) -> float:
     return sum(json.loads(record.read_text())["about"]["seconds"] for record in records)
 
 
-def measured(project: Path, workers: int) -> str:
+def measure(project: Path, workers: int) -> str:
     """Return the section's tables, of a study whose pipeline has not run."""
     stages, whole = repro(project)
     threads = training_seconds(project)
@@ -82,7 +82,7 @@ def measured(project: Path, workers: int) -> str:
             raise SystemExit(f"dvc repro had something to do: {', '.join(ran)}")
         idle.append(seconds)
     stages = [{"stage": name, "seconds": f"{seconds:.1f}"} for name, seconds in stages.items()]
-    told = {
+    totals_by_name = {
         "all of `dvc repro`, s": f"{whole:.1f}",
         "all train stages, s": f"{train:.1f}",
         "training steps, seconds of one thread": f"{threads:.1f}",
@@ -91,7 +91,7 @@ def measured(project: Path, workers: int) -> str:
         "all of `dvc repro` / (training steps / processes)": f"{whole * workers / threads:.2f}",
         f"`dvc repro` with nothing to do, median of {IDLE}, s": f"{median(idle):.1f}",
     }
-    totals = [{"total": name, "value": value} for name, value in told.items()]
+    totals = [{"total": name, "value": value} for name, value in totals_by_name.items()]
     return f"{page.table(stages)}\n\n{page.table(totals)}"
 
 
@@ -99,8 +99,8 @@ def main() -> None:
     """Write the page's section."""
     workers = 1 if default_device().type == "cuda" else torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        told = measured(copied(Path(folder)), workers)
-    page.section("start", f"{page.conditions()}\n\n{told}")
+        tables = measure(copy_project(Path(folder)), workers)
+    page.section("start", f"{page.conditions()}\n\n{tables}")
 
 
 if __name__ == "__main__":

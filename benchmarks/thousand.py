@@ -104,7 +104,7 @@ def write_records(study) -> None:
     predictions = io.BytesIO()
     labels = np.array(scenes["test"].labels)
     np.savez_compressed(predictions, test=np.where(labels == UNLABELLED, 0, labels))
-    looked_through = study.network_question.arms
+    arms_with_weights = study.network_question.arms
     for number, (arm, recipe) in enumerate(study.arms.items()):
         rng = np.random.default_rng(number)
         base = np.clip(rng.normal(0.6, 0.03) + rng.normal(0, 0.15, k), 0.05, 0.95)
@@ -131,14 +131,14 @@ def write_records(study) -> None:
             content = {"recipe": dataclasses.asdict(run), "about": about}
             (folder / "record.json").write_text(json.dumps(content, indent=1) + "\n")
             (folder / "curve.csv").write_text(_curve(rng))
-            if arm in looked_through and seed == study.seeds[0]:
+            if arm in arms_with_weights and seed == study.seeds[0]:
                 network = make_network(recipe, k)
                 torch.save(network.state_dict(), folder / "weights.pt")
             for question in study.questions.values():  # each has a copy of all its runs
-                for name, asked in question.arms.items():
+                for name, question_recipe in question.arms.items():
                     copy = study.build / "runs" / question.name / name / f"s{seed}"
-                    wanted = asked == recipe and seed in study.question_seeds(question)
-                    if wanted and copy != folder:
+                    is_copy = question_recipe == recipe and seed in study.question_seeds(question)
+                    if is_copy and copy != folder:
                         shutil.copytree(folder, copy)
 
 
@@ -221,8 +221,8 @@ def measure(profiled: str, file: str) -> dict:
     for module, name in ((results, "_costs"), (results, "_catalogue")):
         apart(module, name, "per network")
     with clock("tables"):
-        found = results.collect(study)
-        results.write(found, results.compact_counts(study), study.results)
+        tables = results.collect(study)
+        results.write(tables, results.compact_counts(study), study.results)
     for taken in (seconds, busy):
         taken["tables"] -= taken["per network"]
     with clock("chapters"):
@@ -266,11 +266,11 @@ def main() -> None:
                 ["-m", "roadseg", "prepare", "synthetic"],
                 [str(HERE), "--inside", "--profile", *options.profile],
             ):
-                said = subprocess.run(
+                output = subprocess.run(
                     [sys.executable, *command], cwd=project, env=environment, text=True,
                     stdout=subprocess.PIPE, check=True,
                 ).stdout  # fmt: skip
-            columns.append(json.loads(said.splitlines()[-1]))
+            columns.append(json.loads(output.splitlines()[-1]))
     import page  # and torch, whose import belongs to what the copy's processes take
 
     page.section(
@@ -285,21 +285,21 @@ def main() -> None:
 def rows(columns: list[dict]) -> list[dict]:
     """Return the measurements of all sizes as rows of a table."""
     parts = {part: [c["seconds"][part] for c in columns] for part in columns[0]["seconds"]}
-    own = [values for part, values in parts.items() if part not in WITHOUT]
-    parts["**bookkeeping**"] = [sum(values) for values in zip(*own, strict=True)]
+    bookkeeping = [values for part, values in parts.items() if part not in WITHOUT]
+    parts["**bookkeeping**"] = [sum(values) for values in zip(*bookkeeping, strict=True)]
     parts["bookkeeping, seconds of a core"] = [c["core seconds"] for c in columns]
     runs = [c["runs"] for c in columns]
 
     def row(name: str, values: list, growth: str = "") -> dict:
-        told = {f"{n} runs": value for n, value in zip(runs, values, strict=True)}
-        return {"seconds": name, **told, "growth": growth}
+        cells = {f"{n} runs": value for n, value in zip(runs, values, strict=True)}
+        return {"seconds": name, **cells, "growth": growth}
 
-    found = [row(name, [c[name] for c in columns]) for name in ("arms", "trainings", "steps")]
+    table_rows = [row(name, [c[name] for c in columns]) for name in ("arms", "trainings", "steps")]
     for part, values in parts.items():
         name = f"_{part}_ (not counted)" if part in WITHOUT else part
-        found.append(row(name, [f"{value:.1f}" for value in values], growth(runs, values)))
-    found.append(row("report.html, MB", [f"{c['megabytes']:.1f}" for c in columns]))
-    return found
+        table_rows.append(row(name, [f"{value:.1f}" for value in values], growth(runs, values)))
+    table_rows.append(row("report.html, MB", [f"{c['megabytes']:.1f}" for c in columns]))
+    return table_rows
 
 
 def growth(runs: list[int], seconds: list[float]) -> str:

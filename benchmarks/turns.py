@@ -16,11 +16,11 @@ def timed(contenders: dict[str, Callable], rounds: int) -> dict[str, np.ndarray]
     for _ in range(rounds + 1):
         for name, contender in contenders.items():
             started = time.perf_counter()
-            own = contender()
+            returned = contender()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             took = time.perf_counter() - started
-            seconds[name].append(own if isinstance(own, float) else took)
+            seconds[name].append(returned if isinstance(returned, float) else took)
     return {name: np.array(each[1:]) for name, each in seconds.items()}
 
 

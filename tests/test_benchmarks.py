@@ -102,8 +102,8 @@ def test_contenders_take_turns_and_may_time_themselves():
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "DRAWN", 2)
-    return speed.drawn(tmp_path, (48, 64))
+    monkeypatch.setattr(speed, "SCENES", 2)
+    return speed.draw_scenes(tmp_path, (48, 64))
 
 
 def test_all_contenders_see_the_same_scenes(small, tmp_path):
@@ -118,7 +118,7 @@ def test_all_contenders_see_the_same_scenes(small, tmp_path):
 
 def test_each_contender_trains(small, tmp_path):
     recipe = speed.BASE.changed({"network": "baseline:0.05", "batch_size": 2})
-    assert 0 < speed.ours(recipe, speed.repeated(small, 4)) < 60
+    assert 0 < speed.epoch_seconds(recipe, speed.repeated(small, 4)) < 60
     assert speed.loop.evaluate is speed.evaluate
     for contender in (
         speed.Fixed(recipe, small), speed.Usual(recipe, tmp_path, (48, 64), autocast=False)
@@ -144,7 +144,7 @@ def test_the_pipeline_s_time_is_told_by_stage_and_against_its_training(tmp_path,
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in start.measured(tmp_path, workers=2).splitlines() if "|" in line]  # fmt: skip
+            for line in start.measure(tmp_path, workers=2).splitlines() if "|" in line]  # fmt: skip
     told = {row[0]: row[1] for row in rows}
     assert [name for name in told if "@" in name] == ["train@fcn", "train@ladder"]
     assert 0.1 < float(told["results"]) < 5
@@ -165,7 +165,7 @@ def test_a_pipeline_that_fails_is_shown(tmp_path, monkeypatch):
 
 
 def test_the_copy_has_what_git_has_and_nothing_that_is_made(tmp_path):
-    copy = start.copied(tmp_path)
+    copy = start.copy_project(tmp_path)
     assert (copy / "params.yaml").is_file() and (copy / "roadseg/__main__.py").is_file()
     for name in ("dvc.lock", "results", "reports", "work", "build", ".dvc/cache", "data/prepared"):
         assert not (copy / name).exists(), name
