@@ -24,8 +24,8 @@ def browsing(*, local: bool = False, **settings):
         wrong = []
 
         def judge(route) -> None:
-            own = ("http://127.0.0.1:", "http://localhost:") if local else ()
-            if route.request.url.startswith(("file:", "data:", "blob:", *own)):
+            local_addresses = ("http://127.0.0.1:", "http://localhost:") if local else ()
+            if route.request.url.startswith(("file:", "data:", "blob:", *local_addresses)):
                 route.continue_()
             else:
                 wrong.append(f"asks for {route.request.url}")

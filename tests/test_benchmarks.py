@@ -65,10 +65,10 @@ def test_nothing_failed_when_the_page_was_written():
 
 
 def test_what_tests_tell_becomes_rows(tmp_path):
-    told = '<property name="tried" value="[&quot;A&quot;, &quot;what&quot;, {}, &quot;fine&quot;]" />'
+    property_line = '<property name="tried" value="[&quot;A&quot;, &quot;what&quot;, {}, &quot;fine&quot;]" />'
     (tmp_path / "tried.xml").write_text(f"""<testsuites><testsuite>
-        <testcase classname="t" name="one"><properties>{told.format(3)}</properties></testcase>
-        <testcase classname="t" name="two"><properties>{told.format(1200)}</properties></testcase>
+        <testcase classname="t" name="one"><properties>{property_line.format(3)}</properties></testcase>
+        <testcase classname="t" name="two"><properties>{property_line.format(1200)}</properties></testcase>
         <testcase classname="t" name="bad"><failure message="no" /></testcase>
         <testcase classname="t" name="left"><skipped message="no disk" /></testcase>
         <testcase classname="t" name="silent" /></testsuite></testsuites>""")
@@ -94,9 +94,9 @@ def test_a_section_is_replaced_and_the_rest_stays(tmp_path, monkeypatch):
 
 def test_contenders_take_turns_and_may_time_themselves():
     called = []
-    found = turns.timed({"a": lambda: called.append("a"), "b": lambda: called.append("b") or 7.0}, 3)
+    seconds = turns.timed({"a": lambda: called.append("a"), "b": lambda: called.append("b") or 7.0}, 3)
     assert called == ["a", "b"] * 4  # the first round is not counted
-    assert (found["b"] == 7).all() and (found["a"] < 7).all() and len(found["a"]) == 3
+    assert (seconds["b"] == 7).all() and (seconds["a"] < 7).all() and len(seconds["a"]) == 3
     assert turns.spread(np.array([1.0, 2, 3, 4, 5]), 1) == "3.0 (2.0–4.0)"
 
 
@@ -145,14 +145,14 @@ def test_the_pipeline_s_time_is_told_by_stage_and_against_its_training(tmp_path,
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     rows = [[cell.strip() for cell in line.strip("|").split("|")]
             for line in start.measure(tmp_path, workers=2).splitlines() if "|" in line]  # fmt: skip
-    told = {row[0]: row[1] for row in rows}
-    assert [name for name in told if "@" in name] == ["train@fcn", "train@ladder"]
-    assert 0.1 < float(told["results"]) < 5
-    assert told["training steps, seconds of one thread"] == "3.0"
-    trained = float(told["train@fcn"]) + float(told["train@ladder"])
-    ratio = float(told["train stages / (training steps / processes)"])
+    cells = {row[0]: row[1] for row in rows}
+    assert [name for name in cells if "@" in name] == ["train@fcn", "train@ladder"]
+    assert 0.1 < float(cells["results"]) < 5
+    assert cells["training steps, seconds of one thread"] == "3.0"
+    trained = float(cells["train@fcn"]) + float(cells["train@ladder"])
+    ratio = float(cells["train stages / (training steps / processes)"])
     assert ratio == pytest.approx(trained * 2 / 3, abs=0.1)
-    assert float(told["`dvc repro` with nothing to do, median of 5, s"]) < 5
+    assert float(cells["`dvc repro` with nothing to do, median of 5, s"]) < 5
 
 
 def test_a_pipeline_that_fails_is_shown(tmp_path, monkeypatch):

@@ -23,10 +23,10 @@ def test_the_table_in_git_is_what_we_count(table):
 
 
 def test_what_can_be_built_alike_costs_alike(table):
-    own = table.set_index("network")
-    assert abs(own.excess["baseline, 180 epochs"]) < 0.005
+    networks = table.set_index("network")
+    assert abs(networks.excess["baseline, 180 epochs"]) < 0.005
     for size in ("B0", "B2", "B5"):
-        assert abs(own.excess[f"SegFormer-{size}"]) < 0.04
+        assert abs(networks.excess[f"SegFormer-{size}"]) < 0.04
 
 
 def test_every_larger_difference_is_explained_by_the_build(table):

@@ -113,9 +113,9 @@ def whole(study, tmp_path_factory) -> SimpleNamespace:
     kept = tmp_path_factory.mktemp("whole")
     for folder in ("work", f"{BUILD}/runs"):
         shutil.copytree(study / folder, kept / folder)
-    found = SimpleNamespace(**outcome(study), kept=kept)
+    reference = SimpleNamespace(**outcome(study), kept=kept)
     clear(study)
-    return found
+    return reference
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def fresh(study):
     """Nothing trained, nothing running; at the end nothing is left, and no bystander was ended."""
     clear(study)
     yield study
-    kill(ours(study))
+    kill(started_here(study))
     clear(study)
     for name, process in BYSTANDERS.items():
         assert process.is_running() and process.status() != psutil.STATUS_ZOMBIE, name
@@ -148,8 +148,8 @@ def outcome(study) -> dict:
         for name in (f"{question}/{arm}/s{seed}" for arm in arms for seed in SEEDS):
             folder = study / BUILD / "runs" / name
             weights[name] = torch.load(folder / "weights.pt", weights_only=True)
-            with np.load(folder / "counts.npz") as found:
-                counts[name] = found["test"]
+            with np.load(folder / "counts.npz") as stored:
+                counts[name] = stored["test"]
     file = study / "results/synthetic/tables/runs.csv"
     scores = pd.read_csv(file)[["run", "val_miou", "test_miou"]] if file.is_file() else None
     return {"weights": weights, "counts": counts, "scores": scores}
@@ -157,13 +157,13 @@ def outcome(study) -> dict:
 
 def assert_whole(study, whole, *, report: bool = False) -> None:
     """All is as if nothing had been stopped, to the last bit, and nothing half-done is left."""
-    found = SimpleNamespace(**outcome(study))
+    result = SimpleNamespace(**outcome(study))
     for name, wanted in whole.weights.items():
-        assert list(found.weights[name]) == list(wanted)
-        assert all(torch.equal(found.weights[name][key], wanted[key]) for key in wanted), name
-        np.testing.assert_array_equal(found.counts[name], whole.counts[name])
+        assert list(result.weights[name]) == list(wanted)
+        assert all(torch.equal(result.weights[name][key], wanted[key]) for key in wanted), name
+        np.testing.assert_array_equal(result.counts[name], whole.counts[name])
     if report:
-        pd.testing.assert_frame_equal(found.scores, whole.scores)
+        pd.testing.assert_frame_equal(result.scores, whole.scores)
         assert (study / "reports/synthetic/report.html").is_file()
         assert "are up to date" in call(study, "dvc", "repro").stdout
     assert len(finished(study)) == TRAININGS
@@ -186,14 +186,14 @@ def halves(study) -> list[Path]:
     return [file for folder in folders for file in (study / folder).rglob("*.partial")]
 
 
-def ours(study) -> list[psutil.Process]:
+def started_here(study) -> list[psutil.Process]:
     """All processes that work in the clone."""
-    known, found = {process.pid for process in BYSTANDERS.values()} | {os.getpid()}, []
+    known, processes = {process.pid for process in BYSTANDERS.values()} | {os.getpid()}, []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid not in known and Path(process.cwd()).is_relative_to(study):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def kill(processes) -> None:
@@ -220,10 +220,10 @@ def mend(study) -> None:
 def wait_for(reached, seconds: float = 60):
     """Return what becomes true within some seconds."""
     deadline = time.monotonic() + seconds
-    while not (found := reached()):
+    while not (value := reached()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return found
+    return value
 
 
 def below(pid: int) -> list[psutil.Process]:
@@ -252,9 +252,9 @@ class Begun:
         def reached():
             if self.process.poll() is None:
                 return re.search(pattern, self.text, re.M)
-            found = re.search(pattern, self.text, re.M)
-            assert found, self.text
-            return found
+            match = re.search(pattern, self.text, re.M)
+            assert match, self.text
+            return match
 
         return wait_for(reached, seconds)
 
@@ -278,16 +278,16 @@ class Begun:
 
 
 def nothing_left(study, seconds: float = 20) -> None:
-    wait_for(lambda: not ours(study), seconds)
+    wait_for(lambda: not started_here(study), seconds)
 
 
 def owners(study) -> dict[int, Path]:
     """The processes that train now, each with its training."""
-    found = {}
+    folders = {}
     for file in study.glob("work/runs/*.owner"):
         with contextlib.suppress(OSError, ValueError):  # it is written now, or gone
-            found[json.loads(file.read_text())["pid"]] = file.with_suffix("")
-    return found
+            folders[json.loads(file.read_text())["pid"]] = file.with_suffix("")
+    return folders
 
 
 def begun_trainings(*logs: str) -> Counter:
@@ -324,9 +324,9 @@ def test_killed_at_random_dvc_repro_comes_to_the_same_weights(fresh, whole, seed
             clear(fresh)
             continue
         landed += 1
-        while found := ours(fresh):  # in any order, and what is begun meanwhile too
-            chance.shuffle(found)
-            kill(found)
+        while processes := started_here(fresh):  # in any order, and what is begun meanwhile too
+            chance.shuffle(processes)
+            kill(processes)
         mend(fresh)
     begun = Begun(fresh, "dvc", "repro")
     status, out = begun.end(600)
@@ -342,13 +342,13 @@ def test_dvc_killed_alone_leaves_a_training_that_nobody_doubles(fresh, whole, re
     first.until(TRAINS)
     first.process.kill()
     first.process.wait()
-    orphans = ours(fresh)
+    orphans = started_here(fresh)
     for orphan in orphans:  # so that it is not done before the next one comes
         orphan.suspend()
     second = Begun(fresh, *TRAIN)
     waits = r"^\S+  waits for process (\d+), started \S+ \S+, which trains this already"
-    told = second.until(waits)
-    assert int(told[1]) in [orphan.pid for orphan in orphans]
+    match = second.until(waits)
+    assert int(match[1]) in [orphan.pid for orphan in orphans]
     for orphan in orphans:
         orphan.resume()
     status, out = second.end()
@@ -409,10 +409,10 @@ def test_one_run_killed_lets_the_others_come_to_their_end(fresh, whole, number, 
     os.kill(pid, number)
     status, out = begun.end()
     assert status == 2 and "Traceback" not in out, out
-    (told,) = re.findall(r"(?s)^roadseg: .*", out, re.M)
-    assert re.match(r"roadseg: question heads: train.ipynb, cell \d+: baseline-s[01]: its process was killed", told)
-    assert "1 of 4 runs failed. The others came to their end and need no training again." in told
-    assert len(told.splitlines()) <= 3
+    (message,) = re.findall(r"(?s)^roadseg: .*", out, re.M)
+    assert re.match(r"roadseg: question heads: train.ipynb, cell \d+: baseline-s[01]: its process was killed", message)
+    assert "1 of 4 runs failed. The others came to their end and need no training again." in message
+    assert len(message.splitlines()) <= 3
     assert len(finished(fresh)) == 3 and training not in finished(fresh)
     assert training in states(fresh)
     nothing_left(fresh)
@@ -504,12 +504,12 @@ def test_two_at_once_train_each_run_once(fresh, whole, others, record_property):
 def test_who_waits_is_told_whom_to_stop_and_goes_on_there(fresh, whole, record_property):
     first = Begun(fresh, *HEADS)
     first.until(TRAINS)
-    suspended = ours(fresh)
+    suspended = started_here(fresh)
     for process in suspended:  # so that it is not done before the next one comes
         process.suspend()
     second = Begun(fresh, *HEADS)
-    told = second.until(r"^(\S+)  waits for process (\d+),.*\(kill (\d+) stops it; it saves its state\)")
-    assert told[2] == told[3] and int(told[2]) in owners(fresh)
+    match = second.until(r"^(\S+)  waits for process (\d+),.*\(kill (\d+) stops it; it saves its state\)")
+    assert match[2] == match[3] and int(match[2]) in owners(fresh)
     third = Begun(fresh, *HEADS)
     third.until(r"waits for process")
     third.press()
@@ -517,11 +517,11 @@ def test_who_waits_is_told_whom_to_stop_and_goes_on_there(fresh, whole, record_p
     assert status == 130 and "roadseg: stopped" in out and "Traceback" not in out, out
     for process in suspended:
         process.resume()
-    os.kill(int(told[2]), signal.SIGTERM)
+    os.kill(int(match[2]), signal.SIGTERM)
     assert first.end()[0] == 2
-    assert f"{told[1]}: its process was killed" in first.text
+    assert f"{match[1]}: its process was killed" in first.text
     status, out = second.end()
-    assert status == 0 and re.search(rf"(?m)^{told[1]}  goes on after step \d+", out), out
+    assert status == 0 and re.search(rf"(?m)^{match[1]}  goes on after step \d+", out), out
     assert Begun(fresh, *TRAIN).end()[0] == 0
     assert_whole(fresh, whole)
     tell(record_property, "Resume", "a training stopped while another process waits for it", 1,
@@ -581,12 +581,12 @@ def test_an_arm_that_fails_lets_the_others_be_trained(fresh, whole, record_prope
         kernel.rlimit(psutil.RLIMIT_AS, (most, most))
         status, out = begun.end()
         assert status != 0 and "Traceback" not in out, out
-        (told,) = re.findall(r"(?s)^roadseg: .*?again\.", out, re.M)
+        (message,) = re.findall(r"(?s)^roadseg: .*?again\.", out, re.M)
         for seed in SEEDS:
-            assert f"fcn-8s-spoilt-s{seed}: pretrained: file:data/spoilt.pt: cannot be read as weights" in told
-            assert f"fcn-8s-gone-s{seed}: file:data/gone.pt: no such file" in told
-            assert f"fcn-8s-huge-s{seed}: out of memory with batch_size 8000 and images of 48 x 96: lower" in told
-        assert "6 of 12 runs failed. The others came to their end and need no training again." in told
+            assert f"fcn-8s-spoilt-s{seed}: pretrained: file:data/spoilt.pt: cannot be read as weights" in message
+            assert f"fcn-8s-gone-s{seed}: file:data/gone.pt: no such file" in message
+            assert f"fcn-8s-huge-s{seed}: out of memory with batch_size 8000 and images of 48 x 96: lower" in message
+        assert "6 of 12 runs failed. The others came to their end and need no training again." in message
         assert "wild.failed.ipynb" in out
         assert len(finished(fresh)) == 4 and len(list(fresh.glob("work/runs/*/failed.json"))) == 2
         # without those arms it is a stage that has come to its end: a loss that does not stay
@@ -686,8 +686,8 @@ def trained(fresh, whole):
 
 def assert_one_message(result, words: str) -> None:
     assert result.returncode == 2, result.stdout + result.stderr
-    told = [line for line in result.stderr.splitlines() if not line.startswith("The notebook as far")]
-    assert len(told) == 1 and told[0].startswith("roadseg: ") and words in told[0], result.stderr
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("The notebook as far")]
+    assert len(lines) == 1 and lines[0].startswith("roadseg: ") and words in lines[0], result.stderr
 
 
 def test_results_that_may_not_be_written(trained, mounted, record_property):

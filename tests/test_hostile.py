@@ -138,8 +138,8 @@ def tell(record_property, tried: str, number: int, outcome: str) -> None:
 )  # fmt: skip
 def test_what_is_no_name_of_a_class(mine, name):
     describe(mine, classes=["road", "building", name])
-    found = findings(mine)[0]
-    assert found.finding.endswith(" is no name") and found.allowed.startswith("up to 60 characters")
+    finding = findings(mine)[0]
+    assert finding.finding.endswith(" is no name") and finding.allowed.startswith("up to 60 characters")
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_what_is_no_name_of_a_class(mine, name):
 )
 def test_classes_that_look_alike_are_one_twice(mine, one, other):
     describe(mine, classes=[one, other, "sky"])
-    (found,) = findings(mine)
-    assert found.file == f"{DESCRIPTION}, classes: {other}" and found.finding == "is named twice"
+    (finding,) = findings(mine)
+    assert finding.file == f"{DESCRIPTION}, classes: {other}" and finding.finding == "is named twice"
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +341,7 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
         figures.table(scores), figures.collapsible(CARRIED[0], figures.table(scores)), Markdown(EVIL),
         figures.legend(scenes), figures.comparison_sliders(scenes, {CARRIED[0]: 0}, scenes.labels, CARRIED[1]),
     ]  # fmt: skip
-    outputs, told = [], []
+    outputs, alt_texts = [], []
     for each in shown:
         about = {}
         if isinstance(each, Markdown):
@@ -351,7 +351,7 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
         else:
             each.set_dpi(25)
             data, about = each._repr_mimebundle_()
-            told.append(about["image/png"]["alt"])
+            alt_texts.append(about["image/png"]["alt"])
         outputs.append(v4.new_output("display_data", data, metadata=about))
     outputs.append(v4.new_output("stream", text="\x1b[31m<script>alert(1)</script>"))
     for name in CHAPTERS:
@@ -372,7 +372,7 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
     assert html.count("<script") == 1
     assert f"<script>{(ROOT / 'roadseg/report/page.js').read_text()}</script>" in html
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
-    assert set(told) <= set(alts) and any(CARRIED[1] in alt for alt in alts)
+    assert set(alt_texts) <= set(alts) and any(CARRIED[1] in alt for alt in alts)
     # nbconvert takes one layer of escapes off, so that &lt; in a name is shown as <, dead all the same
     text = unescape(re.sub(r"\s+", " ", "".join(page.text)))
     missing = [name for name in CARRIED if text.count(unescape(name)) < 3]
@@ -399,8 +399,8 @@ def test_a_picture_that_markdown_asks_for_and_nobody_has(tmp_path):
 def test_files_whose_names_cannot_be_printed(mine, name, capsys):
     for kind in ("images", "labels"):
         (mine / f"{kind}/north_00.png").rename(mine / f"{kind}/north_{name}.png")
-    (found,) = findings(mine)
-    assert found.finding == "has characters in its name that cannot be printed"
+    (finding,) = findings(mine)
+    assert finding.finding == "has characters in its name that cannot be printed"
     assert main(["check", str(mine)]) == 2
     shown = capsys.readouterr().err
     assert printable(f"images/north_{name}.png") in re.sub(r"[\s│]", "", shown).replace(
@@ -422,8 +422,8 @@ def test_beside_the_data_set_such_names_are_escaped(mine, place):
 def test_names_in_lists_of_images_are_escaped(mine):
     describe(mine, splits={"val": ["east"], "test": "test.txt"})
     (mine / "test.txt").write_text("west\nwest_\x1b[31m\u202e\n\0\n")
-    found = findings(mine)
-    assert [row.file for row in found] == ["test.txt", "test.txt"]
+    rows = findings(mine)
+    assert [row.file for row in rows] == ["test.txt", "test.txt"]
 
 
 @pytest.mark.parametrize("ending", [".png", "_a_rather_long_ending.png"])
@@ -438,8 +438,8 @@ def test_names_of_255_bytes(mine, ending):
         if len(file.name) < 100:
             file.rename(file.with_name(file.stem + ending))
     describe(mine, label_ending=ending)
-    found = findings(mine)
-    assert [row.finding for row in found] == [f"is missing, though images/{name}.png is there"]
+    rows = findings(mine)
+    assert [row.finding for row in rows] == [f"is missing, though images/{name}.png is there"]
 
 
 @pytest.mark.parametrize("other", ["NORTH_00", "north_00\u0301", "north_00 "])
@@ -449,10 +449,10 @@ def test_a_label_image_of_almost_the_name(mine, other):
     (mine / "labels/north_00.png").rename(mine / f"labels/{other}.png")
     if name == other:
         return
-    found = findings(mine)
-    assert found[0].finding == f"is missing, though images/{name}.png is there"
-    told = "is there, in other letters or accents" in found[0].remedy
-    assert told == (other == "NORTH_00")
+    rows = findings(mine)
+    assert rows[0].finding == f"is missing, though images/{name}.png is there"
+    has_hint = "is there, in other letters or accents" in rows[0].remedy
+    assert has_hint == (other == "NORTH_00")
 
 
 def test_names_for_a_shell_are_quoted(mine):
@@ -460,8 +460,8 @@ def test_names_for_a_shell_are_quoted(mine):
     (mine / "labels/north_00.png").rename(mine / f"labels/{name}.png")
     (mine / "images/north_00.png").unlink()
     Image.fromarray(np.zeros((40, 60, 4), np.uint8)).save(mine / f"images/{name}.png")
-    (found,) = findings(mine)
-    assert found.remedy == (
+    (finding,) = findings(mine)
+    assert finding.remedy == (
         """mogrify -alpha off 'images/north_$(touch x); rm -rf `x` & '"'"'q'"'"'.png'"""
     )
 
@@ -561,8 +561,8 @@ def test_images_that_lie(mine, name):
     if expected is None:
         inspect_source(open_folder(mine))
         return
-    (found,) = findings(mine)
-    assert found.file == "images/west_00.png" and re.fullmatch(expected, found.finding)
+    (finding,) = findings(mine)
+    assert finding.file == "images/west_00.png" and re.fullmatch(expected, finding.finding)
 
 
 def test_label_images_whose_palette_is_too_short(mine):
@@ -576,8 +576,8 @@ def test_a_label_image_without_palette_as_colours(mine):
     broken.coloured(mine)
     data = a_png(colour=3, before=chunk(b"tRNS", b"\xff\0"))
     (mine / "labels/west_00.png").write_bytes(data)
-    (found,) = findings(mine)
-    assert found.finding == "cannot be decoded (its palette is missing)"
+    (finding,) = findings(mine)
+    assert finding.finding == "cannot be decoded (its palette is missing)"
 
 
 def make_pipe(place):
@@ -612,8 +612,8 @@ def test_files_that_are_none_are_neither_opened_nor_waited_for(mine, monkeypatch
     with pytest.raises(BadData) as caught:
         prepare({"size": [40, 60]}, source, mine.parent / "out")
     signal.alarm(0)
-    (found,) = caught.value.findings
-    assert found.file == f"{kind}/west_00.png" and found.finding.startswith(
+    (finding,) = caught.value.findings
+    assert finding.file == f"{kind}/west_00.png" and finding.finding.startswith(
         "is no file, or leads to none"
     )
 
@@ -628,7 +628,7 @@ def test_a_file_that_may_not_be_read(mine, monkeypatch):
         raise PermissionError(13, "Permission denied", str(file))
 
     monkeypatch.setattr(Image, "open", refuse)
-    assert {found.finding for found in findings(mine)} == {"may not be read"}
+    assert {row.finding for row in findings(mine)} == {"may not be read"}
 
 
 # ---- dataset.yaml
@@ -661,8 +661,8 @@ def test_descriptions_that_mean_harm(mine, text, words, monkeypatch):
     monkeypatch.chdir(mine)
     (mine / DESCRIPTION).write_text(text)
     before = snapshot(mine)
-    told = message(mine)
-    assert words in re.sub(r"\s+", " ", told) and len(told) < 30_000
+    shown = message(mine)
+    assert words in re.sub(r"\s+", " ", shown) and len(shown) < 30_000
     assert snapshot(mine) == before
 
 
@@ -678,7 +678,7 @@ def test_folders_that_are_none_or_outside(mine, key, value):
     if value in ("", "."):
         assert findings(mine)
         return
-    assert f"{DESCRIPTION}, {key}" in {found.file for found in findings(mine)}
+    assert f"{DESCRIPTION}, {key}" in {row.file for row in findings(mine)}
 
 
 @pytest.mark.parametrize("value", ["../x.txt", "/etc/passwd.txt", "a\0b.txt", "x" * 5000 + ".txt", "..", "/etc",
@@ -687,7 +687,7 @@ def test_folders_that_are_none_or_outside(mine, key, value):
 def test_splits_that_are_none_or_outside(mine, value):
     (mine.parent / "x.txt").write_text("west\n")
     describe(mine, splits={"val": ["east"], "test": value})
-    assert all("splits: test" in found.file for found in findings(mine))
+    assert all("splits: test" in row.file for row in findings(mine))
 
 
 def test_a_line_of_a_million_folders_takes_no_time(mine):
@@ -703,7 +703,7 @@ def test_expressions_that_are_none(mine, expression):
     if expression is None:  # as if it were not there
         assert findings(mine)
         return
-    assert [found.file for found in findings(mine)] == [f"{DESCRIPTION}, sequence"]
+    assert [row.file for row in findings(mine)] == [f"{DESCRIPTION}, sequence"]
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../x", "a/b", "/tmp/x", "a\nb", "a\n", "-x", "x-", "a b", "a\0", "é",

@@ -35,13 +35,13 @@ QUESTIONS = ("fcn", "ladder", "networks", "baseline-variants", "noise", "length"
 def trained(result: subprocess.CompletedProcess) -> dict[str, str]:
     """What each train stage that ran says of its runs: question -> '3 runs: 1 trained, ...'."""
     assert result.returncode == 0, result.stdout + result.stderr
-    found = re.findall(
+    summaries = re.findall(
         r"Running stage '(?:[^':]*:)?train@([^']+)'.*?^(\d+ runs: [^\n]*)", result.stdout, re.M | re.S
     )
-    assert {f"train@{question}" for question, _ in found} == {
+    assert {f"train@{question}" for question, _ in summaries} == {
         stage for stage in ran(result) if stage.startswith("train@")
     }
-    return dict(found)
+    return dict(summaries)
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def test_the_tables_hold_every_run(reproduced):
     searches = pd.read_csv(reproduced / "results/synthetic/tables/searches.csv")
     assert list(searches.arm) == ["baseline-networks"] * 2 + ["dabnet-half-networks"] * 2
     used = runs.set_index("arm").lr_used
-    for arm, own in searches.groupby("arm"):
-        assert own.chosen.sum() == 1 and used[arm] == own.lr[own.chosen].iloc[0]
+    for arm, trials in searches.groupby("arm"):
+        assert trials.chosen.sum() == 1 and used[arm] == trials.lr[trials.chosen].iloc[0]
     noise = pd.read_csv(reproduced / "results/synthetic/tables/noise.csv")
     assert list(noise.seeds) == [2]
     headline = json.loads((reproduced / "results/synthetic/metrics.json").read_text())
@@ -207,14 +207,14 @@ def lab(folder: Path):
         cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     try:
-        told = []
+        output = []
         for line in server.stderr:
-            told.append(line)
-            if found := re.search(r"http://(?:127.0.0.1|localhost):\d+", line):
+            output.append(line)
+            if address := re.search(r"http://(?:127.0.0.1|localhost):\d+", line):
                 threading.Thread(target=server.stderr.read, daemon=True).start()
-                yield found[0]
+                yield address[0]
                 return
-        raise AssertionError("".join(told))
+        raise AssertionError("".join(output))
     finally:
         server.terminate()
         server.wait(20)
@@ -307,8 +307,8 @@ def test_each_change_trains_exactly_what_it_must(reproduced):
         }
 
     with edited(params, ("    test: 4\n", "    test: 5\n")):
-        told = trained(call(reproduced, "dvc", "repro", "train"))
-        assert set(told) == set(QUESTIONS) and not any("trained" in line for line in told.values())
+        summaries = trained(call(reproduced, "dvc", "repro", "train"))
+        assert set(summaries) == set(QUESTIONS) and not any("trained" in line for line in summaries.values())
         with np.load(reproduced / "build/synthetic/runs/fcn/fcn-8s/s0/counts.npz") as counts:
             assert len(counts["test"]) == 5 and len(counts["val"]) == 2
     assert trained(call(reproduced, "dvc", "repro", "train")) == {}
@@ -327,8 +327,8 @@ def test_experiments_share_the_run_store(reproduced):
         result = call(reproduced, "dvc", "exp", "run", *options, **identity)
         return set(trained(result).values())
 
-    told = experiment("-S", "base.lr=0.002")
-    assert told and all("trained" in line for line in told)
+    lines = experiment("-S", "base.lr=0.002")
+    assert lines and all("trained" in line for line in lines)
     assert "lr: 0.002" in (reproduced / "params.yaml").read_text()
     for comment in re.findall("#.*", params):
         assert comment in (reproduced / "params.yaml").read_text()
@@ -438,9 +438,9 @@ def test_bad_settings_end_with_one_sentence_and_status_2(
         before = snapshot(clone)
         for command, study in (("plan", "synthetic"), ("resolve", "synthetic"), ("check", "params.yaml")):
             assert main([command, study]) == 2
-            told = capsys.readouterr().err
-            assert re.sub(r"[a-z]+\.yaml:\d+: ", "", told).startswith(f"roadseg: {message}")
-            assert told.count("\n") == 1
+            output = capsys.readouterr().err
+            assert re.sub(r"[a-z]+\.yaml:\d+: ", "", output).startswith(f"roadseg: {message}")
+            assert output.count("\n") == 1
         assert snapshot(clone) == before
 
 

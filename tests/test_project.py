@@ -30,10 +30,10 @@ ORDER = ("errors", "code", "config", "data", "models", "training", "analysis", "
 
 def modules() -> dict[str, set[str]]:
     """Each module of the project, and the modules that it imports."""
-    found = code.closure("roadseg.__main__", "roadseg.explore")
+    files = code.closure("roadseg.__main__", "roadseg.explore")
     return {
         name: {m for m in code.file_imports(file) if code.module_file(m)} - {name}
-        for name, file in found.items()
+        for name, file in files.items()
     }
 
 
@@ -178,13 +178,13 @@ def normal(name: str) -> str:
 
 def locked() -> dict[str, Requirement]:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    found = {}
+    requirements = {}
     for line in lines:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"python_version": "3.11",
            "python_full_version": "3.11.9", "sys_platform": "linux"}):  # fmt: skip
-            found[normal(requirement.name)] = requirement
-    return found
+            requirements[normal(requirement.name)] = requirement
+    return requirements
 
 
 def test_the_lock_satisfies_pyproject_and_conda_installs_the_lock():

@@ -54,42 +54,42 @@ def _truth(right):
 def test_interval_where_nothing_varies_is_endless():
     rng = np.random.default_rng(2)
     a, b = _simulated(rng, 1, 8, 0.5), _simulated(rng, 1, 8, 0.9)
-    found = interval(b, np.zeros(8), baseline=a)
-    assert found.estimate > 0.2 and not found.excludes_zero and found.low == -np.inf
-    assert np.isnan([found.p, found.se, found.blocks]).all()
+    result = interval(b, np.zeros(8), baseline=a)
+    assert result.estimate > 0.2 and not result.excludes_zero and result.low == -np.inf
+    assert np.isnan([result.p, result.se, result.blocks]).all()
 
 
 def test_interval_with_one_seed_covers_the_images_alone():
     rng = np.random.default_rng(2)
-    found = interval(_simulated(rng, 1, 30, 0.7), np.arange(30))
-    assert found.seeds == 1 and found.low < found.estimate < found.high
-    assert found.blocks == pytest.approx(30) and found.image_share == 1 and np.isnan(found.p)
-    assert found.high - found.estimate == pytest.approx(stats.t.ppf(0.975, 29) * found.se)
+    result = interval(_simulated(rng, 1, 30, 0.7), np.arange(30))
+    assert result.seeds == 1 and result.low < result.estimate < result.high
+    assert result.blocks == pytest.approx(30) and result.image_share == 1 and np.isnan(result.p)
+    assert result.high - result.estimate == pytest.approx(stats.t.ppf(0.975, 29) * result.se)
 
 
 def test_a_difference_where_nothing_varies_is_no_finding():
     a, b = (np.tile([[right, 10 - right], [0, 10]], (2, 5, 1, 1)) for right in (6, 9))
-    found = interval(b, np.arange(5), baseline=a)
-    assert found.estimate > 0.1 and found.low == -np.inf and np.isnan(found.p)
+    result = interval(b, np.arange(5), baseline=a)
+    assert result.estimate > 0.1 and result.low == -np.inf and np.isnan(result.p)
 
 
 def test_interval_with_one_block_is_student_t_over_the_seeds():
     rng = np.random.default_rng(2)
     a, b = _simulated(rng, 4, 8, 0.7), _simulated(rng, 4, 8, 0.75)
-    found = interval(b, np.zeros(8), baseline=a)
+    result = interval(b, np.zeros(8), baseline=a)
     expected = stats.ttest_1samp(miou(b.sum(1)) - miou(a.sum(1)), 0)
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
-    assert np.isnan(found.p)
+    assert (result.low, result.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert np.isnan(result.p)
 
 
 def test_the_critical_value_by_hand():
     # from tables of t at 5 %, two-sided: 2.262 with 9 degrees of freedom, 4.303 with 2
-    found = Interval(0.1, 0, 0.2, seeds=3, p=0.1, se=0.01, blocks=10, image_share=0.25)
-    assert found.t(0.05) == pytest.approx(0.25 * 2.262 + 0.75 * 4.303, rel=1e-3)
+    comparison = Interval(0.1, 0, 0.2, seeds=3, p=0.1, se=0.01, blocks=10, image_share=0.25)
+    assert comparison.t(0.05) == pytest.approx(0.25 * 2.262 + 0.75 * 4.303, rel=1e-3)
     # at 40 %: 0.883 and 1.061
-    both = found.t(0.05) + 0.25 * 0.883 + 0.75 * 1.061
-    assert detectable(found, 1) == pytest.approx(0.01 * both, rel=1e-3)
-    assert detectable(found, 8) > detectable(found, 1) > detectable(found, 1, power=0.5)
+    both = comparison.t(0.05) + 0.25 * 0.883 + 0.75 * 1.061
+    assert detectable(comparison, 1) == pytest.approx(0.01 * both, rel=1e-3)
+    assert detectable(comparison, 8) > detectable(comparison, 1) > detectable(comparison, 1, power=0.5)
     assert np.isnan(detectable(Interval(0.1, -np.inf, np.inf, 1), 1))
 
 
@@ -98,7 +98,7 @@ def test_the_interval_by_hand():
     rng = np.random.default_rng(6)
     blocks = np.repeat(np.arange(10), 2)
     a, b = (_simulated(rng, 3, 20, 0.7 + rng.normal(0, 0.03, (3, 1))) for _ in range(2))
-    found = interval(b, blocks, baseline=a)
+    result = interval(b, blocks, baseline=a)
     weights = bootstrap_weights(np.arange(10), 1000, np.random.default_rng(0))[:, blocks]
     samples = np.stack([
         [miou(np.tensordot(w, x[s], 1)) for w in weights for x in [arm]] for arm in (a, b) for s in range(3)
@@ -111,26 +111,26 @@ def test_the_interval_by_hand():
     se = np.sqrt(images + max(seeds - both, 0))
     share = images / (images + seeds)
     critical = share * stats.t.ppf(0.975, 9) + (1 - share) * stats.t.ppf(0.975, 2)
-    assert found.estimate == pytest.approx(scores.mean()) and found.se == pytest.approx(se)
-    assert found.high - found.estimate == pytest.approx(critical * se)
-    assert found.t(found.p) * se == pytest.approx(abs(scores.mean()))
-    assert found.excludes_zero == (found.p < 0.05)
+    assert result.estimate == pytest.approx(scores.mean()) and result.se == pytest.approx(se)
+    assert result.high - result.estimate == pytest.approx(critical * se)
+    assert result.t(result.p) * se == pytest.approx(abs(scores.mean()))
+    assert result.excludes_zero == (result.p < 0.05)
 
 
 def test_effective_blocks_by_hand():
     counts = np.zeros((4, 3, 3), np.int64)
     counts[:, 0, 0] = [10, 10, 30, 30]  # blocks have 20 and 60 pixels: 1 / (1/16 + 9/16)
     counts[:2, 1, 2] = 5  # in one block alone
-    found = effective_blocks(counts, np.array([5, 5, 7, 7]))
-    np.testing.assert_allclose(found, [1.6, 1, np.nan])
+    effective = effective_blocks(counts, np.array([5, 5, 7, 7]))
+    np.testing.assert_allclose(effective, [1.6, 1, np.nan])
 
 
 def test_what_seeds_do_to_images_is_counted_once():
     """Counts that differ by seed and image alone: the variance of the mean is that over both."""
     rng = np.random.default_rng(4)
     right = 0.7 + 0.1 * rng.standard_normal((400, 3, 40))
-    found = [interval(_simulated(rng, 3, 40, r), np.arange(40), rounds=100) for r in right]
-    estimates, errors = [f.estimate for f in found], [f.se for f in found]
+    intervals = [interval(_simulated(rng, 3, 40, r), np.arange(40), rounds=100) for r in right]
+    estimates, errors = [f.estimate for f in intervals], [f.se for f in intervals]
     # max(noise - both, 0) is not negative, so the mean of the variances errs on the large side:
     # it would be twice the true one if `both` were not taken off.
     assert 1.0 < np.mean(np.square(errors)) / np.var(estimates) < 1.6
@@ -143,13 +143,13 @@ def test_class_intervals():
     for x, right in ((a, 30), (b, 60)):  # class 2 is in one image, class 3 in none
         hits = right + rng.integers(0, 9, 3)
         x[:, 4, 2, 2], x[:, 4, 2, 0] = hits, 100 - hits
-    found = class_intervals(b, np.arange(12), baseline=a)
+    by_class = class_intervals(b, np.arange(12), baseline=a)
     expected = (iou(b.sum(1)) - iou(a.sum(1))).mean(0)
-    np.testing.assert_allclose([f.estimate for f in found], expected)
-    assert found[0].excludes_zero and found[1].excludes_zero
+    np.testing.assert_allclose([f.estimate for f in by_class], expected)
+    assert by_class[0].excludes_zero and by_class[1].excludes_zero
     # What one image shows of a class tells nothing of other images: the seeds alone are left.
-    assert found[2].image_share == 0 and np.isfinite(found[2].low) and np.isnan(found[2].p)
-    assert np.isnan([found[3].estimate, found[3].low, found[3].high, found[3].p]).all()
+    assert by_class[2].image_share == 0 and np.isfinite(by_class[2].low) and np.isnan(by_class[2].p)
+    assert np.isnan([by_class[3].estimate, by_class[3].low, by_class[3].high, by_class[3].p]).all()
     one_seed = class_intervals(b[:1], np.arange(12), baseline=a[:1])
     assert one_seed[2].low == -np.inf and np.isfinite(one_seed[0].low)
 
@@ -159,8 +159,8 @@ def test_a_class_missing_from_a_sample_is_left_out_of_it():
     a = np.pad(_simulated(rng, 3, 12, 0.7), ((0, 0), (0, 0), (0, 1), (0, 1)))
     a[:, :2, 2, 2], a[:, :2, 2, 0] = [50, 70], [50, 30]  # in 2 of 12 images: often not drawn
     rare = class_intervals(a, np.arange(12))[2]
-    for found in (interval(a, np.arange(12)), rare):
-        assert np.isfinite([found.low, found.high, found.p, found.se]).all()
+    for result in (interval(a, np.arange(12)), rare):
+        assert np.isfinite([result.low, result.high, result.p, result.se]).all()
     assert rare.blocks == pytest.approx(2)
 
 
@@ -172,13 +172,13 @@ def test_the_bootstrap_is_that_of_whole_counts():
     weights = bootstrap_weights(np.arange(6), 1000, np.random.default_rng(0))
     of_block = counts[0].reshape(6, 2, 5, 5).sum(1)
     samples = np.tensordot(weights, of_block, axes=(1, 0))
-    for found, scores, score in (
+    for intervals, scores, score in (
         (class_intervals(counts, blocks), iou(samples), iou(counts.sum(1))[0]),
         ([interval(counts, blocks)], miou(samples)[:, None], miou(counts.sum(1))),
     ):
-        assert np.array_equal([each.estimate for each in found], score, equal_nan=True)
+        assert np.array_equal([each.estimate for each in intervals], score, equal_nan=True)
         expected = np.sqrt(6 / 5 * scores.var(0, ddof=1))
-        np.testing.assert_allclose([each.se for each in found], expected, rtol=1e-12)
+        np.testing.assert_allclose([each.se for each in intervals], expected, rtol=1e-12)
 
 
 def test_sd_interval():
@@ -221,11 +221,11 @@ BLOCKS, FRAMES = 24, 2
 BLOCK = np.repeat(np.arange(BLOCKS), FRAMES)
 BASE, AREA = np.array([2.5, 1.5, 0.5]), np.array([8000.0, 4000.0, 1000.0])  # three classes
 SEED, IMAGE, IMAGE_ARM, ALL = 0.05, 0.5, 0.1, 0.15  # standard deviations of effects
-LUCK = 0.1  # seed x arm: makes about as much noise, over 3 seeds, as the images do
+INTERACTION = 0.1  # seed x arm: makes about as much noise, over 3 seeds, as the images do
 TRIALS, ROUNDS = 2000, 100  # fewer rounds than in use cost a little coverage: the safe side
 
 
-def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0, long=0.0):
+def _ladder(rng, seeds=3, effects=(0.0,) * 9, interaction=INTERACTION, seed=SEED, spread=1.0, long=0.0):
     """Counts int64 (A, S, N, 3, 3).
 
     `spread` (A) scales what seeds do to an arm; the first block has a share `long` of the pixels.
@@ -241,7 +241,7 @@ def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0, 
         BASE
         + np.reshape(effects, (a, 1, 1, 1))
         + seed * rng.standard_normal((1, seeds, 1, 1))
-        + spread * luck * rng.standard_normal((a, seeds, 1, 1))
+        + spread * interaction * rng.standard_normal((a, seeds, 1, 1))
         + IMAGE * of_images(1, 1)
         + IMAGE_ARM * of_images(a, 1)
         + spread * ALL * of_images(a, seeds)
@@ -255,11 +255,11 @@ def _ladder(rng, seeds=3, effects=(0.0,) * 9, luck=LUCK, seed=SEED, spread=1.0, 
     return np.round(counts).astype(np.int64)
 
 
-def _population(effect, luck=LUCK, seed=SEED, spread=1.0):
+def _population(effect, interaction=INTERACTION, seed=SEED, spread=1.0):
     """The mIoU of endless images, mean over endless seeds: by quadrature, as all is normal."""
     node, weight = np.polynomial.hermite_e.hermegauss(40)
     weight = weight / weight.sum()
-    of_seed = np.hypot(spread * luck, seed) * node
+    of_seed = np.hypot(spread * interaction, seed) * node
     of_image = np.sqrt(2 * (IMAGE**2 + IMAGE_ARM**2 + (spread * ALL) ** 2)) * node
     logit = BASE + effect + of_seed[:, None, None] + of_image[:, None]  # (seed, image, class)
     right = np.einsum("i,sik->sk", weight, 1 / (1 + np.exp(-logit)))
@@ -270,15 +270,15 @@ def _population(effect, luck=LUCK, seed=SEED, spread=1.0):
 
 def _trials(rng, rung=1, trials=TRIALS, block=BLOCK, **ladder):
     """Compare a rung with the one before it, in each trial: the intervals found."""
-    found = []
+    intervals = []
     for _ in range(trials):
         arms = _ladder(rng, **ladder)
-        found.append(interval(arms[rung], block, baseline=arms[rung - 1], rounds=ROUNDS))
-    return found
+        intervals.append(interval(arms[rung], block, baseline=arms[rung - 1], rounds=ROUNDS))
+    return intervals
 
 
-def _covered(found, truth):
-    return np.mean([f.low <= truth <= f.high for f in found])
+def _covered(intervals, truth):
+    return np.mean([f.low <= truth <= f.high for f in intervals])
 
 
 def test_the_simulation_knows_its_truth():
@@ -300,14 +300,14 @@ SPREAD = np.array([4.3, 2.1, 0.7, 0.5, 0.8, 1.0, 0.9]) / 1.47
         {"effects": (0.7, 0.8)},
         {"effects": (0, 0), "spread": SPREAD[:2]},
         {"effects": (0, 0), "spread": SPREAD[2:4]},
-        {"effects": (0, 0), "luck": 0, "spread": 0},  # that differ in testing alone
+        {"effects": (0, 0), "interaction": 0, "spread": 0},  # that differ in testing alone
         {"effects": (0, 0), "long": 0.15},
     ],
     ids=["equal", "noisy", "quiet", "test time", "a long scene"],
 )
 def test_intervals_cover(seeds, ladder):
     spread = np.broadcast_to(ladder.get("spread", 1.0), 2)
-    given = {"luck": ladder.get("luck", LUCK)}
+    given = {"interaction": ladder.get("interaction", INTERACTION)}
     low, high = (_population(e, spread=s, **given) for e, s in zip(ladder["effects"], spread, strict=True))
     truth = high - low
     covered = _covered(_trials(np.random.default_rng(22), seeds=seeds, **ladder), truth)
@@ -336,19 +336,19 @@ def test_noise_pooled_over_arms_fails_where_the_arms_differ():
         rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
         pooled = 2 * (rest**2).sum() / (6 * (seeds - 1)) / seeds
         for rung, covered in ((1, noisy), (3, quiet)):
-            found = interval(arms[rung], BLOCK, baseline=arms[rung - 1], rounds=ROUNDS)
-            images = found.image_share * (scores[rung] - scores[rung - 1]).var(ddof=1) / seeds
-            images /= max(1 - found.image_share, 1e-9)
-            covered.append(abs(found.estimate) <= half * np.sqrt(images + pooled))
+            result = interval(arms[rung], BLOCK, baseline=arms[rung - 1], rounds=ROUNDS)
+            images = result.image_share * (scores[rung] - scores[rung - 1]).var(ddof=1) / seeds
+            images /= max(1 - result.image_share, 1e-9)
+            covered.append(abs(result.estimate) <= half * np.sqrt(images + pooled))
     assert np.mean(noisy) < 0.9 and np.mean(quiet) > 0.98, (np.mean(noisy), np.mean(quiet))
 
 
 def test_one_seed_covers_what_the_images_alone_vary():
     rng = np.random.default_rng(24)
     effects = (0.7, 0.8)
-    found = _trials(rng, seeds=1, luck=0, seed=0, effects=effects)
-    low, high = (_population(effect, luck=0, seed=0) for effect in effects)
-    covered = _covered(found, high - low)
+    intervals = _trials(rng, seeds=1, interaction=0, seed=0, effects=effects)
+    low, high = (_population(effect, interaction=0, seed=0) for effect in effects)
+    covered = _covered(intervals, high - low)
     assert 0.93 <= covered <= 0.97, covered
 
 
@@ -356,5 +356,5 @@ def test_an_effect_of_the_detectable_size_is_found():
     rng = np.random.default_rng(26)
     size = np.median([detectable(f, 8) for f in _trials(rng, trials=300, seeds=5, effects=(0, 0))])
     effect = optimize.brentq(lambda x: _population(x) - _population(0) - size, 0, 3)
-    found = np.mean([f.p < 0.05 / 8 for f in _trials(rng, seeds=5, effects=(0, effect))])
-    assert 0.60 <= found <= 0.90, found  # nominally 0.80; few seeds cost some of it
+    power = np.mean([f.p < 0.05 / 8 for f in _trials(rng, seeds=5, effects=(0, effect))])
+    assert 0.60 <= power <= 0.90, power  # nominally 0.80; few seeds cost some of it

@@ -8,7 +8,7 @@ from roadseg.analysis import pareto
 from roadseg.training import metrics
 
 
-def test_a_front_by_hand():
+def test_the_pareto_front_by_hand():
     costs, scores = np.array([1.0, 2.0, 3.0, 4.0, 2.0]), np.array([0.3, 0.5, 0.4, 0.6, 0.5])
     # the third is dearer and worse than the second; the fifth is as the second, so both stay
     assert list(pareto.pareto_optimal(costs, scores)) == [True, True, False, True, True]
@@ -39,9 +39,9 @@ def test_resampled_scores_spread_as_repetitions_do():
     rng = np.random.default_rng(1)
 
     def study():
-        luck = rng.normal(0, 0.04, 4)  # of each seed
+        seed_effects = rng.normal(0, 0.04, 4)  # of each seed
         hard = rng.normal(0, 0.1, 40)  # of each image, the same for all seeds
-        right = np.clip(0.6 + luck[:, None] + hard, 0.05, 0.95)
+        right = np.clip(0.6 + seed_effects[:, None] + hard, 0.05, 0.95)
         hits = np.round(1000 * right)
         counts = np.zeros((4, 40, 2, 2))
         counts[..., 0, 0], counts[..., 0, 1] = hits, 1000 - hits
@@ -50,10 +50,10 @@ def test_resampled_scores_spread_as_repetitions_do():
 
     studies = [study() for _ in range(150)]
     true = np.std([metrics.miou(counts.sum(1)).mean() for counts in studies])
-    told = np.mean([
+    resampled_sd = np.mean([
         pareto.resampled([counts], np.arange(40), rounds=200).std() for counts in studies[:60]
     ])
-    assert told == pytest.approx(true, rel=0.15)
+    assert resampled_sd == pytest.approx(true, rel=0.15)
     first = studies[0]
     draws = pareto.resampled([first, first], np.arange(40), rounds=200)
     assert draws.shape == (200, 2)

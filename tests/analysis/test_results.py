@@ -72,8 +72,8 @@ def test_sentences_say_what_the_interval_rests_on():
 
 
 def test_an_interval_that_excludes_zero_decides_nothing_among_many():
-    told = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
-    for words in (text.trick_sentence(told), text.comparison_sentence(told)):
+    comparison = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
+    for words in (text.trick_sentence(comparison), text.comparison_sentence(comparison)):
         assert "We found no" in words and "+0.2 to +6.0" in words
         assert "correction for 8 comparisons (p = 0.21)" in words
     clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
@@ -99,13 +99,13 @@ def test_the_conclusion_names_every_trick_once_per_verdict():
 
 
 def test_a_comparison_reads_both_ways():
-    found = tables([row(0.03, 0.01, 0.05)])
-    there, back = found.difference("s", "b-2", "a-1"), found.difference("s", "a-1", "b-2")
+    results_of_one = tables([row(0.03, 0.01, 0.05)])
+    there, back = results_of_one.difference("s", "b-2", "a-1"), results_of_one.difference("s", "a-1", "b-2")
     assert (there["difference"], there["low"], there["high"]) == (0.03, 0.01, 0.05)
     assert (back["difference"], back["low"], back["high"]) == (-0.03, -0.05, -0.01)
     assert (there["verdict"], back["verdict"]) == ("better", "worse")
     with pytest.raises(InputError, match="question s does not compare a-1 with c"):
-        found.difference("s", "a-1", "c")
+        results_of_one.difference("s", "a-1", "c")
 
 
 def test_late_gain_is_the_change_since_three_quarters():
@@ -176,23 +176,23 @@ def study(tmp_path, monkeypatch):
     for question in study.questions.values():  # each has its own copy of the runs that it asks for
         for arm, recipe in question.arms.items():
             for seed in study.question_seeds(question):
-                folder = own_folder(study, question.name, arm, seed)
+                folder = run_folder(study, question.name, arm, seed)
                 if not folder.is_dir():
                     shutil.copytree(study.run_folder(study.arm_name(recipe), seed), folder)
     return study
 
 
-def own_folder(study, question, arm, seed):
+def run_folder(study, question, arm, seed):
     """Return the folder of a run among those of a question."""
     return study.build / "runs" / question / arm / f"s{seed}"
 
 
 def test_the_location_prior_is_scored_as_a_network_is(prepared):
     train, test = (Scenes.load(prepared, split) for split in ("train", "test"))
-    found = results._prior(prepared, np.arange(4))
+    prior = results._prior(prepared, np.arange(4))
     right = survey.location_prior_accuracy(survey.location_prior(train), test)
-    assert found["accuracy"] == pytest.approx(right)
-    assert found["low"] <= found["test_miou"] <= found["high"]
+    assert prior["accuracy"] == pytest.approx(right)
+    assert prior["low"] <= prior["test_miou"] <= prior["high"]
 
 
 def test_of_equal_trainings_the_first_owns_the_weights():
@@ -203,44 +203,44 @@ def test_of_equal_trainings_the_first_owns_the_weights():
 
 
 def test_the_tables_are_computed_from_the_right_runs(study):
-    found = results.collect(study)
+    tables_read = results.collect(study)
     score = {
         f"{arm}-s{seed}": Confusion(Record.read(study.run_folder(arm, seed)).counts["test"].sum(0)).miou
         for arm in study.arms
         for seed in study.seeds_of(arm)
     }
-    for row in found.runs.itertuples():
+    for row in tables_read.runs.itertuples():
         assert row.test_miou == pytest.approx(score[row.run])
         assert row.run == f"{row.arm}-s{row.seed}"
-    for row in found.arms.itertuples():
+    for row in tables_read.arms.itertuples():
         both = [score[f"{row.trained_as}-s3"], score[f"{row.trained_as}-s4"]]
         assert row.test_miou == pytest.approx(np.mean(both)) and row.low < np.mean(both) < row.high
         assert row.seed_sd == pytest.approx(np.std(both, ddof=1))
         assert row.boundary_iou == pytest.approx(row.test_miou, abs=1e-3)
         assert row.calibration_error == pytest.approx(400 / 8000)
-    for arm, own in found.classes.groupby("arm"):
-        mean = found.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
-        assert own.iou.mean() == pytest.approx(mean)
-        assert (own.low < own.iou).all() and (own.iou < own.high).all()
-    assert (found.reliability.groupby("arm").pixels.sum() == 16_000).all()
-    up = found.difference("heads", "fcn", "baseline")
+    for arm, class_rows in tables_read.classes.groupby("arm"):
+        mean = tables_read.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
+        assert class_rows.iou.mean() == pytest.approx(mean)
+        assert (class_rows.low < class_rows.iou).all() and (class_rows.iou < class_rows.high).all()
+    assert (tables_read.reliability.groupby("arm").pixels.sum() == 16_000).all()
+    up = tables_read.difference("heads", "fcn", "baseline")
     by_hand = np.mean([score[f"fcn-s{s}"] - score[f"baseline-s{s}"] for s in (3, 4)])
     assert up["difference"] == pytest.approx(by_hand) and by_hand > 0.1
-    down = found.difference("ladder", "with-f", "fcn")
+    down = tables_read.difference("ladder", "with-f", "fcn")
     assert down["difference"] < 0 and down["low"] < down["difference"] < down["high"]
-    assert len(found.comparisons) == 1 + 1 + 2 and len(found.networks) == 2
-    best = found.best_of_each_network().set_index("network")
+    assert len(tables_read.comparisons) == 1 + 1 + 2 and len(tables_read.networks) == 2
+    best = tables_read.best_of_each_network().set_index("network")
     assert best.arm["baseline:0.05"] == "baseline"
-    twice = found.networks.set_index("network").gmacs["fcn8s:tu-resnet10t"] * 2
+    twice = tables_read.networks.set_index("network").gmacs["fcn8s:tu-resnet10t"] * 2
     # the mirrored one scores best on val, and costs two passes
     assert best.loc["fcn8s:tu-resnet10t", "gmacs"] == pytest.approx(twice)
 
 
 def test_tricks_are_judged_together(study):
-    found = results.collect(study)
-    own = found.effects("each")
-    assert list(own.trick) == ["f", "t"] and list(own.tests) == [2, 2]
-    assert list(found.effects("ladder").trick) == ["f"] and not len(found.effects("heads"))
+    collected = results.collect(study)
+    effects = collected.effects("each")
+    assert list(effects.trick) == ["f", "t"] and list(effects.tests) == [2, 2]
+    assert list(collected.effects("ladder").trick) == ["f"] and not len(collected.effects("heads"))
     tests = {
         arm: np.stack([Record.read(study.run_folder(arm, s)).counts["test"] for s in study.seeds])
         for arm in ("fcn", "with-f", "fcn-t")
@@ -249,14 +249,14 @@ def test_tricks_are_judged_together(study):
         intervals.interval(tests[arm], np.arange(4), baseline=tests["fcn"])
         for arm in ("with-f", "fcn-t")
     ]
-    np.testing.assert_allclose(own.p, [each.p for each in by_hand])
-    np.testing.assert_allclose(own.low, [each.low for each in by_hand])
-    np.testing.assert_allclose(own.p_corrected, intervals.holm(own.p.to_numpy()))
-    assert (own.p_corrected >= own.p).all()
-    np.testing.assert_allclose(own.detectable, [intervals.detectable(each, 2) for each in by_hand])
-    signs = np.where(own.difference > 0, "helps", "hurts")
-    expected = np.where(own.p_corrected < 0.05, signs, "no effect found")
-    assert list(own.verdict) == list(expected) and "hurts" in expected
+    np.testing.assert_allclose(effects.p, [each.p for each in by_hand])
+    np.testing.assert_allclose(effects.low, [each.low for each in by_hand])
+    np.testing.assert_allclose(effects.p_corrected, intervals.holm(effects.p.to_numpy()))
+    assert (effects.p_corrected >= effects.p).all()
+    np.testing.assert_allclose(effects.detectable, [intervals.detectable(each, 2) for each in by_hand])
+    signs = np.where(effects.difference > 0, "helps", "hurts")
+    expected = np.where(effects.p_corrected < 0.05, signs, "no effect found")
+    assert list(effects.verdict) == list(expected) and "hurts" in expected
 
 
 def test_each_network_is_counted_once_at_each_size(study, monkeypatch):
@@ -264,10 +264,10 @@ def test_each_network_is_counted_once_at_each_size(study, monkeypatch):
     monkeypatch.setattr(results.cost, "multiply_adds", lambda network, size: (
         sizes.append(size) or whole(network, size)
     ))
-    found = results._test_gmacs(study, (64, 64), 2)
+    gmacs = results._test_gmacs(study, (64, 64), 2)
     assert sizes == [(64, 64)] * 2
-    assert found["with-f"] == found["fcn"] and found["fcn-t"] == 2 * found["fcn"]
-    assert found["baseline"] == whole(results.meta_network(study.arms["baseline"], 2), (64, 64))
+    assert gmacs["with-f"] == gmacs["fcn"] and gmacs["fcn-t"] == 2 * gmacs["fcn"]
+    assert gmacs["baseline"] == whole(results.meta_network(study.arms["baseline"], 2), (64, 64))
 
 
 def test_classes_are_corrected_over_tricks_and_classes(study):
@@ -281,15 +281,15 @@ def test_classes_are_corrected_over_tricks_and_classes(study):
 
 
 def test_a_noise_question_has_its_own_seeds(study):
-    found = results.collect(study)
+    collected = results.collect(study)
     scores = [
         Confusion(Record.read(study.run_folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5)
     ]
-    (row,) = found.noise.itertuples()
+    (row,) = collected.noise.itertuples()
     assert (row.arm, row.seeds) == ("fcn", 3)
     assert row.sd == pytest.approx(np.std(scores, ddof=1)) and row.sd_low < row.sd < row.sd_high
     assert row.low < row.mean < row.high and row.mean == pytest.approx(np.mean(scores))
-    arm = found.arms[found.arms.trained_as == "fcn"].iloc[0]
+    arm = collected.arms[collected.arms.trained_as == "fcn"].iloc[0]
     assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
 
 
@@ -323,7 +323,7 @@ def test_runs_of_two_precisions_are_not_compared(study):
 
 def fail(study, question, arm, seed, why="the loss is not finite"):
     """Let a run have failed, as a question has it."""
-    folder = own_folder(study, question, arm, seed)
+    folder = run_folder(study, question, arm, seed)
     recipe = json.loads((folder / "record.json").read_text())["recipe"]
     shutil.rmtree(folder)
     folder.mkdir()
@@ -332,12 +332,12 @@ def fail(study, question, arm, seed, why="the loss is not finite"):
 
 def test_an_arm_that_failed_is_in_no_table_but_outcomes(study):
     fail(study, "heads", "baseline", 4)
-    found = results.collect(study)
-    row = found.outcomes.set_index("arm").loc["baseline"]
+    collected = results.collect(study)
+    row = collected.outcomes.set_index("arm").loc["baseline"]
     assert (row.failed, row.why, row.seconds) == (1, "the loss is not finite", 1.5) and np.isnan(row.joules)
-    assert found.failed == {"baseline"} and "baseline" not in set(found.arms.trained_as)
-    assert "baseline" not in found.finished(study).arms and "baseline" in found.ended(study).arms
-    assert not len(found.unfinished)
+    assert collected.failed == {"baseline"} and "baseline" not in set(collected.arms.trained_as)
+    assert "baseline" not in collected.finished(study).arms and "baseline" in collected.ended(study).arms
+    assert not len(collected.unfinished)
 
 
 def test_where_all_arms_failed_there_are_no_tables(study):
@@ -350,18 +350,18 @@ def test_where_all_arms_failed_there_are_no_tables(study):
 
 
 def test_a_question_whose_runs_are_not_all_there_is_left_out(study):
-    shutil.rmtree(own_folder(study, "heads", "baseline", 3))
-    shutil.rmtree(own_folder(study, "spread", "fcn", 5))
+    shutil.rmtree(run_folder(study, "heads", "baseline", 3))
+    shutil.rmtree(run_folder(study, "spread", "fcn", 5))
     left, others = results.finished(study)
     assert list(left.questions) == ["ladder", "each"] and others == ["heads", "spread"]
-    found = results.collect(study)
-    assert found.unfinished.to_dict("records") == [
+    collected = results.collect(study)
+    assert collected.unfinished.to_dict("records") == [
         {"question": "heads", "missing": 1, "runs": 4}, {"question": "spread", "missing": 1, "runs": 3},
     ]  # fmt: skip
-    assert set(found.arms.question) == {"ladder", "each"} and not len(found.noise) and not len(found.fronts)
-    assert set(found.outcomes.arm) == {"fcn", "with-f", "fcn-t"} and len(found.runs) == 6
-    assert set(results.compact_counts(study)) == set(found.runs.run)
-    results.write(found, results.compact_counts(study), study.results)
+    assert set(collected.arms.question) == {"ladder", "each"} and not len(collected.noise) and not len(collected.fronts)
+    assert set(collected.outcomes.arm) == {"fcn", "with-f", "fcn-t"} and len(collected.runs) == 6
+    assert set(results.compact_counts(study)) == set(collected.runs.run)
+    results.write(collected, results.compact_counts(study), study.results)
     again = Results.read(study)
     assert list(again.ended(study).questions) == ["ladder", "each"]
     missing = "heads (1 of 4 runs missing) and spread (1 of 3 runs missing)"
@@ -387,17 +387,17 @@ def test_a_run_of_other_settings_is_refused(study):
 
 
 def test_tables_read_back(study):
-    found = results.collect(study)
-    results.write(found, results.compact_counts(study), study.results)
+    collected = results.collect(study)
+    results.write(collected, results.compact_counts(study), study.results)
     again = Results.read(study)
     read = again.comparisons.fillna({"trick": ""})  # as every empty text in a CSV file
-    pd.testing.assert_frame_equal(read, found.comparisons, rtol=1e-4, check_dtype=False)
+    pd.testing.assert_frame_equal(read, collected.comparisons, rtol=1e-4, check_dtype=False)
     with np.load(study.results / "tables/counts.npz") as counts:  # which are enough to score again
-        for run in found.runs.itertuples():
+        for run in collected.runs.itertuples():
             scores = metrics.iou_of_sums(counts[run.run].sum(0))
             assert np.nanmean(scores) == pytest.approx(run.test_miou)
     before = (study.results / "tables/counts.npz").read_bytes()
-    results.write(found, results.compact_counts(study), study.results)
+    results.write(collected, results.compact_counts(study), study.results)
     assert (study.results / "tables/counts.npz").read_bytes() == before
 
 
@@ -416,17 +416,17 @@ def test_the_reference_table_holds_the_course_study_s_rows():
 
 
 def test_latencies_that_no_clock_tells_apart_are_alike():
-    found = results.group_similar_costs(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
-    np.testing.assert_allclose(found, [10.0, 5.0, 5.0, 5.3, 10.0])
+    grouped = results.group_similar_costs(np.array([10.0, 5.2, 5.0, 5.3, 10.4]))
+    np.testing.assert_allclose(grouped, [10.0, 5.0, 5.0, 5.3, 10.0])
 
 
-def test_fronts_choose_on_val_and_are_worth_what_test_says(study):
-    found = results.collect(study)
-    own = found.fronts[found.fronts.measure == "gmacs"].set_index("label")
-    scores = found.of("heads").set_index("arm")
-    assert list(own.test_miou) == list(scores.test_miou) and list(own.cost) == list(scores.gmacs)
-    cheap, dear = own.cost.idxmin(), own.cost.idxmax()
-    assert own.front[cheap] and own.front[dear] == (own.val_miou[dear] > own.val_miou[cheap])
-    assert own.share.between(0, 1).all() and own.share[cheap] == 1
-    assert (found.networks.memory_mib > 0).all() and (found.networks.effective_field > 0).all()
-    assert len(found.searches) == 0 and len(found.catalogue) == 0
+def test_pareto_fronts_choose_on_val_and_are_worth_what_test_says(study):
+    collected = results.collect(study)
+    pareto_rows = collected.fronts[collected.fronts.measure == "gmacs"].set_index("label")
+    scores = collected.of("heads").set_index("arm")
+    assert list(pareto_rows.test_miou) == list(scores.test_miou) and list(pareto_rows.cost) == list(scores.gmacs)
+    cheap, dear = pareto_rows.cost.idxmin(), pareto_rows.cost.idxmax()
+    assert pareto_rows.front[cheap] and pareto_rows.front[dear] == (pareto_rows.val_miou[dear] > pareto_rows.val_miou[cheap])
+    assert pareto_rows.share.between(0, 1).all() and pareto_rows.share[cheap] == 1
+    assert (collected.networks.memory_mib > 0).all() and (collected.networks.effective_field > 0).all()
+    assert len(collected.searches) == 0 and len(collected.catalogue) == 0

@@ -32,8 +32,8 @@ def test_problems_are_lines_in_order_of_files(tmp_path):
         ("alone: [adamw]", "alonne: [adamw]"),
     )  # fmt: skip
     files["remarks.md"] = "Nothing was tuned.\n"
-    found = refused(tmp_path, files)
-    for line, said in zip(found, [
+    lines = refused(tmp_path, files)
+    for line, expected in zip(lines, [
         "params.yaml:2: title: 2024-01-01 is a date to other readers of YAML; put it into quotes.",
         "params.yaml:9: data: block: 0 is not allowed; give 1 frame or more.",
         "params.yaml:15: base: stesp: no such hyperparameter. Did you mean 'steps'? Known: ",
@@ -45,7 +45,7 @@ def test_problems_are_lines_in_order_of_files(tmp_path):
         "networks.yaml:1: odd: netwrk: no such setting. Did you mean 'network'? Known: idea, network, ",
         "remarks.md:1: belongs to no remark; begin each with '- '.",
     ], strict=True):  # fmt: skip
-        assert line.startswith(said)
+        assert line.startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_problems_are_lines_in_order_of_files(tmp_path):
 def test_consequences_are_not_shown(tmp_path, changes, place, message):
     if "      flip" in changes[0][0]:
         changes = [("    flip: 0.5", "      flip: 0.5"), *changes]  # indented otherwise
-    (found,) = refused(tmp_path, spoilt(LONG, *changes))
-    assert found.startswith(f"{place}: {message}")
+    (line,) = refused(tmp_path, spoilt(LONG, *changes))
+    assert line.startswith(f"{place}: {message}")
 
 
 def test_problems_that_are_no_consequence_are_shown(tmp_path):
@@ -91,21 +91,21 @@ def test_problems_that_are_no_consequence_are_shown(tmp_path):
 
 def test_a_problem_of_an_entry_has_the_file_that_says_it(tmp_path):
     """The project's, or the study's own, whatever the other one says of the entry."""
-    def found(*changes, **more):
+    def problems_of(*changes, **more):
         return problems(lambda: below(tmp_path, *changes, **more))
 
-    assert found(("idea: mirrors", "idea: 3")) == [
+    assert problems_of(("idea: mirrors", "idea: 3")) == [
         "tricks.yaml:1: flip: idea: 3 is not allowed; give text. Put it into quotes if it is meant."
     ]
-    own = {"studies/tiny/tricks.yaml": BELOW["studies/tiny/tricks.yaml"].replace("flip: 0.5", "flip: 5")}
-    assert found(**own) == [
+    study_catalogue = {"studies/tiny/tricks.yaml": BELOW["studies/tiny/tricks.yaml"].replace("flip: 0.5", "flip: 5")}
+    assert problems_of(**study_catalogue) == [
         "studies/tiny/tricks.yaml:1: flip: flip: 5 is not allowed; it must be a probability in [0, 1]."
     ]
     # a value that the study replaces is judged no more
     below(tmp_path, ("flip: 0.25", "flip: 25"))
     below(tmp_path, **{"studies/tiny/networks.yaml": "unet: {network: dabnet, source: of it}\n"})
-    assert found(("network: unet", "netwrk: unet"), ("title: A tiny study", "title: 2020-02-02"),
-                 ("poly: {set:", "poly: {sett:")) == [
+    assert problems_of(("network: unet", "netwrk: unet"), ("title: A tiny study", "title: 2020-02-02"),
+                       ("poly: {set:", "poly: {sett:")) == [
         "studies/tiny/params.yaml:2: title: 2020-02-02 is a date to other readers of YAML; put it into "
         "quotes.",
         "studies/tiny/tricks.yaml:3: poly: sett: no such setting. Did you mean 'set'? Known: idea, set, "
@@ -117,11 +117,11 @@ def test_a_problem_of_an_entry_has_the_file_that_says_it(tmp_path):
 
 def test_the_same_fault_in_two_files_is_two_problems(tmp_path):
     fault = "flip: {set: {flip: 0.5}, source: 2020-01-01}\n"
-    found = problems(lambda: below(tmp_path, **{
+    lines = problems(lambda: below(tmp_path, **{
         "tricks.yaml": fault, "studies/tiny/tricks.yaml": fault + "adamw: {set: {steps: 3}}\n",
         "studies/tiny/params.yaml": BELOW["studies/tiny/params.yaml"].replace(", poly]", "]"),
     }))  # fmt: skip
-    assert found == [
+    assert lines == [
         f"{file}:1: flip: source: 2020-01-01 is a date to other readers of YAML; put it into quotes."
         for file in ("tricks.yaml", "studies/tiny/tricks.yaml")
     ]
@@ -137,8 +137,8 @@ def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
         ("source: synthetic", "source: sintetic"),
     )  # fmt: skip
     asked = load(tmp_path, files)
-    found = problems(lambda: resolve.check_settings(asked))
-    for line, (place, said) in zip(found, [
+    lines = problems(lambda: resolve.check_settings(asked))
+    for line, (place, expected) in zip(lines, [
         ("data:", "data: source: 'sintetic' is unknown. Did you mean 'synthetic'?"),
         ("ladder: [", "arm with-ohem: ohem_kept: 9999 of at most 6144 pixels keeps all of them"),
         ("ladder: [", "arm with-tie: study:tiny/baseline: is an arm of this study"),
@@ -147,7 +147,7 @@ def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
         ("own:", "own: network 'smp:unet:resnet19': unknown encoder"),
     ], strict=True):  # fmt: skip
         file, number, message = re.fullmatch(r"(\w+\.yaml):(\d+): (.*)", line).groups()
-        assert message.startswith(said)
+        assert message.startswith(expected)
         assert files[file].split("\n")[int(number) - 1].strip().startswith(place)
 
 
@@ -173,9 +173,9 @@ def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
     ],
 )  # fmt: skip
 def test_a_study_says_where_it_lies_and_how_it_is_called(tmp_path, old, new, message):
-    found = problems(lambda: below(tmp_path, (old, new)))
-    assert found[0].partition(": ")[2].startswith(message)
-    assert [line.partition(":")[0] for line in found] == ["studies/tiny/params.yaml"] * len(found)
+    lines = problems(lambda: below(tmp_path, (old, new)))
+    assert lines[0].partition(": ")[2].startswith(message)
+    assert [line.partition(":")[0] for line in lines] == ["studies/tiny/params.yaml"] * len(lines)
 
 
 def test_the_embedded_study_lies_in_the_root(tmp_path):
@@ -268,11 +268,11 @@ def test_each_key_of_an_earlier_version_has_its_remedy(tmp_path, capsys, key):
     write(tmp_path, spoilt(TINY, ("seeds:", f"{key}: {{}}\nsedes:")))
     for command in ("plan", "resolve"):
         assert main([command, "params.yaml"]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith(
+        message = capsys.readouterr().err
+        assert message.startswith(
             f"roadseg: params.yaml:7: is written for an earlier version of roadseg. {key}: "
         )
-        assert told.count("\n") == 1 and "folder:" not in told and "sedes" not in told
+        assert message.count("\n") == 1 and "folder:" not in message and "sedes" not in message
 
 
 def test_doing_what_the_message_says_mends_an_earlier_version_s_study(tmp_path):
@@ -354,9 +354,9 @@ def outcome(folder, files: dict[str, bytes]) -> str:
         assert not rest or re.fullmatch(rf"\w+\.yaml: {len(rest)} problems:", first)
         places = []
         for line in rest or [first]:
-            found = re.match(r"(params\.yaml|tricks\.yaml|networks\.yaml|remarks\.md):(\d+:)? \S", line)
-            assert found and line.endswith((".", "...")) and len(line) < 1200
-            places.append((list(REAL).index(found[1]), int((found[2] or "0:")[:-1])))
+            match = re.match(r"(params\.yaml|tricks\.yaml|networks\.yaml|remarks\.md):(\d+:)? \S", line)
+            assert match and line.endswith((".", "...")) and len(line) < 1200
+            places.append((list(REAL).index(match[1]), int((match[2] or "0:")[:-1])))
         assert places == sorted(places)
         return "message"
     finally:

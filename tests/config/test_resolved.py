@@ -32,23 +32,23 @@ def changed(folder, files, *changes: tuple[str, str]) -> set[str]:
 
 
 def test_a_question_s_recipes_are_their_differences_from_the_defaults(tmp_path):
-    found = all_resolved(tmp_path, spoilt(TINY, ("steps: 10", "steps: 10, lr: 3e-4")))
-    assert found["heads"] == {
+    questions = all_resolved(tmp_path, spoilt(TINY, ("steps: 10", "steps: 10, lr: 3e-4")))
+    assert questions["heads"] == {
         "baseline": {"seeds": [0, 1], "recipe": {"steps": 10}},  # the default lr leaves no trace
         "fcn-8s": {"seeds": [0, 1], "recipe": {"network": "fcn8s:resnet18", "steps": 10}},
     }
-    assert found["ladder"]["with-poly"]["recipe"] == {
+    assert questions["ladder"]["with-poly"]["recipe"] == {
         "network": "fcn8s:resnet18", "steps": 10, "flip": 0.5, "optimizer": "adamw",
         "weight_decay": 0.01, "schedule": "poly",
     }  # fmt: skip
 
 
 def test_equal_recipes_are_equal_wherever_they_are_asked_for(tmp_path):
-    found = all_resolved(tmp_path, MANY)
-    start = found["heads"]["fcn-8s"]
-    assert start == found["ladder"]["fcn-8s"] == found["each"]["fcn-8s"]
-    assert found["without"]["fcn-8s-all"] == found["ladder"]["with-poly"]
-    assert found["spread"] == {"fcn-8s": {**start, "seeds": [0, 1, 2, 5]}}
+    questions = all_resolved(tmp_path, MANY)
+    start = questions["heads"]["fcn-8s"]
+    assert start == questions["ladder"]["fcn-8s"] == questions["each"]["fcn-8s"]
+    assert questions["without"]["fcn-8s-all"] == questions["ladder"]["with-poly"]
+    assert questions["spread"] == {"fcn-8s": {**start, "seeds": [0, 1, 2, 5]}}
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_a_value_changes_the_questions_whose_arms_have_it(tmp_path, change, ques
 
 
 def test_a_trick_that_a_study_overrides_is_the_study_s_alone(tmp_path):
-    def found(*changes):
+    def resolved_with(*changes):
         asked = below(tmp_path, *changes)
         return {question: resolved_question(asked, question) for question in asked.questions}
 
-    before = found()
+    before = resolved_with()
     assert before["ladder"]["with-flip"]["recipe"]["flip"] == 0.5
-    assert found(("flip: 0.25", "flip: 0.75")) == before  # the project's
-    after = found(("{flip: 0.5}", "{flip: 0.75}"))
+    assert resolved_with(("flip: 0.25", "flip: 0.75")) == before  # the project's
+    after = resolved_with(("{flip: 0.5}", "{flip: 0.75}"))
     assert after["ladder"]["with-flip"]["recipe"]["flip"] == 0.75 and after["heads"] == before["heads"]
 
 
@@ -224,10 +224,10 @@ def test_what_is_wrong_is_written_nowhere(tmp_path, capsys):
     before = stamps(tmp_path)
     for command in ("plan", "resolve"):
         assert main([command, "tiny"]) == 2
-        told = capsys.readouterr()
-        assert told.out == "" and told.err.startswith("roadseg: studies/tiny/params.yaml: 3 problems:\n")
-        assert "studies/tiny/tricks.yaml:1: flip: filp: no such hyperparameter." in told.err
-        assert "studies/tiny/params.yaml:16: questions: ladder: 'poly' is no trick" in told.err
+        output = capsys.readouterr()
+        assert output.out == "" and output.err.startswith("roadseg: studies/tiny/params.yaml: 3 problems:\n")
+        assert "studies/tiny/tricks.yaml:1: flip: filp: no such hyperparameter." in output.err
+        assert "studies/tiny/params.yaml:16: questions: ladder: 'poly' is no trick" in output.err
     assert stamps(tmp_path) == before
     write(tmp_path, BELOW)
     assert main(["resolve", "tiny"]) == 0

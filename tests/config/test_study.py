@@ -151,38 +151,38 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_leave_one_out_takes_one_trick_from_all(tmp_path):
     asked = load(tmp_path, MANY)
-    found = asked.questions["without"]
-    everything = found.arms["fcn-8s-all"]
+    question = asked.questions["without"]
+    everything = question.arms["fcn-8s-all"]
     assert everything == asked.questions["ladder"].arms["with-poly"]
     without = {"flip": {"flip": 0.0}, "adamw": {"optimizer": "adam", "weight_decay": 0.0},
                "poly": {"schedule": "fixed"}}  # fmt: skip
     for trick, neutral in without.items():
-        assert found.arms[f"fcn-8s-all-but-{trick}"] == everything.changed(neutral)
-        assert (trick, "fcn-8s-all", f"fcn-8s-all-but-{trick}") in found.effects
-    assert len(found.effects) == 3 and len(found.arms) == 4
+        assert question.arms[f"fcn-8s-all-but-{trick}"] == everything.changed(neutral)
+        assert (trick, "fcn-8s-all", f"fcn-8s-all-but-{trick}") in question.effects
+    assert len(question.effects) == 3 and len(question.arms) == 4
 
 
 def test_alone_puts_one_trick_on_the_start(tmp_path):
     asked = load(tmp_path, MANY)
-    found, start = asked.questions["each"], asked.arms["fcn-8s"]
-    assert found.arms == {
+    question, start = asked.questions["each"], asked.arms["fcn-8s"]
+    assert question.arms == {
         "fcn-8s": start, "fcn-8s-flip": start.changed({"flip": 0.5}),
         "fcn-8s-poly": start.changed({"schedule": "poly"}),
     }  # fmt: skip
-    assert found.effects == (("flip", "fcn-8s-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
+    assert question.effects == (("flip", "fcn-8s-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
 
 
 def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
     length = "  longer:\n    asks: q\n    start: fcn-8s\n    length: [flip, poly]\n    steps: [5, 20]\n"
     asked = load(tmp_path, appended(TINY, length))
-    found, start = asked.questions["longer"], asked.arms["fcn-8s"]
-    assert found.arms == {
+    question, start = asked.questions["longer"], asked.arms["fcn-8s"]
+    assert question.arms == {
         f"fcn-8s{trick}-{n}-steps": start.changed({"steps": n, **changes})
         for n in (5, 20)
         for trick, changes in (("", {}), ("-flip", {"flip": 0.5}), ("-poly", {"schedule": "poly"}))
     }
-    assert found.effects[1] == ("poly at 5 steps", "fcn-8s-poly-5-steps", "fcn-8s-5-steps")
-    assert len(found.effects) == 4
+    assert question.effects[1] == ("poly at 5 steps", "fcn-8s-poly-5-steps", "fcn-8s-5-steps")
+    assert len(question.effects) == 4
     both = spoilt(appended(TINY, length), ("{schedule: poly}", "{steps: 7}"))
     assert "longer: poly sets steps, as this question does" in "".join(refused(tmp_path, both))
     for steps in ("", "    steps: [5]\n", "    steps: [5, 5]\n", "    steps: [0, 5]\n"):
@@ -249,8 +249,8 @@ def test_tricks_of_a_networks_question_and_one_name_for_two_recipes(tmp_path):
     assert only(tmp_path, both).startswith(message)
     more = "  second:\n    asks: q\n    start: baseline\n    ladder: [mirror]\n"
     files = appended(TINY, more, "mirror: {set: {test_scales: [1, 2]}}\n")
-    found = only(tmp_path, spoilt(files, ("adamw, poly]", "mirror]")))
-    assert found.startswith(
+    problem = only(tmp_path, spoilt(files, ("adamw, poly]", "mirror]")))
+    assert problem.startswith(
         "params.yaml: questions: second: arm with-mirror is another recipe in ladder (flip, network "
         "differ); rename one."
     )
@@ -372,8 +372,8 @@ def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
 
 
 def test_a_study_without_some_arms_compares_the_others(tmp_path):
-    luck = "  luck: {asks: Luck, start: with-flip, noise: [0, 1, 2]}\n"
-    asked = load(tmp_path, appended(TINY, luck))
+    noise = "  luck: {asks: Luck, start: with-flip, noise: [0, 1, 2]}\n"
+    asked = load(tmp_path, appended(TINY, noise))
     assert asked.without(()).questions == asked.questions
     left = asked.without({"with-flip"})
     assert list(left.arms) == [arm for arm in asked.arms if arm != "with-flip"]
@@ -429,8 +429,8 @@ def test_a_study_adds_to_the_catalogue_and_says_otherwise(tmp_path):
     assert asked.tricks["dice"].idea == "overlap" and not asked.tricks["poly"].source
     assert asked.networks == {"unet": Network("unet", "unet", "U", "someone")}
     # with networks of its own
-    own = {"studies/tiny/networks.yaml": 'unet: {network: "unet:0.5"}\nown: {network: dabnet}\n'}
-    asked = below(tmp_path, **own)
+    study_catalogue = {"studies/tiny/networks.yaml": 'unet: {network: "unet:0.5"}\nown: {network: dabnet}\n'}
+    asked = below(tmp_path, **study_catalogue)
     assert asked.networks["unet"] == Network("unet", "unet:0.5", "U", "someone")
     assert asked.networks["own"].network == "dabnet"
     asked = below(tmp_path, ("{set: {flip: 0.5}}", "{idea: otherwise}"))

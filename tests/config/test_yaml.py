@@ -55,8 +55,8 @@ IN_SET = [
     [(v, f"flip: flip: {m}") for v, m in IN_FLIP] + [(v, f"flip: set: flip: {m}") for v, m in IN_SET],
 )
 def test_traps_in_a_value(tmp_path, value, message):
-    (found,) = refused(tmp_path, spoilt(LONG, ("flip: 0.5", f"flip: {value}")))
-    assert found.startswith(f"tricks.yaml:3: {message}")
+    (problem,) = refused(tmp_path, spoilt(LONG, ("flip: 0.5", f"flip: {value}")))
+    assert problem.startswith(f"tricks.yaml:3: {message}")
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_other_traps(tmp_path, old, new, message):
     if message is None:
         assert load(tmp_path, files) == load(tmp_path, LONG)
     else:
-        (found,) = refused(tmp_path, files)
-        assert found.startswith(f"params.yaml:{message}")
+        (problem,) = refused(tmp_path, files)
+        assert problem.startswith(f"params.yaml:{message}")
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_other_traps(tmp_path, old, new, message):
 def test_traps_in_the_catalogue(tmp_path, text, message):
     asked = TINY["params.yaml"]
     one = {**TINY, "params.yaml": asked[: asked.index("  ladder:")], "tricks.yaml": text}
-    (found,) = refused(tmp_path, one)
-    assert found.startswith(f"tricks.yaml:{message}")
+    (problem,) = refused(tmp_path, one)
+    assert problem.startswith(f"tricks.yaml:{message}")
 
 
 def test_numbers_and_aliases_that_mean_what_they_say(tmp_path):
     for written in ("1e-3", "1.0e-3", "+.001", "0.0010"):
-        found = load(tmp_path, spoilt(LONG, ("lr: 0.001", f"lr: {written}")))
-        assert found == load(tmp_path, LONG) and next(iter(found.arms.values())).lr == 0.001
+        loaded = load(tmp_path, spoilt(LONG, ("lr: 0.001", f"lr: {written}")))
+        assert loaded == load(tmp_path, LONG) and next(iter(loaded.arms.values())).lr == 0.001
     files = spoilt(LONG, ("seeds: [0, 1]", "seeds: &s [0, 1]"), ("alone: [adamw]", "noise: *s"))
     assert load(tmp_path, files).questions["each"].seeds == (0, 1)
     plain = load(tmp_path, LONG)
@@ -141,8 +141,8 @@ def test_numbers_and_aliases_that_mean_what_they_say(tmp_path):
 
 def test_all_tabs_and_all_twins_are_listed(tmp_path):
     tabs = spoilt(LONG, ("  source:", "\tsource:"), ("  steps:", "  \tsteps:"))
-    found = refused(tmp_path, tabs)
-    assert [line.split(":")[1] for line in found] == ["6", "15"]
+    problems = refused(tmp_path, tabs)
+    assert [line.split(":")[1] for line in problems] == ["6", "15"]
     twins = spoilt(LONG, ("  steps: 10", "  steps: 10\n  steps: 9"), ("root: .", "root: .\ntitle: B"),
                    ("counts: {train: 4,", "counts: {train: 4, train: 5,"))  # fmt: skip
     assert refused(tmp_path, twins) == [
@@ -173,8 +173,8 @@ def test_what_is_no_file_of_settings_at_all(tmp_path, name):
 
 
 def test_an_empty_catalogue_has_no_names(tmp_path):
-    found = refused(tmp_path, {**TINY, "tricks.yaml": "", "networks.yaml": "# nothing\n"})
-    assert found == [
+    problems = refused(tmp_path, {**TINY, "tricks.yaml": "", "networks.yaml": "# nothing\n"})
+    assert problems == [
         f"params.yaml:16: questions: ladder: {name!r} is no trick of tricks.yaml. There is none."
         for name in ("flip", "adamw", "poly")
     ]

@@ -133,12 +133,12 @@ def labels(data: bytes, folder: Path) -> str:
     item = Item("x", "x", folder / "x.png", folder / "x.png")
     refused = False
     for coding in CODINGS:
-        looked = check_item(Source(folder, CLASSES, {}, coding), item, (8, 8))
-        assert (looked.labels is None) == bool(looked.findings)
-        if looked.labels is not None:
-            assert looked.labels.shape == (8, 8) and looked.image.shape == (3, 8, 8)
-            assert np.isin(looked.labels, [0, 1, 255]).all()
-        refused = looked.labels is None
+        checked = check_item(Source(folder, CLASSES, {}, coding), item, (8, 8))
+        assert (checked.labels is None) == bool(checked.findings)
+        if checked.labels is not None:
+            assert checked.labels.shape == (8, 8) and checked.image.shape == (3, 8, 8)
+            assert np.isin(checked.labels, [0, 1, 255]).all()
+        refused = checked.labels is None
     return "refused" if refused else "read"
 
 
@@ -234,13 +234,13 @@ def write(seconds: int) -> None:
     for name, (target, _) in TARGETS.items():
         command = [sys.executable, __file__, name, "--seconds", str(seconds)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        told = re.search(r"(\d+) inputs: (.*)", done.stdout)
-        counts = json.loads(told[2]) if told else {}
+        match = re.search(r"(\d+) inputs: (.*)", done.stdout)
+        counts = json.loads(match[2]) if match else {}
         rows.append({
             "reader": target.__doc__.rstrip("."),
-            "inputs": f"{int(told[1]):,}" if told else "ended early",
+            "inputs": f"{int(match[1]):,}" if match else "ended early",
             "read": f"{counts.get('read', 0):,}", "refused": f"{counts.get('refused', 0):,}",
-            "crashes": "0" if told else "1",
+            "crashes": "0" if match else "1",
         })  # fmt: skip
     text = f"{page.conditions()} atheris, {seconds} s each.\n\n{page.table(rows)}"
     page.section("fuzz", text, ROOT / "docs/reliability.md")

@@ -511,8 +511,8 @@ def test_a_file_that_vanishes_after_the_listing_is_named(mine):
     (mine / "labels/north_02.png").unlink()
     with pytest.raises(BadData) as caught:
         prepare({"size": [40, 60]}, source, mine.parent / "out")
-    (found,) = caught.value.findings
-    assert (found.file, found.finding) == ("labels/north_02.png", "has vanished")
+    (finding,) = caught.value.findings
+    assert (finding.file, finding.finding) == ("labels/north_02.png", "has vanished")
 
 
 def test_no_space_is_one_message_and_nothing_is_left(mine, tmp_path, monkeypatch):
@@ -549,7 +549,7 @@ def test_unusual_files_that_are_fine(mine):
     (mine / "labels/._north_00.png").write_text("left by another system")
     got = {}
     summary = inspect_source(
-        open_folder(mine), keep=lambda split, i, looked: got.update({(split, i): looked.labels})
+        open_folder(mine), keep=lambda split, i, checked: got.update({(split, i): checked.labels})
     )
     expected = [ids["north_00"], ids["north_01"], ids["north_02"], two.astype(np.uint8)]
     np.testing.assert_array_equal(got["val", 0], ids["east_00"])

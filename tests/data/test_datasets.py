@@ -64,7 +64,7 @@ def digests(about: dict) -> dict[str, str]:
 def test_what_was_prepared_says_from_which_settings(prepared, scenes):
     about = json.loads((prepared / "scenes.json").read_text())
     assert about["settings"] == SMALL
-    assert digests(about) == {split: found.digest for split, found in scenes.items()}
+    assert digests(about) == {split: split_scenes.digest for split, split_scenes in scenes.items()}
     assert len({*digests(about).values(), data_digest(prepared)}) == 4
 
 
@@ -119,8 +119,8 @@ def test_a_broken_camvid_is_refused(small_camvid, tmp_path, spoil, expected):
     spoil(small_camvid)
     with pytest.raises(BadData) as caught:
         prepared_from(SETTINGS, tmp_path, tmp_path / "out")
-    (found,) = caught.value.findings
-    assert (found.file, found.finding, found.allowed, found.remedy) == expected
+    (finding,) = caught.value.findings
+    assert (finding.file, finding.finding, finding.allowed, finding.remedy) == expected
     assert not list(tmp_path.glob("out*"))
 
 
@@ -129,8 +129,8 @@ def test_a_listed_pair_that_is_not_there_is_refused(small_camvid):
                                           "val/seqA_000.png valannot/seqA_000.png\n")  # fmt: skip
     with pytest.raises(BadData) as caught:
         check.inspect_source(sources.open_folder(small_camvid))
-    (found,) = caught.value.findings
-    assert (found.file, found.finding) == ("val/seqC_007.png", "is listed, but missing")
+    (finding,) = caught.value.findings
+    assert (finding.file, finding.finding) == ("val/seqC_007.png", "is listed, but missing")
 
 
 def test_an_old_set_survives_a_failed_preparation(small_camvid, tmp_path):
@@ -179,8 +179,8 @@ def test_other_files_of_a_split_change_its_digest_alone(small_camvid, tmp_path, 
     after = prepared_from(SETTINGS, tmp_path, tmp_path / "out")
     changed = {s for s in SPLITS if digests(before)[s] != digests(after)[s]}
     assert changed == {split} and before["digest"] != after["digest"]
-    found = {s: Scenes.load(tmp_path / "out", s).digest for s in SPLITS}
-    assert found == digests(after) and data_digest(tmp_path / "out") == after["digest"]
+    loaded = {s: Scenes.load(tmp_path / "out", s).digest for s in SPLITS}
+    assert loaded == digests(after) and data_digest(tmp_path / "out") == after["digest"]
 
 
 def test_fewer_test_images_leave_the_other_digests(small_camvid, tmp_path):
@@ -282,9 +282,9 @@ def test_the_real_camvid(camvid, tmp_path, monkeypatch):
     monkeypatch.delenv("ROADSEG_CAMVID", raising=False)
     source = sources.open_folder(camvid)
     assert [len(source.splits[s]) for s in SPLITS] == [367, 101, 233]
-    looked = check.check_item(source, source.splits["test"][0])
-    assert looked.image.shape == (3, 360, 480) and looked.labels.shape == (360, 480)
-    assert set(np.unique(looked.labels)) <= {*range(11), 255} and not looked.findings
+    checked = check.check_item(source, source.splits["test"][0])
+    assert checked.image.shape == (3, 360, 480) and checked.labels.shape == (360, 480)
+    assert set(np.unique(checked.labels)) <= {*range(11), 255} and not checked.findings
     assert {item.sequence for item in source.splits["val"]} == {"0016E5"}
     # the split of the original release is derived by a rule: it must be that of the lists
     for split, items in source.splits.items():
@@ -304,8 +304,8 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
     )
     with pytest.raises(BadData) as caught:
         check.inspect_source(sources.open_folder(tmp_path))
-    (found,) = caught.value.findings
-    assert found.finding.startswith("edges in the images fit the labels of the previous file")
+    (finding,) = caught.value.findings
+    assert finding.finding.startswith("edges in the images fit the labels of the previous file")
 
 
 def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
@@ -367,20 +367,20 @@ def test_kitti(tmp_path):
     scenes = Scenes.load(tmp_path / "out", "val")
     assert scenes.images.shape == (30, 3, 38, 122) and scenes.classes == tuple(CITYSCAPES)
     # name 000011: 39 x 121; its id at (row, column) is (row * 121 + column) % 34
-    looked = check.check_item(source, source.splits["val"][1])
+    checked = check.check_item(source, source.splits["val"][1])
     ids = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
     for row, column in [(0, 7), (0, 8), (0, 0), (1, 20), (38, 120), (0, 29), (0, 33)]:
         value = (row * 121 + column) % 34
         expected = ids.tolist().index(value) if value in ids else 255
-        assert looked.labels[row, column] == expected
+        assert checked.labels[row, column] == expected
     Image.fromarray(np.full((37, 120), 34, np.uint8)).save(
         tmp_path / "kitti/training/semantic/000000_10.png"
     )
     with pytest.raises(BadData) as caught:
         check.inspect_source(source)
-    (found,) = caught.value.findings
-    assert found.finding == "value 34 in 100 % of the pixels"
-    assert found.allowed == (
+    (finding,) = caught.value.findings
+    assert finding.finding == "value 34 in 100 % of the pixels"
+    assert finding.allowed == (
         "7, 8, 11 to 13, 17, 19 to 28, 31 to 33, and 0 to 6, 9, 10, 14 to 16, 18, 29, 30, 255 for "
         "not labelled"
     )

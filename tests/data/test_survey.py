@@ -76,9 +76,9 @@ def test_objects_by_hand():
         [[VOID, VOID, VOID, VOID]] * 3,
     ]
     pieces = survey.objects(make(labels))
-    found = sorted(zip(pieces["class"], pieces["area"], pieces["index"], strict=True))
+    listed = sorted(zip(pieces["class"], pieces["area"], pieces["index"], strict=True))
     # pixels that meet at a corner only are two pieces
-    assert found == [("a", 1, 0), ("a", 3, 0), ("b", 1, 0), ("b", 1, 0), ("b", 4, 0)]
+    assert listed == [("a", 1, 0), ("a", 3, 0), ("b", 1, 0), ("b", 1, 0), ("b", 4, 0)]
     assert survey.objects(make(labels), min_pixels=3)["area"].tolist() == [3, 4]
     assert pieces["class"].cat.categories.tolist() == ["a", "b", "c"]
     nothing = survey.objects(make([[[VOID]]]))
@@ -109,24 +109,24 @@ def patches(height=60, width=80):
 
 def test_boundary_contrast_knows_edges():
     image, labels = patches()
-    own = survey.boundary_contrast(image, labels)
-    assert 0.35 < own < 1
+    contrast = survey.boundary_contrast(image, labels)
+    assert 0.35 < contrast < 1
     assert survey.boundary_contrast(image, np.roll(labels, (5, 5), (0, 1))) < 0.1
-    assert survey.boundary_contrast(image.transpose(2, 0, 1), labels) == own
-    assert survey.boundary_contrast(image[..., 0], labels) == own
+    assert survey.boundary_contrast(image.transpose(2, 0, 1), labels) == contrast
+    assert survey.boundary_contrast(image[..., 0], labels) == contrast
     # light and contrast of the image do not count, as long as nothing is rounded away
     dark = 40 + image // 2
-    assert survey.boundary_contrast(2 * (dark // 2), labels) == pytest.approx(own, abs=0.03)
+    assert survey.boundary_contrast(2 * (dark // 2), labels) == pytest.approx(contrast, abs=0.03)
 
 
 def test_boundary_contrast_is_zero_by_chance():
     rng = np.random.default_rng(2)
     _, labels = patches()
-    found = [
+    contrasts = [
         survey.boundary_contrast(rng.integers(0, 256, (60, 80, 3), np.uint8), labels)
         for _ in range(30)
     ]
-    assert abs(np.mean(found)) < 0.01
+    assert abs(np.mean(contrasts)) < 0.01
     assert survey.boundary_contrast(np.zeros((60, 80, 3), np.uint8), labels) == 0
 
 
@@ -213,9 +213,9 @@ def test_labels_of_the_neighbouring_file_are_found(streets, count):
     images, labels = streets.images, streets.labels
     for start in range(0, 30 - count, 4):
         here, after = slice(start, start + count), slice(start + 1, start + count + 1)
-        own = fit(images[here], labels[here])
-        assert own.file == "own" and own.images == count - 1
-        assert own.t_previous < -4 and own.t_next < -4
+        aligned = fit(images[here], labels[here])
+        assert aligned.file == "own" and aligned.images == count - 1
+        assert aligned.t_previous < -4 and aligned.t_next < -4
         assert fit(images[here], labels[after]).file == "previous"
         late = fit(images[after], labels[here])
         assert late.file == "next" and late.t_next > Alignment.LIMIT > late.t_previous
@@ -359,8 +359,8 @@ def test_the_location_prior_is_each_pixel_s_most_frequent_class():
 
 
 def test_percent_keeps_two_digits():
-    found = [survey.percent(share) for share in (0, 1, 0.995, 0.0567, 0.00123, 0.0000314)]
-    assert found == ["0 %", "100 %", "100 %", "5.7 %", "0.12 %", "0.0031 %"]
+    written = [survey.percent(share) for share in (0, 1, 0.995, 0.0567, 0.00123, 0.0000314)]
+    assert written == ["0 %", "100 %", "100 %", "5.7 %", "0.12 %", "0.0031 %"]
 
 
 def test_windows_look_where_most_poles_people_and_road_edges_are():
@@ -372,9 +372,9 @@ def test_windows_look_where_most_poles_people_and_road_edges_are():
     classes = ("sky", "Pole", "person", "road")
     scenes = Scenes(np.zeros((3, 3, 40, 60), np.uint8), labels, tuple("abc"), tuple("abc"), classes,
                     ((0, 0, 0),) * 4, "")  # fmt: skip
-    found = survey.close_up_windows(scenes, (16, 24))
-    assert list(found) == ["poles", "people", "road edges"]
-    (pole, _, left), (person, top, _), (road, road_top, _) = found.values()
+    windows = survey.close_up_windows(scenes, (16, 24))
+    assert list(windows) == ["poles", "people", "road edges"]
+    (pole, _, left), (person, top, _), (road, road_top, _) = windows.values()
     assert (pole, person, road) == (0, 1, 2)
     assert left <= 50 and left + 24 >= 52 and top <= 25 and top + 16 >= 35
     assert road_top <= 30 < road_top + 16

@@ -142,7 +142,7 @@ def test_gradients_do_not_depend_on_what_memory_held(name):
     torch.manual_seed(0)
     network = build(name, 5).to(memory_format=torch.channels_last).eval()  # no dropout
     images = torch.randint(0, 256, (2, 3, 192, 256), dtype=torch.uint8)
-    found = []
+    gradients = []
     for poison in (0.0, float("nan"), 1e30):
         for size in (1 << n for n in range(8, 23)):
             torch.full((size,), poison)
@@ -150,7 +150,7 @@ def test_gradients_do_not_depend_on_what_memory_held(name):
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(images.contiguous(memory_format=torch.channels_last))
         logits.float().square().mean().backward()
-        found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
-    for other in found[1:]:
-        for first, again in zip(found[0], other, strict=True):
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for other in gradients[1:]:
+        for first, again in zip(gradients[0], other, strict=True):
             torch.testing.assert_close(again, first, rtol=0.02, atol=1e-4 * float(first.abs().max()))

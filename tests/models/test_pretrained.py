@@ -66,8 +66,8 @@ def test_every_architecture_gets_the_packaged_weights_and_their_normalisation(ne
     with torch.no_grad():
         segmenter(images)
         expected = classifier((images.float() - 127) / 128)
-    for found, wanted in zip(seen[0][1:4], expected, strict=False):  # beyond, some are dilated
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    for feature_map, wanted in zip(seen[0][1:4], expected, strict=False):  # beyond, some are dilated
+        torch.testing.assert_close(feature_map, wanted, rtol=1e-4, atol=1e-4)
     other.load_state_dict(segmenter.state_dict())  # as from a checkpoint
     assert other.mean.unique().tolist() == [127] and other.std.unique().tolist() == [128]
 
@@ -89,9 +89,9 @@ def test_weights_of_another_shape_are_refused(monkeypatch, tmp_path):
 
 
 def test_the_record_says_which_file_it_was():
-    told = pretrained.weights_origin("imagenet", f"fcn8s:{LITE}")
+    origin = pretrained.weights_origin("imagenet", f"fcn8s:{LITE}")
     digest = pretrained.file_digest(pretrained.packaged_file(LITE))
-    assert digest in told and "Apache-2.0" in told and "0.1.0" in told
+    assert digest in origin and "Apache-2.0" in origin and "0.1.0" in origin
     assert pretrained.weights_origin("", "fcn8s:resnet18") == ""
     assert "by its library" in pretrained.weights_origin("hub:imagenet", f"fcn8s:{LITE}")
 
@@ -126,7 +126,7 @@ def test_torchvision_s_backbone_is_filled_from_its_classifier(monkeypatch):
         for name_of in [n for n in classifier if n.endswith("num_batches_tracked")]:
             del classifier[name_of]  # as in its older files
         monkeypatch.setattr(
-            torchvision.models.WeightsEnum, "get_state_dict", lambda self, found=classifier, **_: found
+            torchvision.models.WeightsEnum, "get_state_dict", lambda self, weights=classifier, **_: weights
         )
         network = build(name, 4)
         pretrained.load_encoder(network, "imagenet", name)

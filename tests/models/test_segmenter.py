@@ -81,8 +81,8 @@ def test_gradients_of_large_depthwise_kernels_are_torch_s(options):
     parameters = list(theirs.parameters())
     weights = torch.randn_like(theirs(x))
     expected = torch.autograd.grad((theirs(x) * weights).sum(), [x, *parameters])
-    found = torch.autograd.grad((ours(x) * weights).sum(), [x, *parameters])
-    for ours_, theirs_ in zip(found, expected, strict=True):
+    gradients = torch.autograd.grad((ours(x) * weights).sum(), [x, *parameters])
+    for ours_, theirs_ in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours_, theirs_)
 
 

@@ -43,10 +43,10 @@ REFERENCE = pd.read_csv(ROOT / "data" / "reference_ladder.csv")
 
 def bars(axis):
     """Return (left end, right end, colour) of each bar, from top to bottom."""
-    found = sorted((p for p in axis.patches if isinstance(p, Rectangle)), key=lambda p: p.get_y())
+    rectangles = sorted((p for p in axis.patches if isinstance(p, Rectangle)), key=lambda p: p.get_y())
     return [
         (*sorted((p.get_x(), p.get_x() + p.get_width())), colors.to_hex(p.get_facecolor(), False))
-        for p in found
+        for p in rectangles
     ]
 
 
@@ -63,16 +63,16 @@ def boxes(figure):
     canvas = FigureCanvasAgg(figure)  # a closed figure has none that draws
     canvas.draw()
     renderer = canvas.get_renderer()
-    found = []
+    extents = []
     for axis in figure.axes:
         legend = axis.get_legend()
-        own = [*axis.texts, axis.xaxis.label, axis.yaxis.label, axis.title, axis._left_title]
-        own += legend.get_texts() if legend else []
+        texts = [*axis.texts, axis.xaxis.label, axis.yaxis.label, axis.title, axis._left_title]
+        texts += legend.get_texts() if legend else []
         for which, (low, high) in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
             for tick, label in zip(which.get_ticklocs(), which.get_ticklabels(), strict=True):
-                own += [label] if min(low, high) <= tick <= max(low, high) else []  # else not drawn
-        found += [(t.get_text(), t.get_window_extent(renderer)) for t in own if t.get_text()]
-    return found
+                texts += [label] if min(low, high) <= tick <= max(low, high) else []  # else not drawn
+        extents += [(t.get_text(), t.get_window_extent(renderer)) for t in texts if t.get_text()]
+    return extents
 
 
 def overlaps(figure):
@@ -83,16 +83,16 @@ def overlaps(figure):
     return [(one, other) for (one, a), (other, b) in pairs if both(a, b)]
 
 
-def same_colour(found, expected):
-    return colors.to_hex(found, False) == colors.to_hex(expected, False)
+def same_colour(colour, expected):
+    return colors.to_hex(colour, False) == colors.to_hex(expected, False)
 
 
 def test_a_waterfall_has_a_step_per_rung_in_the_colour_of_its_verdict():
     figure = figures.waterfall(*ladder(STEPS))
     (axis,) = figure.axes
     start, *steps, end = bars(axis)
-    found = [colour for *_, colour in steps]
-    assert [c.upper() for c in found] == [GREEN, VERMILION, GREY]
+    step_colours = [colour for *_, colour in steps]
+    assert [c.upper() for c in step_colours] == [GREEN, VERMILION, GREY]
     assert np.allclose([ends[:2] for ends in steps], [(30, 33.1), (31.1, 33.1), (31.1, 31.5)])
     assert start[1] == pytest.approx(30) and end[1] == pytest.approx(31.5)
     assert {"30.0", "+3.1", "−2.0", "+0.4", "31.5"} == set(texts(axis))
@@ -129,15 +129,15 @@ def test_what_cannot_be_known_has_no_whisker():
 
 
 def test_the_course_ladder_stands_beside_it_without_intervals():
-    own, course = figures.waterfall(*ladder(STEPS), REFERENCE).axes
-    assert not whiskers(course) and len(whiskers(own)) == len(STEPS)
+    study, course = figures.waterfall(*ladder(STEPS), REFERENCE).axes
+    assert not whiskers(course) and len(whiskers(study)) == len(STEPS)
     assert len(bars(course)) == len(REFERENCE) + 1
     assert {"61.4", "+6.9", "+0.3", "78.5", "one run each, no intervals"} <= set(texts(course))
     assert REFERENCE["source"].iloc[0] in course.get_title("left")
     # rows of both panels are equally high, and start at the same height
-    heights = [axis.get_position().height / len(bars(axis)) for axis in (own, course)]
+    heights = [axis.get_position().height / len(bars(axis)) for axis in (study, course)]
     assert heights[0] == pytest.approx(heights[1])
-    assert own.get_position().y1 == pytest.approx(course.get_position().y1)
+    assert study.get_position().y1 == pytest.approx(course.get_position().y1)
 
 
 def test_the_course_ladder_is_the_one_that_was_reported():
@@ -180,14 +180,14 @@ def test_a_forest_fills_the_markers_whose_verdict_is_an_effect():
     }
     figure = figures.forest(groups, 0.015, "two runs apart")
     (axis,) = figure.axes
-    found = markers(axis)
-    assert np.allclose([line.get_xdata()[0] for line in found], [3, 0.1, -3])
-    hollow = [same_colour(line.get_markerfacecolor(), "white") for line in found]
+    drawn = markers(axis)
+    assert np.allclose([line.get_xdata()[0] for line in drawn], [3, 0.1, -3])
+    hollow = [same_colour(line.get_markerfacecolor(), "white") for line in drawn]
     assert hollow == [False, True, False]
-    assert same_colour(found[0].get_color(), found[1].get_color())
-    assert not same_colour(found[0].get_color(), found[2].get_color())
+    assert same_colour(drawn[0].get_color(), drawn[1].get_color())
+    assert not same_colour(drawn[0].get_color(), drawn[2].get_color())
     # a trick that was tried in one place stands in the middle of its row
-    heights = [line.get_ydata()[0] for line in found]
+    heights = [line.get_ydata()[0] for line in drawn]
     assert heights[0] == 0 and heights[1] < 1 < heights[2]
     keys = [text.get_text() for text in axis.get_legend().get_texts()]
     assert keys == ["on the ladder", "alone", "two runs apart"]
@@ -291,8 +291,8 @@ def test_differences_know_the_verdicts_of_tricks_and_of_networks():
     verdicts = ["helps", "hurts", "no effect found", "better", "worse", "no difference found"]
     rows = [pd.Series(comparison("a", 0.01, verdict)) for verdict in verdicts]
     (axis,) = figures.differences(rows).axes
-    found = [line.get_color() for line in axis.lines if line.get_marker() == "o"]
-    assert found == [GREEN, VERMILION, GREY, GREEN, VERMILION, GREY]
+    line_colours = [line.get_color() for line in axis.lines if line.get_marker() == "o"]
+    assert line_colours == [GREEN, VERMILION, GREY, GREEN, VERMILION, GREY]
 
 
 def test_figures_come_closed():
@@ -311,9 +311,9 @@ def front_rows(names, costs, scores):
     return pd.DataFrame([
         {"question": "s", "arm": n, "label": n, "measure": measure, "cost": cost * factor,
          "val_miou": score, "test_miou": score, "low": score - 0.02, "high": score + 0.02,
-         "front": front, "share": 0.5}
+         "front": on_front, "share": 0.5}
         for measure, factor in (("gmacs", 0.1), ("latency_ms", 3), ("parameters", 1e6))
-        for n, cost, score, front in zip(names, costs, scores, on, strict=True)
+        for n, cost, score, on_front in zip(names, costs, scores, on, strict=True)
     ])  # fmt: skip
 
 
@@ -359,8 +359,8 @@ def test_the_class_table_marks_the_best_of_each_class():
         "share": [0.7, 0.1] * 2,
     })  # fmt: skip
     axis = figures.class_table(classes, {"first": "x", "second": "y"}).axes[0]
-    found = {t.get_text(): t.get_weight() for t in axis.texts}
-    assert found == {"90": "bold", "80": "normal", "10": "normal", "30": "bold"}
+    weights = {t.get_text(): t.get_weight() for t in axis.texts}
+    assert weights == {"90": "bold", "80": "normal", "10": "normal", "30": "bold"}
     assert [t.get_text() for t in axis.get_xticklabels()] == ["first", "second"]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["road", "pole"]
 
@@ -376,7 +376,7 @@ def test_searches_fill_the_chosen_rate():
     assert list(chosen.get_xdata()) == [0.2] and list(chosen.get_ydata()) == [30]
 
 
-def test_what_is_folded_is_there():
+def test_what_is_collapsible_is_there():
     html = figures.collapsible("title", figures.table(pd.DataFrame({"a": [1]}))).data
     assert html.startswith("<details><summary>title</summary><table")
 
@@ -461,10 +461,10 @@ def test_a_divider_has_all_layers_and_shows_what_is_wrong(scenes):
 
 
 def test_figures_say_what_they_show():
-    told = figures.waterfall(*ladder([(0.02, "helps"), (-0.01, "hurts")]))
-    shown, about = told._repr_mimebundle_()
-    assert about["image/png"]["alt"] == told.alt
-    assert told.alt.endswith("it adds: trick-0 2, trick-1 -1.")
+    figure = figures.waterfall(*ladder([(0.02, "helps"), (-0.01, "hurts")]))
+    shown, about = figure._repr_mimebundle_()
+    assert about["image/png"]["alt"] == figure.alt
+    assert figure.alt.endswith("it adds: trick-0 2, trick-1 -1.")
     assert about["image/png"]["kind"] == "chart"
     picture = Image.open(io.BytesIO(base64.b64decode(shown["image/png"])))
     assert picture.width // 2 == about["image/png"]["width"]

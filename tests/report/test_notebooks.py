@@ -75,9 +75,9 @@ def test_control_c_reaches_the_cell_that_runs_and_waits_for_it(tmp_path):
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
-    assert (tmp_path / "saved").exists() and "stopping when the state is saved" in told
-    assert "KeyboardInterrupt" in told and not (tmp_path / "out.ipynb").exists()
+    _, errors = process.communicate(timeout=30)
+    assert (tmp_path / "saved").exists() and "stopping when the state is saved" in errors
+    assert "KeyboardInterrupt" in errors and not (tmp_path / "out.ipynb").exists()
 
 
 def test_what_is_left_out_keeps_its_heading_and_says_why(tmp_path):

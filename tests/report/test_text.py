@@ -13,13 +13,13 @@ from roadseg.errors import InputError
 from roadseg.report import text
 
 
-def fronts(rows):
+def pareto_rows(rows):
     """Return a question's `fronts` for one measure: (label, cost, val, test, on the front)."""
     return pd.DataFrame([
         {"question": "s", "measure": "gmacs", "arm": f"{label}-s", "label": label, "cost": cost,
          "val_miou": val, "test_miou": test, "low": test - 0.01, "high": test + 0.01,
-         "front": front, "share": 0.755}
-        for label, cost, val, test, front in rows
+         "front": on_front, "share": 0.755}
+        for label, cost, val, test, on_front in rows
     ])  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def compare(verdicts):
     return difference
 
 
-THREE = fronts([
+THREE = pareto_rows([
     ("small", 0.1, 0.2, 0.21, True), ("middle", 0.5, 0.3, 0.33, True), ("large", 2.0, 0.31, 0.32, True),
     ("odd", 1.0, 0.25, 0.26, False),
 ])  # fmt: skip
@@ -66,14 +66,14 @@ def test_a_budget_buys_the_best_affordable_network_by_val():
 
 
 def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
-    told = text.size_summary(THREE, compare(SEEN))
-    assert told.startswith("**middle** (0.5 · 10⁹ multiply-adds, 33.0 % mIoU) is the cheapest")
-    assert "The best of them by val score, **large**, costs 4.0 times as much" in told
-    assert "a gain over it is +0.0 points, among 2 networks" in told and "rank correlation" in told
-    assert "−1.0 points (−2.0 to +0.0, no difference found)" in told
+    summary = text.size_summary(THREE, compare(SEEN))
+    assert summary.startswith("**middle** (0.5 · 10⁹ multiply-adds, 33.0 % mIoU) is the cheapest")
+    assert "The best of them by val score, **large**, costs 4.0 times as much" in summary
+    assert "a gain over it is +0.0 points, among 2 networks" in summary and "rank correlation" in summary
+    assert "−1.0 points (−2.0 to +0.0, no difference found)" in summary
     paying = {**SEEN, ("large", "middle"): (0.05, "better")}
-    told = text.size_summary(THREE, compare(paying))
-    assert told.startswith("Accuracy rises with cost throughout")
+    summary = text.size_summary(THREE, compare(paying))
+    assert summary.startswith("Accuracy rises with cost throughout")
     unknown = THREE.assign(low=np.nan, high=np.nan)
     assert "not known" in text.size_summary(unknown, compare(SEEN))
 
@@ -84,11 +84,11 @@ def test_searches_say_what_they_chose_and_where_they_end():
          ("b", 0.1, 0.4, True), ("b", 0.4, 0.3, False), ("b", 1.6, np.nan, False)],
         columns=["arm", "lr", "val_miou", "chosen"],
     ).assign(steps=50, seconds=2.0)  # fmt: skip
-    told = text.search_summary(table, {"a": "A", "b": "B"})
-    assert "best on val of 0.1, 0.4 and 1.6, each tried once" in told and "50 steps" in told
-    assert "A 0.4; B 0.1" in told and "took 12 s" in told
-    assert "For B the best rate is at an end of the range" in told
-    assert "In 1 of the 6 trials, whose time is not counted, the loss did not stay finite." in told
+    summary = text.search_summary(table, {"a": "A", "b": "B"})
+    assert "best on val of 0.1, 0.4 and 1.6, each tried once" in summary and "50 steps" in summary
+    assert "A 0.4; B 0.1" in summary and "took 12 s" in summary
+    assert "For B the best rate is at an end of the range" in summary
+    assert "In 1 of the 6 trials, whose time is not counted, the loss did not stay finite." in summary
     assert "without a search" in text.search_summary(table, {"c": "C"})
 
 
@@ -99,10 +99,10 @@ def test_differences_from_the_course_are_explained_where_they_are_large():
         {"network": "M", "reported": 100.0, "excess": -0.5, "gmacs_like": 99.0, "excess_like": -0.01,
          "differs": "is wider"},
     ])  # fmt: skip
-    told = text.course_summary(table)
-    assert told.startswith("Within 4.0 % of what it reports, of 2 networks: N (+2.0 %).")
-    assert "- **M** (−50.0 %): the course's variant is wider. Of this variant we count 99.0" in told
-    assert "−1.0 % of the 100 reported" in told and "**N**" not in told
+    summary = text.course_summary(table)
+    assert summary.startswith("Within 4.0 % of what it reports, of 2 networks: N (+2.0 %).")
+    assert "- **M** (−50.0 %): the course's variant is wider. Of this variant we count 99.0" in summary
+    assert "−1.0 % of the 100 reported" in summary and "**N**" not in summary
 
 
 @pytest.mark.parametrize(("value", "written"), [(0.0123, "0.0123 · 10⁹"), (1234.0, "1,234 · 10⁹")])
@@ -112,17 +112,17 @@ def test_costs_are_written_short(value, written):
 
 def test_worst_images_by_hand():
     scores = np.array([0.5, np.nan, 0.1, 0.4, 0.3, 0.6])
-    told = text.worst_images(scores, ["a", "b", "c_1", "d", "e", "f"], share=0.4)
-    assert told == (
+    summary = text.worst_images(scores, ["a", "b", "c_1", "d", "e", "f"], share=0.4)
+    assert summary == (
         "the median image has 40.0 % mIoU, the worst 2 of 5 20.0 % on average; the worst of all: c\\_1 and e."
     )
     assert text.worst_images(np.array([np.nan]), ["a"]) == "no test image has a label."
 
 
-def test_mistakes_by_hand():
+def test_the_confusion_summary_by_hand():
     counts = np.array([[90, 10, 0], [30, 60, 0], [5, 5, 0]])
-    told = text.confusion_summary(counts, ("road", "car", "bike"), limit=2)
-    assert told == (
+    summary = text.confusion_summary(counts, ("road", "car", "bike"), limit=2)
+    assert summary == (
         "25 % of the labelled pixels are wrong. Most of all: car predicted as road (60 % of all wrong "
         "pixels); road predicted as car (20 % of all wrong pixels). The classes with the lowest recall: "
         "bike (0 %), car (67 %) and road (90 %)."
@@ -135,29 +135,29 @@ def test_calibration_by_hand():
                           "right": [5, 90, 40], "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
     arms = pd.DataFrame({"label": ["shy", "sure"], "trained_as": ["y", "x"],
                          "calibration_error": [0.2, 0.03]})  # fmt: skip
-    told = text.calibration_summary(table, arms)
-    assert told == (
+    summary = text.calibration_summary(table, arms)
+    assert summary == (
         "Expected calibration error: **sure** 3.0 % and **shy** 20 %. Overconfident on average: **sure**. "
         "Underconfident on average: **shy**."
     )
 
 
-def test_edges_by_hand():
+def test_the_boundary_summary_by_hand():
     arms = pd.DataFrame({"label": list("abcd"), "test_miou": [0.5, 0.6, 0.7, 0.8],
                          "boundary_iou": [0.4, 0.3, 0.6, np.nan]})  # fmt: skip
-    told = text.boundary_summary(arms)
-    assert told.startswith("Near class boundaries, IoU is 10.0 (**a**) to 30.0 (**b**) points lower")
-    assert "rank correlation" not in told  # of three
+    summary = text.boundary_summary(arms)
+    assert summary.startswith("Near class boundaries, IoU is 10.0 (**a**) to 30.0 (**b**) points lower")
+    assert "rank correlation" not in summary  # of three
     assert text.boundary_summary(arms[3:]) == "No test image has a boundary between two classes."
 
 
 def test_a_reference_for_classes_by_hand():
     classes = pd.DataFrame({"arm": "a-s", "class": ["road", "sky", "pole"], "iou": [0.9, 0.8, 0.1]})
     reported = {"road": 0.85, "sky": 0.9, "pole": 0.4, "car": 0.5}  # the last occurs nowhere here
-    told = text.reference_comparison(classes, {"a": "a-s"}, {"X": reported})
-    assert "**a** lies −11.7 points from the 71.7 % that X reports as the mean of these 3 classes" in told
-    assert "behind most in pole (−30.0), sky (−10.0) and road (+5.0)" in told
-    assert "best against it in road (+5.0)" in told
+    summary = text.reference_comparison(classes, {"a": "a-s"}, {"X": reported})
+    assert "**a** lies −11.7 points from the 71.7 % that X reports as the mean of these 3 classes" in summary
+    assert "behind most in pole (−30.0), sky (−10.0) and road (+5.0)" in summary
+    assert "best against it in road (+5.0)" in summary
     for none in ({}, {"X": {"car": 0.5}}):
         assert "is not listed here" in text.reference_comparison(classes, {"a": "a-s"}, none)
 
@@ -179,18 +179,18 @@ def test_a_search_is_held_against_the_recipe_s_own_rate():
     names = {recipe: name for name, recipe in recipes.items()}
     study = SimpleNamespace(arms=recipes, arm_name=names.get)
 
-    def told(**searched):
+    def benefit(**searched):
         arms = pd.DataFrame([
             {"trained_as": "plain", "lr": 0.1, "val_miou": 0.4}, {"trained_as": "searched", **searched},
             {"trained_as": "lonely", "lr": 0.05, "val_miou": 0.1},
         ])  # fmt: skip
         return text.search_benefit(study, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
 
-    assert told(lr=0.05, val_miou=0.3) == (
+    assert benefit(lr=0.05, val_miou=0.3) == (
         "For **SEARCHED** the search chose 0.05: against 0.1, the rate of its recipe (arm `plain`), val mIoU "
         "changed by −10.0 points, to 30.0 % (not a planned comparison)."
     )
-    assert told(lr=0.1, val_miou=0.4) == ""  # the same training
+    assert benefit(lr=0.1, val_miou=0.4) == ""  # the same training
 
 
 def test_tricks_of_which_nothing_can_be_told_are_told_in_one_sentence():
@@ -230,12 +230,12 @@ def test_of_networks_that_cost_about_the_same_the_best_is_recommended():
     assert list(table["mIoU %"]) == ["35.0", "40.0"] and list(table["arms of this network"]) == [1, 1]
 
 
-def test_the_arm_that_is_best_on_val_is_examined_with_the_networks():
+def test_the_arm_that_is_best_on_val_is_shown_with_the_networks():
     results = best_rows(("a", "unet", 1.0, 0.3, 0.3), ("b", "dabnet", 1.5, 0.4, 0.35),
                         ("c", "unet", 1.0, 0.5, 0.5))  # fmt: skip
-    found = text.networks_with_best(plain_study(results, ["a", "b"]), results)
-    assert list(found["label"]) == ["A", "B", "unet"] and list(found["trained_as"]) == ["a", "b", "c"]
-    assert found["test_miou"].dtype == float
+    arms = text.networks_with_best(plain_study(results, ["a", "b"]), results)
+    assert list(arms["label"]) == ["A", "B", "unet"] and list(arms["trained_as"]) == ["a", "b", "c"]
+    assert arms["test_miou"].dtype == float
     named = plain_study(results, ["a", "b"])
     named.network_question.labels["a"] = "unet"
     assert list(text.networks_with_best(named, results)["label"]) == ["unet", "B", "unet (c)"]
@@ -290,9 +290,9 @@ def test_what_a_reader_must_know_before_any_score():
     outcomes = pd.DataFrame({
         "arm": ["good", "bad", "worse"], "failed": [0, 1, 3], "why": ["", "the loss: *too* high.", "same"],
     })  # fmt: skip
-    told = text.failures(outcomes)
-    assert told.startswith("**2 of 3 arms failed**")
-    assert r"- **bad**, 1 seed: the loss\: \*too\* high\." in told and "**worse**, 3 seeds: same" in told
+    failures = text.failures(outcomes)
+    assert failures.startswith("**2 of 3 arms failed**")
+    assert r"- **bad**, 1 seed: the loss\: \*too\* high\." in failures and "**worse**, 3 seeds: same" in failures
     assert text.failures(outcomes.head(1)) == ""
     all_there = pd.DataFrame(columns=["question", "missing", "runs"])
     two, one = (SimpleNamespace(classes=pd.DataFrame({"class": k}), outcomes=outcomes.head(1), unfinished=all_there)
@@ -336,9 +336,9 @@ def test_a_ladder_s_failed_rungs_are_said_to_have_failed():
     ladder = next(each for each in study.questions.values() if each.kind == "ladder")
     start, (trick, arm, _) = next(iter(ladder.arms)), ladder.effects[1]
     left = study.without({arm}).questions[ladder.name]
-    told = text.ladder_summary(ladder, left)
-    assert told.startswith(f"Tricks are added to {start} one after the other: ")
-    assert f"→ {trick} (failed) →" in told and told.count("(failed)") == 1
+    summary = text.ladder_summary(ladder, left)
+    assert summary.startswith(f"Tricks are added to {start} one after the other: ")
+    assert f"→ {trick} (failed) →" in summary and summary.count("(failed)") == 1
     first = study.without({start}).questions[ladder.name]
     assert text.ladder_summary(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
 
@@ -354,12 +354,12 @@ def test_a_spread_of_more_points_than_there_are_is_not_told():
     """Two seeds leave the spread nearly open upwards."""
     noise = {"arm": "a", "blocks": 9, "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
     ladder = pd.DataFrame({"miou": [0.5, 0.6]})
-    told = [
+    summaries = [
         text.noise_summary(pd.DataFrame([noise | {"seeds": n, "sd_high": high}]), ladder)
         for n, high in ((5, 0.06), (2, 0.9))
     ]
-    assert "1.00 to 6.00" in told[0] and "2.8 to 16.6" in told[0]
-    assert "1.00 or any more" in told[1] and "2.8 or any more" in told[1] and "90" not in told[1]
+    assert "1.00 to 6.00" in summaries[0] and "2.8 to 16.6" in summaries[0]
+    assert "1.00 or any more" in summaries[1] and "2.8 or any more" in summaries[1] and "90" not in summaries[1]
 
 
 def test_short_trainings_are_marked():

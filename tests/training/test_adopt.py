@@ -44,13 +44,13 @@ def records(study, folder):
 
 def of_code():
     """Which trainings of the store are of which code, and which of them were adopted."""
-    found = {}
+    trainings_by_code = {}
     for training in all_trainings():
         name = "training.json" if (training.folder / "training.json").is_file() else "failed.json"
         adopted = '"adopted_from"' in (training.folder / name).read_text()
         code = training.decided_by["code"]
-        found.setdefault("adopted" if adopted else "before" if code == "before" else "anew", []).append(training)
-    return {what: len(trainings) for what, trainings in found.items()}
+        trainings_by_code.setdefault("adopted" if adopted else "before" if code == "before" else "anew", []).append(training)
+    return {what: len(trainings) for what, trainings in trainings_by_code.items()}
 
 
 def assert_kept(study, root, n):

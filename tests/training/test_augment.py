@@ -134,13 +134,13 @@ def test_colour_is_brightness_contrast_saturation_and_hue_in_this_order():
     """One matrix does what the four do one after the other, where nothing is cut off."""
     images = torch.randint(90, 130, (5, 3, 9, 7), generator=rng(), dtype=torch.uint8)
     labels = torch.zeros(5, 9, 7, dtype=torch.uint8)
-    found, _ = augment(images, labels, rng(3), colour_jitter=0.3, hue_jitter=30)
+    recoloured, _ = augment(images, labels, rng(3), colour_jitter=0.3, hue_jitter=30)
     draws = rng(3)
     torch.rand(5 + 5 + 10, generator=draws)  # mirrored, zoom, corner
     factors = 1 + (torch.rand(5, 3, generator=draws) * 2 - 1) * 0.3
     turns = hue_rotations((torch.rand(5, generator=draws) * 2 - 1) * torch.pi / 6)
     for image, (brightness, contrast, saturation), turn, one in zip(
-        images, factors, turns, found, strict=True
+        images, factors, turns, recoloured, strict=True
     ):
         x = image.double() * brightness
         x = x.mean() + (x - x.mean()) * contrast

@@ -108,11 +108,11 @@ def test_stopped_after_each_step_it_comes_to_the_same_weights(
         with pytest.raises(Killed):
             trained(recipe, scenes, tmp_path / "work", after=step)
     lines = []
-    found, again = trained(recipe, scenes, tmp_path / "work", say=lines.append)
+    weights, again = trained(recipe, scenes, tmp_path / "work", say=lines.append)
     assert lines[0] == f"goes on after step {STEPS - 2}"
-    assert list(found) == list(wanted)
+    assert list(weights) == list(wanted)
     for key, value in wanted.items():
-        assert torch.equal(found[key], value), key
+        assert torch.equal(weights[key], value), key
     np.testing.assert_array_equal(again.to_numpy(), curve.to_numpy())
     record_property("tried", json.dumps(
         ["Resume", f"stopped before each step's state ({name})", STEPS - 2, "equal weights, bit for bit"]
@@ -135,8 +135,8 @@ def test_streamed_batches_go_on_where_they_were(scenes, tmp_path, always, monkey
     wanted, _ = trained(recipe, scenes, None)
     with pytest.raises(Killed):
         trained(recipe, scenes, tmp_path / "work", after=4)
-    found, _ = trained(recipe, scenes, tmp_path / "work")
-    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+    weights, _ = trained(recipe, scenes, tmp_path / "work")
+    assert all(torch.equal(weights[key], value) for key, value in wanted.items())
 
 
 @pytest.fixture
@@ -198,11 +198,11 @@ def test_a_spoilt_state_is_named_and_the_one_before_it_taken(
     spoil, message = SPOILT[name]
     spoil(sorted(states.iterdir())[1])
     lines = []
-    found, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
+    weights, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
     assert re.match(rf"{states}/step-000000[49]-\w+.pt: {re.escape(message)}", lines[0]), lines
     assert lines[0].endswith("passed over") and lines[1] == "goes on after step 3"
     wanted, _ = trained(Recipe.of(PLAIN), scenes, None)
-    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+    assert all(torch.equal(weights[key], value) for key, value in wanted.items())
     assert "run by a pickle" not in capsys.readouterr().out
     record_property("tried", json.dumps(
         ["Resume", f"the newest state {name}", 1, "named, and the one before it taken"]))  # fmt: skip
@@ -212,7 +212,7 @@ def test_all_states_spoilt_is_a_new_beginning(scenes, states):
     for file in states.iterdir():
         flipped(file)
     lines = []
-    found, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
+    weights, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
     assert [line.endswith("passed over") for line in lines] == [True, True] + [False] * len(lines[2:])
     assert "goes on" not in " ".join(lines)
 
@@ -265,9 +265,9 @@ SEEDS = [LONG, LONG.changed({"seed": 1})]
 
 def assert_same(root, other, seeds):
     for seed in range(seeds):
-        found, wanted = weights_of(root, seed=seed), weights_of(other, seed=seed)
-        assert list(found) == list(wanted)
-        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+        weights, wanted = weights_of(root, seed=seed), weights_of(other, seed=seed)
+        assert list(weights) == list(wanted)
+        assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
 
 
 @pytest.fixture(scope="module")
@@ -343,8 +343,8 @@ def test_a_second_process_waits_for_the_first_and_goes_on_from_its_state(
     started = psutil.Process(first.pid).create_time()
     second = Process(root, train_one, root, prepared, ENDLESS)
     second.until("waits for process")
-    told = re.search(rf"waits for process {first.pid}, started (\S+ \S+), which", second.text)[1]
-    assert abs(time.mktime(time.strptime(told, "%Y-%m-%d %H:%M:%S")) - started) < 2
+    since = re.search(rf"waits for process {first.pid}, started (\S+ \S+), which", second.text)[1]
+    assert abs(time.mktime(time.strptime(since, "%Y-%m-%d %H:%M:%S")) - started) < 2
     assert f"(kill {first.pid} stops it; it saves its state)" in second.text
     assert "epoch" not in second.text
     os.kill(first.pid, signal.SIGTERM)
@@ -381,14 +381,14 @@ def test_the_lock_is_free_again_after_an_error(tmp_path):
 
 @pytest.mark.parametrize("note", ["{", "", "[]", '{"pid": 1}', None])
 def test_a_busy_run_without_a_note_of_its_owner(tmp_path, note):
-    def told(line):
+    def check_line(line):
         raise Killed(line)
 
     with Checkpoints(tmp_path / "work", "key", quiet):
         owner = tmp_path / "work.owner"
         owner.unlink() if note is None else owner.write_text(note)
         with pytest.raises(Killed, match="waits for another process, which trains this already"):
-            Checkpoints(tmp_path / "work", "key", told).__enter__()
+            Checkpoints(tmp_path / "work", "key", check_line).__enter__()
 
 
 def test_a_stop_that_comes_after_the_last_state_is_not_forgotten(tmp_path):
@@ -428,14 +428,14 @@ def small_disk(tmp_path):
 def test_a_full_disk_costs_states_but_not_the_training(scenes, small_disk, always, record_property):
     wanted, _ = trained(Recipe.of(PLAIN), scenes, None)
     lines = []
-    found, _ = trained(Recipe.of(PLAIN), scenes, small_disk / "work", say=lines.append)
-    assert all(torch.equal(found[key], value) for key, value in wanted.items())
-    told = [line for line in lines if "its state cannot be saved in" in line]
-    assert told and "The training goes on" in told[0]
+    weights, _ = trained(Recipe.of(PLAIN), scenes, small_disk / "work", say=lines.append)
+    assert all(torch.equal(weights[key], value) for key, value in wanted.items())
+    warnings = [line for line in lines if "its state cannot be saved in" in line]
+    assert warnings and "The training goes on" in warnings[0]
     assert not list(small_disk.rglob("*.partial"))
     assert Checkpoints(small_disk / "work", "key").newest()["step"] < STEPS - 1  # the last that fitted
     record_property("tried", json.dumps(
-        ["Faults", "a full disk while a state is saved", len(told), "told; the training goes on"]))  # fmt: skip
+        ["Faults", "a full disk while a state is saved", len(warnings), "told; the training goes on"]))  # fmt: skip
 
 
 def test_a_full_disk_is_one_message_and_nothing_is_half_written(

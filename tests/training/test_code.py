@@ -72,11 +72,11 @@ CHANGE = {
 @pytest.fixture(autouse=True)
 def anew():
     """Other files, and another package: what was found of them before does not count."""
-    found = (code.digest, code.file_imports, code.file_digest)
-    for function in found:
+    cached_functions = (code.digest, code.file_imports, code.file_digest)
+    for function in cached_functions:
         function.cache_clear()
     yield
-    for function in found:
+    for function in cached_functions:
         function.cache_clear()
 
 
@@ -173,25 +173,25 @@ def test_a_process_goes_on_with_the_code_that_it_began_with(toy):
 
 
 def test_what_decides_a_training():
-    found = code.closure(*code.TRAINING)
+    files = code.closure(*code.TRAINING)
     models = {f"roadseg.models.{f.stem}" for f in (ROOT / "roadseg/models").glob("*.py")}
     decides = ("loop", "losses", "augment", "batches", "warm_start", "metrics", "evaluate")
     wanted = {f"roadseg.training.{name}" for name in decides} | models
     wanted |= {"roadseg.config.recipe", "roadseg.data.scenes", "roadseg.data.synthetic"}
-    assert wanted - {"roadseg.models.__init__"} <= set(found)
+    assert wanted - {"roadseg.models.__init__"} <= set(files)
     free = ("store", "question", "workers", "run", "plan", "adopt", "resolve", "lr_search", "energy")
-    assert not set(found) & {f"roadseg.training.{name}" for name in free}
+    assert not set(files) & {f"roadseg.training.{name}" for name in free}
     outside = ("analysis", "report", "explore", "config.study", "config.questions", "config.params",
                "config.yaml", "data.prepare", "__main__")  # fmt: skip
-    assert not [name for name in found if name.startswith(tuple(f"roadseg.{o}" for o in outside))]
-    assert all(file.is_file() for file in found.values())
+    assert not [name for name in files if name.startswith(tuple(f"roadseg.{o}" for o in outside))]
+    assert all(file.is_file() for file in files.values())
 
 
 def test_what_decides_scores_is_part_of_what_decides_a_training():
     """The curve is scored by the same code."""
-    found = code.closure(*code.EVALUATION)
-    assert {"roadseg.training.evaluate", "roadseg.training.metrics"} <= set(found)
-    assert "roadseg.training.loop" not in found and set(found) <= set(code.closure(*code.TRAINING))
+    files = code.closure(*code.EVALUATION)
+    assert {"roadseg.training.evaluate", "roadseg.training.metrics"} <= set(files)
+    assert "roadseg.training.loop" not in files and set(files) <= set(code.closure(*code.TRAINING))
 
 
 def test_the_closure_is_what_python_imports():

@@ -24,16 +24,16 @@ def driver(monkeypatch):
             raise NVMLError("not supported")
         return {"GPU-1234-ab": 5_500}[card]
 
-    found = SimpleNamespace(
+    module = SimpleNamespace(
         NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
         nvmlDeviceGetTotalEnergyConsumption=consumed,
     )  # fmt: skip
     cards = {"cuda:0": "1234-ab", "cuda:1": "old"}
-    monkeypatch.setitem(sys.modules, "pynvml", found)
+    monkeypatch.setitem(sys.modules, "pynvml", module)
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=cards[str(device)])
     )
-    return found
+    return module
 
 
 def test_it_is_that_of_the_card_that_computes(driver):
@@ -54,15 +54,15 @@ def test_no_meter_where_no_driver_tells(driver, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "joules"),
+    ("readings", "joules"),
     [([3.0, 10.26], 7.3), ([3.0, NVMLError("lost")], None), ([NVMLError("lost"), 3.0], None)],
 )
-def test_what_is_spent_meanwhile_is_told_at_the_end(monkeypatch, told, joules):
+def test_what_is_spent_meanwhile_is_told_at_the_end(monkeypatch, readings, joules):
     """A driver that fails costs the number, and not the training."""
-    told = iter(told)
+    readings = iter(readings)
 
     def ask():
-        value = next(told)
+        value = next(readings)
         if isinstance(value, Exception):
             raise value
         return value

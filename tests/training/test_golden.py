@@ -65,7 +65,7 @@ def toy(name: str, scenes: dict) -> dict:
     return {"loss": curve.loss.round(5).tolist(), "counts": counts.sum(0).tolist()}
 
 
-def test_every_knob_takes_part():
+def test_every_hyperparameter_takes_part():
     elsewhere = {"seed", "pretrained_part", "pretrain_steps", "lr_search",
                  "lr_search_steps"}  # see test_run.py  # fmt: skip
     used = {name for changes in RECIPES.values() for name in {**TOY, **changes}}
@@ -75,9 +75,9 @@ def test_every_knob_takes_part():
 @pytest.mark.parametrize("name", RECIPES)
 def test_toy_trainings_come_to_what_they_came_to(scenes, name):
     golden = json.loads(GOLDEN.read_text())
-    found, wanted = toy(name, scenes), golden["recipes"][name]
-    loss = np.array(found["loss"]), np.array(wanted["loss"])
-    counts = np.array(found["counts"]), np.array(wanted["counts"])
+    result, wanted = toy(name, scenes), golden["recipes"][name]
+    loss = np.array(result["loss"]), np.array(wanted["loss"])
+    counts = np.array(result["counts"]), np.array(wanted["counts"])
     assert counts[0].sum() == counts[1].sum()
     if golden["made_on"] == made_on():
         np.testing.assert_allclose(*loss, atol=2e-5)

@@ -113,9 +113,9 @@ def test_a_loss_that_explodes_is_named(scenes):
         loop.train(recipe, scenes["train"], scenes["val"], device=CPU, say=quiet)
 
 
-# Each knob of a trick away from neutral, with what it needs beside it. A test below fails if a
-# knob is missing here, another if one of these changes nothing.
-KNOBS = {
+# Each hyperparameter of a trick away from neutral, with what it needs beside it. A test below fails if a
+# hyperparameter is missing here, another if one of these changes nothing.
+HYPERPARAMETERS = {
     "batch_norm": {"batch_norm": True, "network": "baseline:0.05"},
     "residual": {"residual": True, "network": "baseline:0.05"},
     "dropout": {"dropout": 0.5},
@@ -172,26 +172,26 @@ def toy_weights(scenes_id, changes: tuple) -> torch.Tensor:
 SCENES = {}
 
 
-def test_every_knob_of_a_trick_is_tested_here():
-    assert set(KNOBS) | OTHERS == {knob.name for knob in dataclasses.fields(Recipe)}
-    assert not set(KNOBS) & OTHERS
+def test_every_hyperparameter_of_a_trick_is_tested_here():
+    assert set(HYPERPARAMETERS) | OTHERS == {field.name for field in dataclasses.fields(Recipe)}
+    assert not set(HYPERPARAMETERS) & OTHERS
 
 
-@pytest.mark.parametrize("knob", KNOBS)
-def test_each_knob_changes_the_training(scenes, knob):
-    """Away from neutral the weights after a few steps are others than with the knob at neutral."""
+@pytest.mark.parametrize("hyperparameter", HYPERPARAMETERS)
+def test_each_hyperparameter_changes_the_training(scenes, hyperparameter):
+    """Away from neutral the weights after a few steps are others than with it at neutral."""
     SCENES["small"] = scenes
-    changes = KNOBS[knob]
-    companions = {name: value for name, value in changes.items() if name != knob}
-    neutral = dataclasses.asdict(Recipe())[knob]
+    changes = HYPERPARAMETERS[hyperparameter]
+    companions = {name: value for name, value in changes.items() if name != hyperparameter}
+    neutral = dataclasses.asdict(Recipe())[hyperparameter]
     try:
-        without = TOY.changed({**companions, knob: neutral})
+        without = TOY.changed({**companions, hyperparameter: neutral})
     except InputError:  # the companion alone is refused: the plain recipe is without
         without = TOY.changed({k: v for k, v in companions.items() if k == "network"})
     plain = toy_weights("small", tuple(without.differences().items()))
     changed = toy_weights("small", tuple({**TOY.differences(), **changes}.items()))
     same_shape = plain.shape == changed.shape
-    assert not (same_shape and torch.equal(plain, changed)), knob
+    assert not (same_shape and torch.equal(plain, changed)), hyperparameter
 
 
 def test_neutral_leaves_the_computation_as_it_was(scenes, monkeypatch):
@@ -231,8 +231,8 @@ def test_the_average_of_weights_is_the_one_by_hand(scenes):
     expected = [
         sum(share * p for share, p in zip(shares, ps, strict=True)) for ps in zip(*trace, strict=True)
     ]
-    for found, wanted in zip(network.parameters(), expected, strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    for parameter, wanted in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter, wanted, atol=1e-6, rtol=1e-5)
 
 
 def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):

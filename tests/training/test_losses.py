@@ -66,8 +66,8 @@ def test_half_precision_logits_are_summed_in_float32():
 def test_class_weights_and_smoothing_are_torch_s(batch):
     weights = TERMS["class_weights"]
     expected = F.cross_entropy(*batch, weight=weights, ignore_index=255, label_smoothing=0.1)
-    found = segmentation_loss(*batch, class_weights=weights, label_smoothing=0.1)
-    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    loss = segmentation_loss(*batch, class_weights=weights, label_smoothing=0.1)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_focal_over_two_classes_is_the_sigmoid_one_of_torchvision():
@@ -75,8 +75,8 @@ def test_focal_over_two_classes_is_the_sigmoid_one_of_torchvision():
     logit, labels = torch.randn(3, 6, 7), torch.randint(0, 2, (3, 6, 7))
     logits = torch.stack([torch.zeros_like(logit), logit], 1)
     expected = sigmoid_focal_loss(logit, labels.float(), alpha=-1, gamma=2.0, reduction="mean")
-    found = segmentation_loss(logits, labels, focal_gamma=2.0)
-    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    loss = segmentation_loss(logits, labels, focal_gamma=2.0)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_hard_pixels_by_hand():
@@ -95,8 +95,8 @@ def test_ohem_is_the_mean_over_the_hard_pixels(batch):
     each = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
     hard = each[(labels != 255) & (torch.exp(-each) < 0.3)]
     assert 1 < len(hard) < (labels != 255).sum()
-    found = segmentation_loss(logits, labels, ohem_threshold=0.3, ohem_kept=1)
-    assert found.item() == pytest.approx(hard.mean().item(), abs=1e-6)
+    loss = segmentation_loss(logits, labels, ohem_threshold=0.3, ohem_kept=1)
+    assert loss.item() == pytest.approx(hard.mean().item(), abs=1e-6)
     # as in MMSegmentation, the least number counts per image of the batch, over the batch
     kept = segmentation_loss(logits, labels, ohem_threshold=0.01, ohem_kept=10)
     hardest = each[labels != 255].sort(descending=True).values[:20]
@@ -111,8 +111,8 @@ def test_dice_by_hand():
     dice_0 = 2 * (0.8 + 0.6) / ((0.8 + 0.6 + 0.3) + 2)
     dice_1 = 2 * 0.7 / ((0.2 + 0.4 + 0.7) + 1)
     plain = segmentation_loss(logits, labels)
-    found = segmentation_loss(logits, labels, dice_weight=1.0) - plain
-    assert found.item() == pytest.approx(1 - (dice_0 + dice_1) / 2, abs=1e-5)
+    loss = segmentation_loss(logits, labels, dice_weight=1.0) - plain
+    assert loss.item() == pytest.approx(1 - (dice_0 + dice_1) / 2, abs=1e-5)
 
 
 def test_lovasz_of_certain_predictions_is_one_minus_the_mean_jaccard_index(batch):
@@ -120,10 +120,10 @@ def test_lovasz_of_certain_predictions_is_one_minus_the_mean_jaccard_index(batch
     logits, labels = batch
     certain = 1e4 * F.one_hot(logits.argmax(1), 5).permute(0, 3, 1, 2).float()
     plain = segmentation_loss(certain, labels)
-    found = segmentation_loss(certain, labels, lovasz_weight=1.0) - plain
+    loss = segmentation_loss(certain, labels, lovasz_weight=1.0) - plain
     known = labels != 255
     expected = 1 - jaccard_score(labels[known], logits.argmax(1)[known], average="macro")
-    assert found.item() == pytest.approx(expected, abs=2e-3)  # the sum is of thousands
+    assert loss.item() == pytest.approx(expected, abs=2e-3)  # the sum is of thousands
 
 
 def test_neutral_terms_equal_absent_ones(batch):
@@ -186,9 +186,9 @@ def test_distillation_by_hand_and_by_scipy():
     expected = 16 * rel_entr(flat[1], flat[0]).sum() / 6
     logits = torch.tensor(student, requires_grad=True)
     wanted = torch.tensor(teacher, requires_grad=True)
-    found = distillation_loss(logits, wanted, 4.0)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
-    found.backward()
+    loss = distillation_loss(logits, wanted, 4.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
     assert wanted.grad is None and (logits.grad != 0).any()
     # adding a constant to a class's map says nothing about where the class is
     shifted = distillation_loss(logits + 3.0, wanted, 4.0)

@@ -90,11 +90,11 @@ def test_calibration_agrees_with_torchmetrics_and_adds(seed):
 def near_contours(classed, reach):
     """The zone as its definition has it, pixel by pixel; negative is not labelled."""
     zone = np.zeros(classed.shape, bool)
-    for (row, column), own in np.ndenumerate(classed):
+    for (row, column), label in np.ndenumerate(classed):
         around = classed[
             max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
         ]
-        zone[row, column] = own >= 0 and ((around != own) & (around >= 0)).any()
+        zone[row, column] = label >= 0 and ((around != label) & (around >= 0)).any()
     return zone
 
 
@@ -107,7 +107,7 @@ def test_boundary_sums_are_those_of_the_definition(seed):
         rng.integers(0, k, (2, 8, 8)).repeat(9, 1).repeat(9, 2) for _ in range(2)
     )
     labels[:, 20:30, 5:40] = 255
-    found = boundary_sums(torch.from_numpy(predictions), torch.from_numpy(labels), k).numpy()
+    sums = boundary_sums(torch.from_numpy(predictions), torch.from_numpy(labels), k).numpy()
     for image in range(2):
         seen = labels[image] != 255
         truth, predicted = (np.where(seen, each[image], -1) for each in (labels, predictions))
@@ -117,7 +117,7 @@ def test_boundary_sums_are_those_of_the_definition(seed):
         for row, (classed, zone) in enumerate(
             ((truth, hits), (truth, true_zone), (predicted, predicted_zone))
         ):
-            assert found[image, row].tolist() == [(zone & (classed == c)).sum() for c in range(k)]
+            assert sums[image, row].tolist() == [(zone & (classed == c)).sum() for c in range(k)]
 
 
 def test_boundary_iou_of_the_truth_is_one_and_a_shift_costs_more_than_it_costs_iou():

@@ -79,10 +79,10 @@ def test_shared_trainings_count_once(asking, tenth):
 
 def test_a_search_counts_once_for_all_seeds(asking):
     """Two trials of 2 steps, and for each seed the training; its rate is not known before them."""
-    heads = "heads: {asks: 'Which?', tricks: [search], networks: [fcn]}\n"
-    asked = RequestedRuns(asking(heads), CPU)
-    found = [(recipe.steps, recipe.lr, recipe.seed) for recipe, _ in asked.trainings]
-    assert sorted(found) == [(2, 0.0005, 0), (2, 0.002, 0), (3, 0.001, 0), (3, 0.001, 1)]
+    question = "heads: {asks: 'Which?', tricks: [search], networks: [fcn]}\n"
+    asked = RequestedRuns(asking(question), CPU)
+    trainings = [(recipe.steps, recipe.lr, recipe.seed) for recipe, _ in asked.trainings]
+    assert sorted(trainings) == [(2, 0.0005, 0), (2, 0.002, 0), (3, 0.001, 0), (3, 0.001, 1)]
     train_all(asked.study)
     asked = RequestedRuns(asked.study, CPU)
     assert not asked.missing and len(asked.stored) == 2 and len(asked.trainings) == 4
@@ -185,8 +185,8 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     place.keep_failure(SMALLEST, "theirs")
     done(TINY.changed({"lr": 0.5}), study.prepared)
     assert len(list(all_trainings())) == 4
-    told = prune()
-    assert told.startswith("1 trainings") and "other" in told
+    summary = prune()
+    assert summary.startswith("1 trainings") and "other" in summary
     assert len(list(all_trainings())) == 3 and place.folder.is_dir()
     shutil.rmtree(other)
     assert prune().startswith("1 trainings") and not place.folder.exists()

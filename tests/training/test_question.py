@@ -58,8 +58,8 @@ def test_only_what_the_store_has_not_got_is_trained(prepared, root):
     folder = root / "build/own/runs/question"
     runs = ("plain/s0", "plain/s1", "tested/s0")
     assert tree(folder) == {f"{run}/{file}" for run in runs for file in FILES}
-    assert {arm: [r.recipe for r in found] for arm, found in records.items()} == {
-        arm: [run.recipe for run in found] for arm, found in arms.items()
+    assert {arm: [r.recipe for r in arm_runs] for arm, arm_runs in records.items()} == {
+        arm: [run.recipe for run in arm_runs] for arm, arm_runs in arms.items()
     }
     again = records["tested"][0]
     assert again.about["training"] == records["plain"][0].about["training"]
@@ -88,9 +88,9 @@ def test_a_run_that_fails_keeps_no_other_from_the_store(prepared, root):
     folder = root / "build/own/runs/question"
     with pytest.raises(InputError) as caught:
         train(arms, prepared, root)
-    told = str(caught.value)
-    assert "first-s0: pretrained: file:other.pt: holds list" in told and "third-s1: " in told
-    assert "second" not in told and "2 of 4" in told
+    message = str(caught.value)
+    assert "first-s0: pretrained: file:other.pt: holds list" in message and "third-s1: " in message
+    assert "second" not in message and "2 of 4" in message
     assert len(stored()) == 2 and not folder.exists()
     folder.mkdir(parents=True)
     (folder / "old").touch()
@@ -142,9 +142,9 @@ def test_a_search_tries_each_learning_rate_and_the_best_on_val_trains_all_seeds(
         assert record.recipe.lr_search == (0.1, 1.0, 10.0)
         # the network that the search led to is that of the recipe with this learning rate
         alone = TINY.changed({"lr": best, "steps": 4, "seed": record.recipe.seed})
-        found = copied(alone, prepared, root / f"alone-{record.recipe.seed}")
-        assert found.about["training"] == record.about["training"]
-        np.testing.assert_array_equal(found.counts["test"], record.counts["test"])
+        copy = copied(alone, prepared, root / f"alone-{record.recipe.seed}")
+        assert copy.about["training"] == record.about["training"]
+        np.testing.assert_array_equal(copy.counts["test"], record.counts["test"])
     lines = []
     more = {"searched": seeds(recipe, 0, 1, 2), "fixed": seeds(TINY.changed({"lr": best, "steps": 4}), 0)}
     train(more, prepared, root, lines.append)
@@ -157,7 +157,7 @@ def test_two_arms_that_come_to_one_training_train_it_once(prepared, root):
     searched = TINY.changed({"lr_search": [1.0, 0.001], "lr_search_steps": 3})
     arms = {"plain": seeds(TINY, 0), "searched": seeds(searched, 0), "same": seeds(TINY, 0)}
     records = train(arms, prepared, root)
-    keys = {record.about["training"] for found in records.values() for record in found}
+    keys = {record.about["training"] for arm_records in records.values() for record in arm_records}
     used = records["searched"][0].about["lr_used"]
     assert len(keys) == (1 if used == TINY.lr else 2)
     assert len(stored()) == 2  # a trial of as many steps is the training itself
@@ -182,7 +182,7 @@ def test_scenes_for_pre_training_are_drawn_once(prepared, root):
     records = train(arms, prepared, root)
     assert len(list((root / "work").glob("scenes-*"))) == 1
     assert len(stored()) == 3 + 2  # the two arms share the pre-training of seed 0
-    starts = [record.about["start_seconds"] for found in records.values() for record in found]
+    starts = [record.about["start_seconds"] for arm_records in records.values() for record in arm_records]
     assert starts[0] == starts[2] and all(seconds > 0 for seconds in starts)
 
 
@@ -220,13 +220,13 @@ def test_an_edited_text_trains_nothing(prepared, root):
 
 
 def test_another_file_to_start_from_is_another_question(prepared, root):
-    tricks, found = "start: {set: {pretrained: 'file:start.pt'}}\n", []
+    tricks, resolved = "start: {set: {pretrained: 'file:start.pt'}}\n", []
     for content in (b"one", b"other"):
         (root / "start.pt").write_bytes(content)
         study = toy_study(root, prepared, QUESTIONS.replace("flip", "start"), tricks)
-        found.append(resolved_question(study, "tricks"))
-    assert found[0].keys() == found[1].keys() and found[0]["fcn"] == found[1]["fcn"]
-    assert found[0]["fcn-start"]["starts_from"] != found[1]["fcn-start"]["starts_from"]
+        resolved.append(resolved_question(study, "tricks"))
+    assert resolved[0].keys() == resolved[1].keys() and resolved[0]["fcn"] == resolved[1]["fcn"]
+    assert resolved[0]["fcn-start"]["starts_from"] != resolved[1]["fcn-start"]["starts_from"]
 
 
 def test_a_question_that_is_not_resolved_says_what_to_do(root):

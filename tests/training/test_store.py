@@ -109,11 +109,11 @@ def test_what_other_code_changes(splits, monkeypatch, name, value, training, sco
 
 
 def test_each_version_decides(splits, monkeypatch):
-    found = set()
+    all_keys = set()
     for changed in (None, *store.VERSIONS):
         monkeypatch.setattr(store, "version", lambda name, c=changed: "2" if name == c else "1")
-        found.add(keys(TINY, splits)[0])
-    assert len(found) == 5
+        all_keys.add(keys(TINY, splits)[0])
+    assert len(all_keys) == 5
 
 
 def test_every_hyperparameter_is_in_one_key_or_both(splits):
@@ -159,11 +159,11 @@ def test_device_and_threads_are_in_neither(splits):
 
 
 def test_a_file_that_a_recipe_names_counts_by_its_content(splits, root):
-    recipe, found = TINY.changed({"pretrained": "file:start.pt"}), []
+    recipe, all_keys = TINY.changed({"pretrained": "file:start.pt"}), []
     for content in (b"one", b"other", b"one"):
         (root / "start.pt").write_bytes(content)
-        found.append(keys(recipe, splits)[0])
-    assert found[0] == found[2] != found[1]
+        all_keys.append(keys(recipe, splits)[0])
+    assert all_keys[0] == all_keys[2] != all_keys[1]
     (root / "start.pt").unlink()
     with pytest.raises(InputError, match="file:start.pt: no such file"):
         keys(recipe, splits)
@@ -205,10 +205,10 @@ def test_a_copy_reads_back(prepared, splits, root):
     assert {file.name for file in (root / "out").iterdir()} == {
         "record.json", "curve.csv", "weights.pt", "counts.npz", "reliability.csv", "predictions.npz",
     }  # fmt: skip
-    own = json.loads((training.folder / "training.json").read_text())
-    assert own["decided_by"] == training.decided_by
-    assert own["about"].items() <= record.about.items()
-    assert own["recipe"] == json.loads(json.dumps(dataclasses.asdict(SMALLEST)))
+    content = json.loads((training.folder / "training.json").read_text())
+    assert content["decided_by"] == training.decided_by
+    assert content["about"].items() <= record.about.items()
+    assert content["recipe"] == json.loads(json.dumps(dataclasses.asdict(SMALLEST)))
     assert not failure(root / "out")
 
 

@@ -31,25 +31,25 @@ def encoder_of(weights):
     }  # fmt: skip
 
 
-def assert_close(found, wanted):
-    assert found.keys() == wanted.keys() and found
+def assert_close(weights, wanted):
+    assert weights.keys() == wanted.keys() and weights
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0)
+        torch.testing.assert_close(weights[name], value, atol=1e-6, rtol=0)
 
 
-def test_drawn_scenes_train_the_encoder_first(prepared, root):
+def test_synthetic_scenes_train_the_encoder_first(prepared, root):
     """The pre-training is kept, and what another arm starts from; the head starts at random."""
     recipe = TINY.changed({"pretrained": "scenes:4", "pretrain_steps": 2, **STAYING})
     first = run(recipe, prepared, root, "first")
-    own = load_splits(prepared)["train"].digest
-    (kept,) = [t for t in all_trainings() if t.decided_by["train"] != own]
+    study_digest = load_splits(prepared)["train"].digest
+    (kept,) = [t for t in all_trainings() if t.decided_by["train"] != study_digest]
     weights = torch.load(kept.folder / "weights.pt", weights_only=True)
-    found = weights_of(root, "first")
-    assert_close(encoder_of(found), encoder_of(weights))
+    first_weights = weights_of(root, "first")
+    assert_close(encoder_of(first_weights), encoder_of(weights))
     torch.manual_seed(loop.stream(0, "init"))
     fresh = build(TINY.network, 19).state_dict()
     head = "body.scores.0.weight"
-    torch.testing.assert_close(found[head], fresh[head], atol=1e-6, rtol=0)
+    torch.testing.assert_close(first_weights[head], fresh[head], atol=1e-6, rtol=0)
     before = kept.about()["finished"]
     second = run(recipe.changed({"flip": 0.5}), prepared, root, "second")
     assert kept.about()["finished"] == before and len(list(all_trainings())) == 3
@@ -57,7 +57,7 @@ def test_drawn_scenes_train_the_encoder_first(prepared, root):
     assert first.about["start_seconds"] == kept.about()["seconds"]
 
 
-def test_drawn_scenes_are_not_the_study_s(root):
+def test_synthetic_scenes_are_not_the_study_s(root):
     ours = synthetic_scenes(3, (48, 96))
     assert ours.images.shape == (3, 3, 48, 96) and ours.labels.shape == (3, 48, 96)
     again = synthetic_scenes(3, (48, 96))  # from work/
@@ -187,10 +187,10 @@ def test_a_residual_baseline_s_encoder_has_its_shortcuts(prepared, root):
     donor = SMALLEST.changed({"residual": True})
     run(donor, prepared, root, "donor")
     run(donor.changed({"pretrained": "study:own/donor", **STAYING}), prepared, root, "heir")
-    found, wanted = weights_of(root, "heir"), weights_of(root, "donor")
+    weights, wanted = weights_of(root, "heir"), weights_of(root, "donor")
     for name in ("body.blocks.1.0.weight", "body.shortcuts.1.weight"):
-        torch.testing.assert_close(found[name], wanted[name], atol=1e-6, rtol=0)
-    assert not torch.allclose(found["body.scores.0.weight"], wanted["body.scores.0.weight"])
+        torch.testing.assert_close(weights[name], wanted[name], atol=1e-6, rtol=0)
+    assert not torch.allclose(weights["body.scores.0.weight"], wanted["body.scores.0.weight"])
 
 
 @pytest.mark.parametrize(

@@ -72,14 +72,14 @@ def count_threads(say):
 
 def test_the_longest_jobs_come_first_once_one_of_their_kind_has_ended(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    told = []
+    lines = []
     seconds = {"short-0": 0, "short-1": 0, "long-0": 0.2, "long-1": 0.2, "long-2": 0.2}
     run_jobs(
-        {name: partial(wait, each, name) for name, each in seconds.items()}, CPU, told.append,
+        {name: partial(wait, each, name) for name, each in seconds.items()}, CPU, lines.append,
         {name: name.split("-")[0] for name in seconds},
     )  # fmt: skip
     order = ["short-0", "long-0", "long-1", "long-2", "short-1"]
-    assert [line.split()[0] for line in told] == order
+    assert [line.split()[0] for line in lines] == order
 
 
 def test_each_job_ends_in_its_own_way_and_the_others_are_done(two_at_once):
@@ -187,10 +187,10 @@ def test_children_end_with_their_parent_and_have_saved_their_state(
     assert status != 0 and not re.search("other-s0", text)  # it never began
     if number == signal.SIGINT:
         assert text.endswith("KeyboardInterrupt\n")
-        told = re.findall(r"^(\S+)  stopped at step (\d+)", text, re.M)
-        assert sorted(name for name, _ in told) == ["arm-s0", "arm-s1"]
+        stopped = re.findall(r"^(\S+)  stopped at step (\d+)", text, re.M)
+        assert sorted(name for name, _ in stopped) == ["arm-s0", "arm-s1"]
         steps = {int(f.name.split("-")[1]) for f in (tmp_path / "work/runs").glob("*/step-*.pt")}
-        assert steps >= {int(step) for _, step in told}
+        assert steps >= {int(step) for _, step in stopped}
     assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "build").exists()
 
 

@@ -182,7 +182,7 @@ def train_one(root, prepared, recipe):
 def train_arms(root, prepared, arms, at_once=2, pause=0.1):
     """Train a question, as a notebook's kernel does."""
     set_up(root, pause)
-    own, threads = os.getpid(), torch.get_num_threads
-    torch.get_num_threads = lambda: at_once if os.getpid() == own else threads()
+    this_process, threads = os.getpid(), torch.get_num_threads
+    torch.get_num_threads = lambda: at_once if os.getpid() == this_process else threads()
     runs = {arm: [Run(recipe) for recipe in recipes] for arm, recipes in arms.items()}
     train_question(runs, prepared, root / "build/own/runs/question", device=CPU)
