@@ -16,12 +16,12 @@ def shrink(folder):
     params["data"]["size"] = [36, 48]
     params["seeds"] = [0]
     params["base"] |= {"steps": 3, "batch_size": 2}
-    asked = params["questions"]
-    for name in set(asked) - {"fcn", "tricks", "networks"}:  # which only train more of the same
-        del asked[name]
-    asked["fcn"]["networks"] = ["baseline", "fcn-8s"]
-    asked["tricks"]["ladder"] = ["augmentation"]
-    asked["networks"]["networks"] = ["baseline", "dabnet-half"]
+    questions = params["questions"]
+    for name in set(questions) - {"fcn", "tricks", "networks"}:  # which only train more of the same
+        del questions[name]
+    questions["fcn"]["networks"] = ["baseline", "fcn-8s"]
+    questions["tricks"]["ladder"] = ["augmentation"]
+    questions["networks"]["networks"] = ["baseline", "dabnet-half"]
     yaml.dump(params, folder / "params.yaml")
     tricks = yaml.load(folder / "tricks.yaml")
     tricks["adamw-poly"]["set"]["warmup_steps"] = 1

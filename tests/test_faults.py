@@ -158,9 +158,9 @@ def outcome(study) -> dict:
 def assert_whole(study, whole, *, report: bool = False) -> None:
     """All is as if nothing had been stopped, to the last bit, and nothing half-done is left."""
     result = SimpleNamespace(**outcome(study))
-    for name, wanted in whole.weights.items():
-        assert list(result.weights[name]) == list(wanted)
-        assert all(torch.equal(result.weights[name][key], wanted[key]) for key in wanted), name
+    for name, expected in whole.weights.items():
+        assert list(result.weights[name]) == list(expected)
+        assert all(torch.equal(result.weights[name][key], expected[key]) for key in expected), name
         np.testing.assert_array_equal(result.counts[name], whole.counts[name])
     if report:
         pd.testing.assert_frame_equal(result.scores, whole.scores)

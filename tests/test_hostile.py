@@ -318,8 +318,8 @@ EVIL = """# A <script>alert(1)</script> "q" & `<b>`
 
 def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch, record_property):
     """The first chapter on the names above, with evil Markdown around it, as one page."""
-    asked = SimpleNamespace(prepared=carried.prepared, data={"source": "folder", "block": 1})
-    monkeypatch.setattr("roadseg.config.study.load", lambda name: asked)
+    study = SimpleNamespace(prepared=carried.prepared, data={"source": "folder", "block": 1})
+    monkeypatch.setattr("roadseg.config.study.load", lambda name: study)
     # every name is looked at: all images stand out, all classes are absent from somewhere
     monkeypatch.setattr(survey, "UNUSUAL", -9.0)
     shown = run_cells("1_data", {"name": "carried"})

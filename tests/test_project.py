@@ -110,15 +110,15 @@ def test_the_pipeline_fits_a_page():
 
 def test_every_trick_is_asked_for_and_says_where_it_comes_from():
     """What no study tries has no place in the catalogue."""
-    asked = set()
+    used_names = set()
     for folder in STUDIES:
         study = load((folder / "params.yaml").relative_to(ROOT))
         for question in read_yaml(folder / "params.yaml")["questions"].values():
             lists = [entries for entries in question.values() if isinstance(entries, list)]
-            asked |= {name for entries in lists for name in entries}
+            used_names |= {name for entries in lists for name in entries}
         for trick in study.tricks.values():
             assert trick.idea and re.search(r"(19|20)\d\d|arXiv", trick.source), trick.name
-    assert set(read_yaml(ROOT / "tricks.yaml")) <= asked
+    assert set(read_yaml(ROOT / "tricks.yaml")) <= used_names
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)
@@ -191,9 +191,9 @@ def test_the_lock_satisfies_pyproject_and_conda_installs_the_lock():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = locked()
     for line in project["dependencies"] + project["optional-dependencies"]["test"]:
-        wanted = Requirement(line)
-        (pin,) = lock[normal(wanted.name)].specifier
-        assert pin.operator == "==" and wanted.specifier.contains(pin.version), line
+        expected = Requirement(line)
+        (pin,) = lock[normal(expected.name)].specifier
+        assert pin.operator == "==" and expected.specifier.contains(pin.version), line
     conda = YAML(typ="safe").load((ROOT / "environment.yml").read_text())["dependencies"]
     assert {"pip": ["-r requirements.txt", "-e ."]} in conda
     assert "python=3.11" in conda and project["requires-python"] == ">=3.11"

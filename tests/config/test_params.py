@@ -136,8 +136,8 @@ def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
         ('"dabnet"', '"dabent"'), ("adamw, poly]", "adamw, poly, ohem, tie]"),
         ("source: synthetic", "source: sintetic"),
     )  # fmt: skip
-    asked = load(tmp_path, files)
-    lines = problems(lambda: resolve.check_settings(asked))
+    loaded = load(tmp_path, files)
+    lines = problems(lambda: resolve.check_settings(loaded))
     for line, (place, expected) in zip(lines, [
         ("data:", "data: source: 'sintetic' is unknown. Did you mean 'synthetic'?"),
         ("ladder: [", "arm with-ohem: ohem_kept: 9999 of at most 6144 pixels keeps all of them"),
@@ -286,9 +286,9 @@ def test_doing_what_the_message_says_mends_an_earlier_version_s_study(tmp_path):
     assert only(tmp_path, files) == (
         "tricks.yaml: flip: knobs: no such setting. Did you mean 'set'? Known: idea, set, source."
     )
-    asked = load(tmp_path, spoilt(files, ("knobs:", "set:")))
-    assert asked.remarks == ("one",) and list(asked.arms) == ["baseline", "fcn-8s"]
-    assert asked.tricks["flip"].hyperparameters == {"flip": 0.5}
+    loaded = load(tmp_path, spoilt(files, ("knobs:", "set:")))
+    assert loaded.remarks == ("one",) and list(loaded.arms) == ["baseline", "fcn-8s"]
+    assert loaded.tricks["flip"].hyperparameters == {"flip": 0.5}
 
 
 # Hostile input -----------------------------------------------------------------------------------
@@ -345,9 +345,9 @@ def outcome(folder, files: dict[str, bytes]) -> str:
         (folder / name).write_bytes(content)
     started = time.perf_counter()
     try:
-        asked = study.load("params.yaml")
-        for question in asked.questions:
-            json.dumps(resolved_question(asked, question))
+        loaded = study.load("params.yaml")
+        for question in loaded.questions:
+            json.dumps(resolved_question(loaded, question))
         return "study"
     except InputError as problem:
         first, *rest = str(problem).split("\n")

@@ -21,8 +21,8 @@ def alone(tmp_path, monkeypatch):
 
 
 def all_resolved(folder, files) -> dict[str, dict]:
-    asked = load(folder, files)
-    return {question: resolved_question(asked, question) for question in asked.questions}
+    study = load(folder, files)
+    return {question: resolved_question(study, question) for question in study.questions}
 
 
 def changed(folder, files, *changes: tuple[str, str]) -> set[str]:
@@ -94,8 +94,8 @@ def test_a_value_changes_the_questions_whose_arms_have_it(tmp_path, change, ques
 
 def test_a_trick_that_a_study_overrides_is_the_study_s_alone(tmp_path):
     def resolved_with(*changes):
-        asked = below(tmp_path, *changes)
-        return {question: resolved_question(asked, question) for question in asked.questions}
+        study = below(tmp_path, *changes)
+        return {question: resolved_question(study, question) for question in study.questions}
 
     before = resolved_with()
     assert before["ladder"]["with-flip"]["recipe"]["flip"] == 0.5
@@ -107,36 +107,36 @@ def test_a_trick_that_a_study_overrides_is_the_study_s_alone(tmp_path):
 def test_a_file_of_weights_is_part_of_it_by_content(tmp_path):
     files = spoilt(appended(TINY, tricks="start: {set: {pretrained: 'file:w.pt'}}\n"),
                    ("[flip, adamw, poly]", "[start]"))  # fmt: skip
-    asked = load(tmp_path, files)
-    assert resolved_question(asked, "heads") == resolved_question(load(tmp_path), "heads")
-    asked = load(tmp_path, files)
+    study = load(tmp_path, files)
+    assert resolved_question(study, "heads") == resolved_question(load(tmp_path), "heads")
+    study = load(tmp_path, files)
     with pytest.raises(InputError, match="file:w.pt: no such file"):
-        resolved_question(asked, "ladder")
+        resolved_question(study, "ladder")
     (tmp_path / "w.pt").write_bytes(b"one")
-    first = resolved_question(asked, "ladder")
+    first = resolved_question(study, "ladder")
     assert "starts_from" not in first["fcn-8s"]
     digests = first["with-start"]["starts_from"]
     assert len(digests) == 2 and len(set(digests)) == 1  # one of each seed
     (tmp_path / "w.pt").write_bytes(b"two")
-    second = resolved_question(asked, "ladder")
+    second = resolved_question(study, "ladder")
     assert second != first and {**second, "with-start": 0} == {**first, "with-start": 0}
     (tmp_path / "w.pt").write_bytes(b"one")
-    assert resolved_question(asked, "ladder") == first
+    assert resolved_question(study, "ladder") == first
 
 
 def test_another_study_s_weights_are_part_of_it_by_seed(tmp_path):
     files = spoilt(appended(TINY, tricks="start: {set: {pretrained: 'study:other/arm'}}\n"),
                    ("[flip, adamw, poly]", "[start]"))  # fmt: skip
-    asked = load(tmp_path, files)
+    study = load(tmp_path, files)
     with pytest.raises(InputError, match="study:other/arm: .* Run 'make report STUDY=other' first."):
-        resolved_question(asked, "ladder")
+        resolved_question(study, "ladder")
     for seed in (0, 1):
         folder = tmp_path / f"build/other/runs/question/arm/s{seed}"
         folder.mkdir(parents=True)
         (folder / "weights.pt").write_bytes(bytes([seed]))
-    first = resolved_question(asked, "ladder")["with-start"]["starts_from"]
+    first = resolved_question(study, "ladder")["with-start"]["starts_from"]
     (folder / "weights.pt").write_bytes(b"other")
-    second = resolved_question(asked, "ladder")["with-start"]["starts_from"]
+    second = resolved_question(study, "ladder")["with-start"]["starts_from"]
     assert first[0] == second[0] and first[1] != second[1] and len(set(first)) == 2
 
 
@@ -144,13 +144,13 @@ def test_another_study_s_weights_are_part_of_it_by_seed(tmp_path):
 def test_what_is_written_reads_back_with_every_digit(tmp_path, lr):
     files = spoilt(MANY, ("steps: 10", f"steps: 10, lr: {lr}"),
                    ("{schedule: poly}", "{test_scales: [1, 0.75], test_flip: true}"))  # fmt: skip
-    asked = load(tmp_path, files)
-    resolve(asked)
-    for name, question in asked.questions.items():
+    study = load(tmp_path, files)
+    resolve(study)
+    for name, question in study.questions.items():
         read = read_question("tiny", name)
         assert list(read) == list(question.arms)
         for arm, runs in read.items():
-            seeds = asked.question_seeds(question)
+            seeds = study.question_seeds(question)
             assert [run.recipe for run in runs] == [
                 question.arms[arm].changed({"seed": seed}) for seed in seeds
             ]

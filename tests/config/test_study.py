@@ -36,39 +36,39 @@ def test_a_ladder_adds_one_trick_at_each_rung(tmp_path):
 
 def test_the_baseline_is_the_one_beside_fcn(tmp_path):
     first = '  sizes:\n    asks: q\n    networks: {wide: baseline, narrow: "baseline:0.5"}\n'
-    asked = load(tmp_path, spoilt(
+    loaded = load(tmp_path, spoilt(
         TINY, ("questions:\n", "questions:\n" + first),
         ("{baseline: baseline,", "{small: 'baseline:0.25',"),
     ))  # fmt: skip
-    assert next(iter(asked.arms)) == "wide"
-    assert (asked.fcn.name, asked.baseline) == ("heads", "small")
+    assert next(iter(loaded.arms)) == "wide"
+    assert (loaded.fcn.name, loaded.baseline) == ("heads", "small")
 
 
 def test_equal_recipes_train_once(tmp_path):
-    asked = load(tmp_path)
-    assert list(asked.runs) == [
+    loaded = load(tmp_path)
+    assert list(loaded.runs) == [
         f"{arm}-s{seed}"
         for arm in ("baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly")
         for seed in (0, 1)
     ]
-    assert asked.arm_name(asked.questions["ladder"].arms["fcn-8s"]) == "fcn-8s"
+    assert loaded.arm_name(loaded.questions["ladder"].arms["fcn-8s"]) == "fcn-8s"
     # and the first question that asks for one has its record
-    assert asked.run_folder("fcn-8s", 1) == tmp_path / "build/tiny/runs/heads/fcn-8s/s1"
-    assert asked.run_folder("with-poly", 0) == tmp_path / "build/tiny/runs/ladder/with-poly/s0"
+    assert loaded.run_folder("fcn-8s", 1) == tmp_path / "build/tiny/runs/heads/fcn-8s/s1"
+    assert loaded.run_folder("with-poly", 0) == tmp_path / "build/tiny/runs/ladder/with-poly/s0"
 
 
 def test_equal_recipes_may_have_two_names(tmp_path):
     more = '  again:\n    asks: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
-    asked = load(tmp_path, appended(TINY, more))
-    assert "plain" not in asked.arms and "unet" in asked.arms
-    assert asked.arm_name(asked.questions["again"].arms["plain"]) == "fcn-8s"
+    loaded = load(tmp_path, appended(TINY, more))
+    assert "plain" not in loaded.arms and "unet" in loaded.arms
+    assert loaded.arm_name(loaded.questions["again"].arms["plain"]) == "fcn-8s"
 
 
 def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
-    asked = load(tmp_path, spoilt(TINY, ("start: fcn-8s", "start: baseline")))
-    arms = asked.questions["ladder"].arms
+    loaded = load(tmp_path, spoilt(TINY, ("start: fcn-8s", "start: baseline")))
+    arms = loaded.questions["ladder"].arms
     assert all(recipe.network == "baseline" for recipe in arms.values())
-    assert asked.baseline == "baseline" and len(asked.arms) == 5
+    assert loaded.baseline == "baseline" and len(loaded.arms) == 5
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_leave_one_out_takes_one_trick_from_all(tmp_path):
-    asked = load(tmp_path, MANY)
-    question = asked.questions["without"]
+    loaded = load(tmp_path, MANY)
+    question = loaded.questions["without"]
     everything = question.arms["fcn-8s-all"]
-    assert everything == asked.questions["ladder"].arms["with-poly"]
+    assert everything == loaded.questions["ladder"].arms["with-poly"]
     without = {"flip": {"flip": 0.0}, "adamw": {"optimizer": "adam", "weight_decay": 0.0},
                "poly": {"schedule": "fixed"}}  # fmt: skip
     for trick, neutral in without.items():
@@ -163,8 +163,8 @@ def test_leave_one_out_takes_one_trick_from_all(tmp_path):
 
 
 def test_alone_puts_one_trick_on_the_start(tmp_path):
-    asked = load(tmp_path, MANY)
-    question, start = asked.questions["each"], asked.arms["fcn-8s"]
+    loaded = load(tmp_path, MANY)
+    question, start = loaded.questions["each"], loaded.arms["fcn-8s"]
     assert question.arms == {
         "fcn-8s": start, "fcn-8s-flip": start.changed({"flip": 0.5}),
         "fcn-8s-poly": start.changed({"schedule": "poly"}),
@@ -174,8 +174,8 @@ def test_alone_puts_one_trick_on_the_start(tmp_path):
 
 def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
     length = "  longer:\n    asks: q\n    start: fcn-8s\n    length: [flip, poly]\n    steps: [5, 20]\n"
-    asked = load(tmp_path, appended(TINY, length))
-    question, start = asked.questions["longer"], asked.arms["fcn-8s"]
+    loaded = load(tmp_path, appended(TINY, length))
+    question, start = loaded.questions["longer"], loaded.arms["fcn-8s"]
     assert question.arms == {
         f"fcn-8s{trick}-{n}-steps": start.changed({"steps": n, **changes})
         for n in (5, 20)
@@ -191,27 +191,27 @@ def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
 
 
 def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
-    asked = load(tmp_path, MANY)
-    assert asked.seeds_of("fcn-8s") == (0, 1, 2, 5) and asked.seeds_of("baseline") == (0, 1)
-    assert [run for run in asked.runs if run.startswith("fcn-8s-s")] == [
+    loaded = load(tmp_path, MANY)
+    assert loaded.seeds_of("fcn-8s") == (0, 1, 2, 5) and loaded.seeds_of("baseline") == (0, 1)
+    assert [run for run in loaded.runs if run.startswith("fcn-8s-s")] == [
         f"fcn-8s-s{s}" for s in (0, 1, 2, 5)
     ]
-    assert asked.question_seeds(asked.questions["spread"]) == (0, 1, 2, 5)
-    assert asked.question_seeds(asked.questions["heads"]) == (0, 1)
-    folders = [asked.run_folder("fcn-8s", seed).relative_to(asked.build) for seed in (1, 5)]
+    assert loaded.question_seeds(loaded.questions["spread"]) == (0, 1, 2, 5)
+    assert loaded.question_seeds(loaded.questions["heads"]) == (0, 1)
+    folders = [loaded.run_folder("fcn-8s", seed).relative_to(loaded.build) for seed in (1, 5)]
     assert list(map(str, folders)) == ["runs/heads/fcn-8s/s1", "runs/spread/fcn-8s/s5"]
     with pytest.raises(InputError, match="^tiny: no question asks for baseline with seed 5.$"):
-        asked.run_folder("baseline", 5)
+        loaded.run_folder("baseline", 5)
 
 
 def test_questions_share_what_is_equal(tmp_path):
     """Of 4 + 4 + 3 + 1 + 2 arms, the start occurs five times, flip and two ladders' ends twice."""
-    asked = load(tmp_path, MANY)
-    shared = {asked.arm_name(asked.questions[question].arms[arm]) for question, arm in [
+    loaded = load(tmp_path, MANY)
+    shared = {loaded.arm_name(loaded.questions[question].arms[arm]) for question, arm in [
         ("without", "fcn-8s-all"), ("without", "fcn-8s-all-but-poly"), ("each", "fcn-8s-flip"),
         ("spread", "fcn-8s")]}  # fmt: skip
     assert shared == {"with-poly", "with-adamw", "with-flip", "fcn-8s"}
-    assert list(asked.arms) == [
+    assert list(loaded.arms) == [
         "baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly", "fcn-8s-all-but-flip",
         "fcn-8s-all-but-adamw", "fcn-8s-poly",
     ]  # fmt: skip
@@ -219,9 +219,9 @@ def test_questions_share_what_is_equal(tmp_path):
 
 def test_runs_that_differ_in_testing_share_their_training(tmp_path):
     files = appended(TINY, tricks="mirror: {set: {test_flip: true}}\n")
-    asked = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, mirror, poly]")))
-    assert len(asked.runs) == 12 and len({run.training for run in asked.runs.values()}) == 10
-    assert asked.runs["with-mirror-s0"].training == asked.runs["with-adamw-s0"].training
+    loaded = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, mirror, poly]")))
+    assert len(loaded.runs) == 12 and len({run.training for run in loaded.runs.values()}) == 10
+    assert loaded.runs["with-mirror-s0"].training == loaded.runs["with-adamw-s0"].training
 
 
 @pytest.mark.parametrize(
@@ -266,16 +266,16 @@ def test_a_trick_that_no_question_uses_is_checked_too(tmp_path):
 
 
 def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp_path):
-    asked = load(tmp_path, LISTED)
-    sizes = asked.questions["sizes"]
+    loaded = load(tmp_path, LISTED)
+    sizes = loaded.questions["sizes"]
     assert list(sizes.arms) == ["small-sizes", "unet-sizes"]  # other recipes than `small` has alone
     assert sizes.labels == {"small-sizes": "small", "unet-sizes": "unet"}
     assert sizes.shared == ("search",)
     searched = {"steps": 10, "lr_search": [0.5, 2.0], "lr_search_steps": 3}
     assert sizes.arms["small-sizes"].differences() == {"network": "baseline:0.5", **searched}
-    assert asked.networks["small"] == Network("small", "baseline:0.5", "i", "s")
-    assert "dabnet" not in {recipe.network for recipe in asked.arms.values()}
-    assert asked.network_question.name == "sizes"  # not that of the FCN
+    assert loaded.networks["small"] == Network("small", "baseline:0.5", "i", "s")
+    assert "dabnet" not in {recipe.network for recipe in loaded.arms.values()}
+    assert loaded.network_question.name == "sizes"  # not that of the FCN
     plain = load(tmp_path, spoilt(LISTED, ("    tricks: [search]\n", "")))
     assert list(plain.questions["sizes"].arms) == ["small", "unet"]
 
@@ -324,7 +324,7 @@ def test_the_course_study_s_ladder_has_its_order(tmp_path):
     question, key = "\n  ladder:\n", "    ladder:\n"
     start = files["params.yaml"].index(key, files["params.yaml"].index(question))
     before = files["params.yaml"][:start]  # later questions start from another ladder's rungs
-    asked = load(tmp_path, {**files, "params.yaml": f"{before}    ladder: course\n"})
+    loaded = load(tmp_path, {**files, "params.yaml": f"{before}    ladder: course\n"})
     reported = pd.read_csv(ROOT / "data/reference_ladder.csv").trick[1:]
     words = {
         "adamw-poly": "AdamW + poly schedule",
@@ -333,7 +333,7 @@ def test_the_course_study_s_ladder_has_its_order(tmp_path):
         "ohem": "OHEM",
         "auxiliary-head": "auxiliary FCN head",
     }
-    rungs = [trick for trick, _, _ in asked.questions["ladder"].effects]
+    rungs = [trick for trick, _, _ in loaded.questions["ladder"].effects]
     joined = [words.get(trick, trick) for trick in rungs if trick != "multi-scale-testing"]
     assert [
         t.replace("multi-scale-training", "multi-scale training and testing") for t in joined
@@ -343,10 +343,10 @@ def test_the_course_study_s_ladder_has_its_order(tmp_path):
 def test_each_distinct_network_is_built_once(tmp_path, monkeypatch):
     """Two networks, and one with an auxiliary head; what only training sees needs no other."""
     files = appended(TINY, tricks="head: {set: {aux_weight: 0.4}}\n")
-    asked = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, poly, head]")))
+    loaded = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, poly, head]")))
     built = []
     monkeypatch.setattr(resolve, "check_build", built.append)
-    resolve.check_settings(asked)
+    resolve.check_settings(loaded)
     assert [(network.network, network.aux_weight) for network in built] == [
         ("baseline", 0.0), ("fcn8s:resnet18", 0.0), ("fcn8s:resnet18", 0.4)
     ]  # fmt: skip
@@ -365,40 +365,40 @@ def test_a_network_alone_has_all_that_building_reads():
 def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
     benchmark = runpy.run_path(str(ROOT / "benchmarks/thousand.py"))
     contents = benchmark["settings"](22)
-    asked = load(tmp_path, {f"{name}.yaml": json.dumps(made) for name, made in contents.items()})
-    assert len(asked.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
-    assert [asked.arm_name(recipe) for recipe in asked.arms.values()] == list(asked.arms)
-    assert {asked.seeds_of(arm) for arm in asked.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
+    loaded = load(tmp_path, {f"{name}.yaml": json.dumps(made) for name, made in contents.items()})
+    assert len(loaded.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
+    assert [loaded.arm_name(recipe) for recipe in loaded.arms.values()] == list(loaded.arms)
+    assert {loaded.seeds_of(arm) for arm in loaded.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
 
 
 def test_a_study_without_some_arms_compares_the_others(tmp_path):
     noise = "  luck: {asks: Luck, start: with-flip, noise: [0, 1, 2]}\n"
-    asked = load(tmp_path, appended(TINY, noise))
-    assert asked.without(()).questions == asked.questions
-    left = asked.without({"with-flip"})
-    assert list(left.arms) == [arm for arm in asked.arms if arm != "with-flip"]
+    loaded = load(tmp_path, appended(TINY, noise))
+    assert loaded.without(()).questions == loaded.questions
+    left = loaded.without({"with-flip"})
+    assert list(left.arms) == [arm for arm in loaded.arms if arm != "with-flip"]
     assert list(left.questions) == ["heads", "ladder"]  # seeds of what is not there: nothing is left to ask
-    assert left.questions["heads"] == asked.questions["heads"]
+    assert left.questions["heads"] == loaded.questions["heads"]
     assert left.questions["ladder"].effects == (("poly", "with-poly", "with-adamw"),)
     assert left.seeds_of("with-poly") == (0, 1)
-    first = asked.without({"fcn-8s"})
+    first = loaded.without({"fcn-8s"})
     assert list(first.questions["heads"].arms) == ["baseline"] and first.fcn is None
     assert first.baseline == "baseline" and first.network_question.name == "heads"
-    assert asked.without(set(asked.arms)).questions == {}
+    assert loaded.without(set(loaded.arms)).questions == {}
 
 
 def test_a_study_may_be_one_arm(tmp_path):
     text = TINY["params.yaml"]
     one = text[: text.index("questions:")] + 'questions:\n  one: {asks: Score, networks: {unet: "unet:0.1"}}\n'
-    asked = load(tmp_path, {**TINY, "params.yaml": one})
-    assert list(asked.runs) == ["unet-s0", "unet-s1"]
-    assert asked.fcn is None and asked.baseline is None and asked.network_question.name == "one"
+    loaded = load(tmp_path, {**TINY, "params.yaml": one})
+    assert list(loaded.runs) == ["unet-s0", "unet-s1"]
+    assert loaded.fcn is None and loaded.baseline is None and loaded.network_question.name == "one"
 
 
 def test_how_long_blocks_are_decides_no_array(tmp_path):
-    asked = load(tmp_path)
+    loaded = load(tmp_path)
     other = load(tmp_path, spoilt(TINY, ("block: 1", "block: 3")))
-    assert asked.arrays == other.arrays != asked.data and other.data["block"] == 3
+    assert loaded.arrays == other.arrays != loaded.data and other.data["block"] == 3
 
 
 # The catalogue, and where a study lies -----------------------------------------------------------
@@ -422,37 +422,37 @@ def below(folder, *changes: tuple[str, str], **more: str) -> study.Study:
 
 
 def test_a_study_adds_to_the_catalogue_and_says_otherwise(tmp_path):
-    asked = below(tmp_path)
-    assert list(asked.tricks) == ["flip", "dice", "adamw", "poly"]
-    flip = asked.tricks["flip"]  # what it sets is replaced as a whole
+    loaded = below(tmp_path)
+    assert list(loaded.tricks) == ["flip", "dice", "adamw", "poly"]
+    flip = loaded.tricks["flip"]  # what it sets is replaced as a whole
     assert dataclasses.astuple(flip) == ("flip", {"flip": 0.5}, "mirrors", "the project")
-    assert asked.tricks["dice"].idea == "overlap" and not asked.tricks["poly"].source
-    assert asked.networks == {"unet": Network("unet", "unet", "U", "someone")}
+    assert loaded.tricks["dice"].idea == "overlap" and not loaded.tricks["poly"].source
+    assert loaded.networks == {"unet": Network("unet", "unet", "U", "someone")}
     # with networks of its own
     study_catalogue = {"studies/tiny/networks.yaml": 'unet: {network: "unet:0.5"}\nown: {network: dabnet}\n'}
-    asked = below(tmp_path, **study_catalogue)
-    assert asked.networks["unet"] == Network("unet", "unet:0.5", "U", "someone")
-    assert asked.networks["own"].network == "dabnet"
-    asked = below(tmp_path, ("{set: {flip: 0.5}}", "{idea: otherwise}"))
-    assert asked.tricks["flip"].hyperparameters == {"flip": 0.25, "hue_jitter": 9}
-    assert (asked.tricks["flip"].idea, asked.tricks["flip"].source) == ("otherwise", "the project")
+    loaded = below(tmp_path, **study_catalogue)
+    assert loaded.networks["unet"] == Network("unet", "unet:0.5", "U", "someone")
+    assert loaded.networks["own"].network == "dabnet"
+    loaded = below(tmp_path, ("{set: {flip: 0.5}}", "{idea: otherwise}"))
+    assert loaded.tricks["flip"].hyperparameters == {"flip": 0.25, "hue_jitter": 9}
+    assert (loaded.tricks["flip"].idea, loaded.tricks["flip"].source) == ("otherwise", "the project")
 
 
 @pytest.mark.parametrize("nothing", ["", "# not yet\n", "---\n", "{}\n"])
 def test_a_study_may_have_no_tricks_of_its_own(tmp_path, nothing):
-    asked = below(tmp_path, ("[flip, adamw, poly]", "[flip, dice]"),
-                  **{"studies/tiny/tricks.yaml": nothing})  # fmt: skip
-    assert asked.arms["with-flip"].hue_jitter == 9 and list(asked.tricks) == ["flip", "dice"]
+    loaded = below(tmp_path, ("[flip, adamw, poly]", "[flip, dice]"),
+                   **{"studies/tiny/tricks.yaml": nothing})  # fmt: skip
+    assert loaded.arms["with-flip"].hue_jitter == 9 and list(loaded.tricks) == ["flip", "dice"]
 
 
 def test_a_study_outside_of_the_project_has_the_project_s_catalogue_too(tmp_path, monkeypatch):
     write(tmp_path / "project", {name: BELOW[name] for name in ("tricks.yaml", "networks.yaml")})
     monkeypatch.setattr(paths, "ROOT", tmp_path / "project")
-    asked = load(tmp_path / "elsewhere")
-    assert asked.params == f"{tmp_path}/elsewhere/params.yaml"
-    assert list(asked.tricks) == ["flip", "dice", "adamw", "poly"]
-    assert list(asked.networks) == ["unet"]
-    flip = asked.tricks["flip"]
+    loaded = load(tmp_path / "elsewhere")
+    assert loaded.params == f"{tmp_path}/elsewhere/params.yaml"
+    assert list(loaded.tricks) == ["flip", "dice", "adamw", "poly"]
+    assert list(loaded.networks) == ["unet"]
+    flip = loaded.tricks["flip"]
     assert (flip.hyperparameters, flip.idea, flip.source) == ({"flip": 0.5}, "mirrors", "someone")
 
 
@@ -461,17 +461,17 @@ def test_the_real_studies_load_by_name_and_by_path(monkeypatch):
     folders = {"synthetic": ROOT} | {f.parent.name: f.parent for f in ROOT.glob("studies/*/params.yaml")}
     assert len(folders) > 1
     for name, folder in folders.items():
-        asked = study.load(name)
-        assert asked == study.load(folder / "params.yaml") and asked.name == name
-        assert asked.params == str((folder / "params.yaml").relative_to(ROOT))
-        assert asked.remarks and all(remark.endswith(".") for remark in asked.remarks)
+        loaded = study.load(name)
+        assert loaded == study.load(folder / "params.yaml") and loaded.name == name
+        assert loaded.params == str((folder / "params.yaml").relative_to(ROOT))
+        assert loaded.remarks and all(remark.endswith(".") for remark in loaded.remarks)
     assert study.load() == study.load("synthetic")
 
 
 def test_remarks_are_points_of_a_list(tmp_path):
     text = "# Remarks\n\n- One, which\n  goes on\nlazily.\n\n- Two.\n\n  Still two: `- x`\n## More\n-  Three\n"
-    asked = load(tmp_path, {**TINY, "remarks.md": text})
-    assert asked.remarks == ("One, which goes on lazily.", "Two. Still two: `- x`", "Three")
+    loaded = load(tmp_path, {**TINY, "remarks.md": text})
+    assert loaded.remarks == ("One, which goes on lazily.", "Two. Still two: `- x`", "Three")
     for nothing in ("", "\n\n", "# Remarks\n"):
         assert load(tmp_path, {**TINY, "remarks.md": nothing}).remarks == ()
     (tmp_path / "remarks.md").write_bytes("\ufeff- Straße\r\n- two\r\n".encode())

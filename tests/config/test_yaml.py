@@ -122,8 +122,8 @@ def test_other_traps(tmp_path, old, new, message):
     ],
 )  # fmt: skip
 def test_traps_in_the_catalogue(tmp_path, text, message):
-    asked = TINY["params.yaml"]
-    one = {**TINY, "params.yaml": asked[: asked.index("  ladder:")], "tricks.yaml": text}
+    params = TINY["params.yaml"]
+    one = {**TINY, "params.yaml": params[: params.index("  ladder:")], "tricks.yaml": text}
     (problem,) = refused(tmp_path, one)
     assert problem.startswith(f"tricks.yaml:{message}")
 

@@ -133,10 +133,10 @@ def load(folder, files: dict[str, str] = TINY) -> study.Study:
     return study.load(write(folder, files))
 
 
-def problems(asked) -> list[str]:
-    """Return the problems of what `asked` loads, each as 'FILE:LINE: ...'."""
+def problems(function) -> list[str]:
+    """Return the problems of what `function` loads, each as 'FILE:LINE: ...'."""
     with pytest.raises(InputError) as caught:
-        asked()
+        function()
     first, *rest = str(caught.value).split("\n")
     assert not rest or re.fullmatch(rf"\S*params\.yaml: {len(rest)} problems:", first)
     return rest or [first]

@@ -194,10 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=[*TARGETS, "all"], nargs="?", default="all")
     parser.add_argument("--seconds", type=int, default=200)
-    asked = parser.parse_args()
-    if asked.target == "all":
-        return write(asked.seconds)
-    target, seeds = TARGETS[asked.target]
+    options = parser.parse_args()
+    if options.target == "all":
+        return write(options.seconds)
+    target, seeds = TARGETS[options.target]
     Image.MAX_IMAGE_PIXELS = 10**6  # large ones only take longer
     counts: Counter = Counter()
     place = Path(tempfile.mkdtemp())
@@ -220,7 +220,7 @@ def main() -> None:
             shutil.rmtree(place)
             os._exit(0)
 
-    end = time.monotonic() + asked.seconds
+    end = time.monotonic() + options.seconds
     atheris.Setup([sys.argv[0], str(corpus), "-timeout=20", "-rss_limit_mb=4000"], one)
     atheris.Fuzz()
 

@@ -320,8 +320,8 @@ ODD = {
 def test_the_chapter_suits_odd_sets(name, tested, monkeypatch):
     """Every cell runs, and every sentence is one."""
     splits = dict(zip(("train", "val", "test"), ODD[name], strict=True))
-    asked = SimpleNamespace(prepared=None, data={"source": "odd", "block": 1})
-    monkeypatch.setattr(study, "load", lambda name: asked)
+    odd_study = SimpleNamespace(prepared=None, data={"source": "odd", "block": 1})
+    monkeypatch.setattr(study, "load", lambda name: odd_study)
     monkeypatch.setattr(data, "data_digest", lambda folder: "0" * 64)
     monkeypatch.setattr(data, "test_is_val", lambda folder: not tested)
     monkeypatch.setattr(Scenes, "load", lambda folder, split: splits[split])

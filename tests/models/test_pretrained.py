@@ -66,8 +66,8 @@ def test_every_architecture_gets_the_packaged_weights_and_their_normalisation(ne
     with torch.no_grad():
         segmenter(images)
         expected = classifier((images.float() - 127) / 128)
-    for feature_map, wanted in zip(seen[0][1:4], expected, strict=False):  # beyond, some are dilated
-        torch.testing.assert_close(feature_map, wanted, rtol=1e-4, atol=1e-4)
+    for feature_map, reference in zip(seen[0][1:4], expected, strict=False):  # beyond, some are dilated
+        torch.testing.assert_close(feature_map, reference, rtol=1e-4, atol=1e-4)
     other.load_state_dict(segmenter.state_dict())  # as from a checkpoint
     assert other.mean.unique().tolist() == [127] and other.std.unique().tolist() == [128]
 

@@ -103,15 +103,15 @@ def test_stopped_after_each_step_it_comes_to_the_same_weights(
     scenes, tmp_path, always, name, record_property
 ):
     recipe = Recipe.of(RECIPES[name])
-    wanted, curve = trained(recipe, scenes, None)
+    expected, curve = trained(recipe, scenes, None)
     for step in range(2, STEPS):  # every state is gone on from, and in one training
         with pytest.raises(Killed):
             trained(recipe, scenes, tmp_path / "work", after=step)
     lines = []
     weights, again = trained(recipe, scenes, tmp_path / "work", say=lines.append)
     assert lines[0] == f"goes on after step {STEPS - 2}"
-    assert list(weights) == list(wanted)
-    for key, value in wanted.items():
+    assert list(weights) == list(expected)
+    for key, value in expected.items():
         assert torch.equal(weights[key], value), key
     np.testing.assert_array_equal(again.to_numpy(), curve.to_numpy())
     record_property("tried", json.dumps(
@@ -132,11 +132,11 @@ def test_what_a_process_did_before_does_not_matter(scenes, record_property):
 def test_streamed_batches_go_on_where_they_were(scenes, tmp_path, always, monkeypatch):
     monkeypatch.setattr("roadseg.training.batches.RESIDENT_BYTES", 0)
     recipe = Recipe.of(PLAIN)
-    wanted, _ = trained(recipe, scenes, None)
+    expected, _ = trained(recipe, scenes, None)
     with pytest.raises(Killed):
         trained(recipe, scenes, tmp_path / "work", after=4)
     weights, _ = trained(recipe, scenes, tmp_path / "work")
-    assert all(torch.equal(weights[key], value) for key, value in wanted.items())
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
 
 
 @pytest.fixture
@@ -201,8 +201,8 @@ def test_a_spoilt_state_is_named_and_the_one_before_it_taken(
     weights, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
     assert re.match(rf"{states}/step-000000[49]-\w+.pt: {re.escape(message)}", lines[0]), lines
     assert lines[0].endswith("passed over") and lines[1] == "goes on after step 3"
-    wanted, _ = trained(Recipe.of(PLAIN), scenes, None)
-    assert all(torch.equal(weights[key], value) for key, value in wanted.items())
+    expected, _ = trained(Recipe.of(PLAIN), scenes, None)
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
     assert "run by a pickle" not in capsys.readouterr().out
     record_property("tried", json.dumps(
         ["Resume", f"the newest state {name}", 1, "named, and the one before it taken"]))  # fmt: skip
@@ -244,7 +244,7 @@ def test_large_states_are_saved_less_often(tmp_path, monkeypatch):
 
 
 def test_a_clock_that_jumps_changes_nothing(scenes, tmp_path, always, monkeypatch, record_property):
-    wanted, _ = trained(Recipe.of(PLAIN), scenes, None)
+    expected, _ = trained(Recipe.of(PLAIN), scenes, None)
     jumps = random.Random(0)
     monkeypatch.setattr(time, "time", lambda: jumps.uniform(-1e9, 4e9))
     torch.manual_seed(1)
@@ -253,7 +253,7 @@ def test_a_clock_that_jumps_changes_nothing(scenes, tmp_path, always, monkeypatc
             Recipe.of(PLAIN), scenes["train"], scenes["val"], device=CPU, checkpoints=saved, say=quiet
         )  # fmt: skip
     assert 0 < seconds < 60 and list(curve.step) == sorted(curve.step)
-    assert all(torch.equal(network.state_dict()[key], value) for key, value in wanted.items())
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in expected.items())
     record_property("tried", json.dumps(
         ["Faults", "a clock that jumps at each look, by decades", 1, "equal weights; sensible seconds"]))  # fmt: skip
 
@@ -265,9 +265,9 @@ SEEDS = [LONG, LONG.changed({"seed": 1})]
 
 def assert_same(root, other, seeds):
     for seed in range(seeds):
-        weights, wanted = weights_of(root, seed=seed), weights_of(other, seed=seed)
-        assert list(weights) == list(wanted)
-        assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
+        weights, expected = weights_of(root, seed=seed), weights_of(other, seed=seed)
+        assert list(weights) == list(expected)
+        assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
 @pytest.fixture(scope="module")
@@ -426,10 +426,10 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_costs_states_but_not_the_training(scenes, small_disk, always, record_property):
-    wanted, _ = trained(Recipe.of(PLAIN), scenes, None)
+    expected, _ = trained(Recipe.of(PLAIN), scenes, None)
     lines = []
     weights, _ = trained(Recipe.of(PLAIN), scenes, small_disk / "work", say=lines.append)
-    assert all(torch.equal(weights[key], value) for key, value in wanted.items())
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
     warnings = [line for line in lines if "its state cannot be saved in" in line]
     assert warnings and "The training goes on" in warnings[0]
     assert not list(small_disk.rglob("*.partial"))

@@ -129,7 +129,7 @@ def toy(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("modules", "wanted"),
+    ("modules", "expected"),
     [
         (["toy.first"], ALL),
         (["toy.second"], ALL),
@@ -142,9 +142,9 @@ def toy(tmp_path, monkeypatch):
         (["toy.none", "numpy"], []),
     ],
 )
-def test_a_module_s_code_is_all_that_it_imports_from_the_project(toy, modules, wanted):
+def test_a_module_s_code_is_all_that_it_imports_from_the_project(toy, modules, expected):
     """Within functions too, in circles too, and the packages that it lies in."""
-    assert list(code.closure(*modules)) == sorted(wanted)
+    assert list(code.closure(*modules)) == sorted(expected)
 
 
 def test_the_digest_of_code_is_that_of_all_its_files(toy):
@@ -176,9 +176,9 @@ def test_what_decides_a_training():
     files = code.closure(*code.TRAINING)
     models = {f"roadseg.models.{f.stem}" for f in (ROOT / "roadseg/models").glob("*.py")}
     decides = ("loop", "losses", "augment", "batches", "warm_start", "metrics", "evaluate")
-    wanted = {f"roadseg.training.{name}" for name in decides} | models
-    wanted |= {"roadseg.config.recipe", "roadseg.data.scenes", "roadseg.data.synthetic"}
-    assert wanted - {"roadseg.models.__init__"} <= set(files)
+    expected = {f"roadseg.training.{name}" for name in decides} | models
+    expected |= {"roadseg.config.recipe", "roadseg.data.scenes", "roadseg.data.synthetic"}
+    assert expected - {"roadseg.models.__init__"} <= set(files)
     free = ("store", "question", "workers", "run", "plan", "adopt", "resolve", "lr_search", "energy")
     assert not set(files) & {f"roadseg.training.{name}" for name in free}
     outside = ("analysis", "report", "explore", "config.study", "config.questions", "config.params",

@@ -75,9 +75,9 @@ def test_every_hyperparameter_takes_part():
 @pytest.mark.parametrize("name", RECIPES)
 def test_toy_trainings_come_to_what_they_came_to(scenes, name):
     golden = json.loads(GOLDEN.read_text())
-    result, wanted = toy(name, scenes), golden["recipes"][name]
-    loss = np.array(result["loss"]), np.array(wanted["loss"])
-    counts = np.array(result["counts"]), np.array(wanted["counts"])
+    result, expected = toy(name, scenes), golden["recipes"][name]
+    loss = np.array(result["loss"]), np.array(expected["loss"])
+    counts = np.array(result["counts"]), np.array(expected["counts"])
     assert counts[0].sum() == counts[1].sum()
     if golden["made_on"] == made_on():
         np.testing.assert_allclose(*loss, atol=2e-5)

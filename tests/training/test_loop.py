@@ -231,8 +231,8 @@ def test_the_average_of_weights_is_the_one_by_hand(scenes):
     expected = [
         sum(share * p for share, p in zip(shares, ps, strict=True)) for ps in zip(*trace, strict=True)
     ]
-    for parameter, wanted in zip(network.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter, wanted, atol=1e-6, rtol=1e-5)
+    for parameter, target in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter, target, atol=1e-6, rtol=1e-5)
 
 
 def test_the_last_score_of_the_curve_is_of_the_network_returned(scenes):

@@ -185,15 +185,15 @@ def test_distillation_by_hand_and_by_scipy():
     flat = [softmax(x.reshape(6, -1) / 4.0, axis=1) for x in (student, teacher)]
     expected = 16 * rel_entr(flat[1], flat[0]).sum() / 6
     logits = torch.tensor(student, requires_grad=True)
-    wanted = torch.tensor(teacher, requires_grad=True)
-    loss = distillation_loss(logits, wanted, 4.0)
+    teacher_tensor = torch.tensor(teacher, requires_grad=True)
+    loss = distillation_loss(logits, teacher_tensor, 4.0)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
-    assert wanted.grad is None and (logits.grad != 0).any()
+    assert teacher_tensor.grad is None and (logits.grad != 0).any()
     # adding a constant to a class's map says nothing about where the class is
-    shifted = distillation_loss(logits + 3.0, wanted, 4.0)
+    shifted = distillation_loss(logits + 3.0, teacher_tensor, 4.0)
     assert shifted.item() == pytest.approx(expected, rel=1e-4)
-    assert distillation_loss(wanted, wanted, 4.0).item() == pytest.approx(0, abs=1e-6)
+    assert distillation_loss(teacher_tensor, teacher_tensor, 4.0).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_loss_of_one_class_is_zero_with_every_term(batch):

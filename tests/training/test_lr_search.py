@@ -26,17 +26,17 @@ def test_a_trial_s_warm_up_leaves_a_step():
 
 
 @pytest.mark.parametrize(
-    ("scores", "wanted"),
+    ("scores", "expected"),
     [
         ({0.0001: 0.1, 0.001: 0.3, 0.01: 0.2}, 0.001),
         ({0.0001: np.nan, 0.001: np.nan, 0.01: 0.0}, 0.01),
         ({0.0001: 0.2, 0.001: np.nan, 0.01: 0.2}, 0.0001),  # of equals the smaller
     ],
 )
-def test_the_best_on_val_that_is_finite_is_chosen(scores, wanted):
+def test_the_best_on_val_that_is_finite_is_chosen(scores, expected):
     recipe = TINY.changed({"lr_search": [10.0, 0.1, 1.0], "lr_search_steps": 2})
     lr, table = search(recipe, lambda trial: (scores[trial.lr], trial.lr * 10))
-    assert lr == wanted
+    assert lr == expected
     assert list(table.lr) == [0.0001, 0.001, 0.01] and list(table.steps) == [2, 2, 2]
     np.testing.assert_array_equal(table.val_miou, list(scores.values()))
     np.testing.assert_allclose(table.seconds, [0.001, 0.01, 0.1])

@@ -65,10 +65,10 @@ def train_all(study, names=None):
 def test_shared_trainings_count_once(asking, tenth):
     """Five arms: four trainings of 3 steps and a pre-training of 2, two seeds each."""
     study = asking()
-    asked = RequestedRuns(study, CPU)
-    assert len(asked.runs) == 10
-    steps = sorted(recipe.steps for recipe, _ in asked.trainings)
-    assert steps == [2] * 2 + [3] * 8 and len(asked.missing) == 10
+    requested = RequestedRuns(study, CPU)
+    assert len(requested.runs) == 10
+    steps = sorted(recipe.steps for recipe, _ in requested.trainings)
+    assert steps == [2] * 2 + [3] * 8 and len(requested.missing) == 10
     text = plan(study)
     assert "10 runs; 0 are in the run store" in text and "10 trainings are to be done" in text
     assert "about 1 s on " in text  # 28 steps on two cores: 1.4 s
@@ -80,13 +80,13 @@ def test_shared_trainings_count_once(asking, tenth):
 def test_a_search_counts_once_for_all_seeds(asking):
     """Two trials of 2 steps, and for each seed the training; its rate is not known before them."""
     question = "heads: {asks: 'Which?', tricks: [search], networks: [fcn]}\n"
-    asked = RequestedRuns(asking(question), CPU)
-    trainings = [(recipe.steps, recipe.lr, recipe.seed) for recipe, _ in asked.trainings]
+    requested = RequestedRuns(asking(question), CPU)
+    trainings = [(recipe.steps, recipe.lr, recipe.seed) for recipe, _ in requested.trainings]
     assert sorted(trainings) == [(2, 0.0005, 0), (2, 0.002, 0), (3, 0.001, 0), (3, 0.001, 1)]
-    train_all(asked.study)
-    asked = RequestedRuns(asked.study, CPU)
-    assert not asked.missing and len(asked.stored) == 2 and len(asked.trainings) == 4
-    assert {place.key for _, place in asked.trainings} == {t.key for t in all_trainings()}
+    train_all(requested.study)
+    requested = RequestedRuns(requested.study, CPU)
+    assert not requested.missing and len(requested.stored) == 2 and len(requested.trainings) == 4
+    assert {place.key for _, place in requested.trainings} == {t.key for t in all_trainings()}
 
 
 def test_equal_recipes_on_other_data_are_other_trainings(asking, root):
@@ -101,8 +101,8 @@ def test_equal_recipes_on_other_data_are_other_trainings(asking, root):
     study = studies.load()
     for n in (4, 5):
         synthetic_scenes(n, (48, 96))
-    asked = RequestedRuns(study, CPU)
-    two = [(recipe, place) for recipe, place in asked.trainings if recipe.steps == 2 and not recipe.seed]
+    requested = RequestedRuns(study, CPU)
+    two = [(recipe, place) for recipe, place in requested.trainings if recipe.steps == 2 and not recipe.seed]
     assert len(two) == 3 and len({recipe for recipe, _ in two}) == 1
     assert len({place.key for _, place in two}) == 3
 
@@ -139,8 +139,8 @@ def test_without_prepared_data_nothing_is_there(asking, root, tenth):
     changed = studies.load()
     shutil.rmtree(study.prepared)
     for each in (changed, study):
-        asked = RequestedRuns(each, CPU)
-        assert asked.splits is None and not asked.stored and len(asked.missing) == 10
+        requested = RequestedRuns(each, CPU)
+        assert requested.splits is None and not requested.stored and len(requested.missing) == 10
         assert "The data are not prepared yet" in plan(each)
 
 
@@ -155,14 +155,14 @@ def test_a_run_that_diverged_is_not_planned_again(asking, tenth):
 def test_pruning_keeps_what_is_asked_for_and_what_it_started_from(asking):
     study = asking()
     train_all(study)
-    wanted = {training.key for training in all_trainings()}
-    assert len(wanted) == 10
+    expected = {training.key for training in all_trainings()}
+    assert len(expected) == 10
     for recipe in (TINY.changed({"lr": 0.5}), SMALLEST.changed({"seed": 7})):
         done(recipe, study.prepared)
     with pytest.raises(Diverged):
         done(SMALLEST.changed({"lr": 1e30}), study.prepared)
     assert prune().startswith("3 trainings")
-    assert {training.key for training in all_trainings()} == wanted
+    assert {training.key for training in all_trainings()} == expected
     asking(QUESTIONS.splitlines()[0])
     assert prune().startswith("6 trainings")  # all but those of the first question
     assert len(list(all_trainings())) == 4

@@ -197,15 +197,15 @@ luck: {asks: 'How much is luck?', start: fcn, noise: [0, 5]}
 
 def test_what_is_resolved_is_what_is_trained(prepared, root):
     study = toy_study(root, prepared, QUESTIONS)
-    for question, wanted in (("heads", (0, 1)), ("tricks", (0, 1)), ("luck", (0, 1, 5))):
+    for question, seeds in (("heads", (0, 1)), ("tricks", (0, 1)), ("luck", (0, 1, 5))):
         content = resolved_question(study, question)
         file = root / f"build/synthetic/questions/{question}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
         arms = read_question("synthetic", question)
-        asked = study.questions[question].arms
+        recipes = study.questions[question].arms
         assert {arm: [run.recipe for run in runs] for arm, runs in arms.items()} == {
-            arm: [recipe.changed({"seed": seed}) for seed in wanted] for arm, recipe in asked.items()
+            arm: [recipe.changed({"seed": seed}) for seed in seeds] for arm, recipe in recipes.items()
         }
         assert {run.search_seed for runs in arms.values() for run in runs} == {0}
 

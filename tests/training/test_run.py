@@ -140,7 +140,7 @@ def stored(prepared, tmp_path_factory):
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_what_is_lost_or_altered_is_made_again(prepared, root, stored, name):
-    part, spoil, wanted = SPOILT[name]
+    part, spoil, expected = SPOILT[name]
     shutil.copytree(stored, root / "work")
     assert done(SMALLEST, prepared) == "stored"
     before = copied(SMALLEST, prepared, root / "before")
@@ -148,7 +148,7 @@ def test_what_is_lost_or_altered_is_made_again(prepared, root, stored, name):
     spoil(next(folder.glob(part)) if "*" in part else folder / part)
     splits = load_splits(prepared)
     assert not runs.is_stored(Run(SMALLEST), splits, CPU)
-    assert done(SMALLEST, prepared) == wanted
+    assert done(SMALLEST, prepared) == expected
     assert runs.is_stored(Run(SMALLEST), splits, CPU)
     after = copied(SMALLEST, prepared, root / "after")
     np.testing.assert_array_equal(after.counts["test"], before.counts["test"])

@@ -31,9 +31,9 @@ def encoder_of(weights):
     }  # fmt: skip
 
 
-def assert_close(weights, wanted):
-    assert weights.keys() == wanted.keys() and weights
-    for name, value in wanted.items():
+def assert_close(weights, expected):
+    assert weights.keys() == expected.keys() and weights
+    for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, atol=1e-6, rtol=0)
 
 
@@ -98,8 +98,8 @@ def test_an_encoder_s_own_state_dict_from_a_file(prepared, root):
     encoder = get_encoder("tu-test_resnet", weights=None)
     torch.save(encoder.state_dict(), root / "encoder.pt")
     run(TINY.changed({"pretrained": "file:encoder.pt", **STAYING}), prepared, root)
-    wanted = {f"body.encoder.{name}": p.detach() for name, p in encoder.named_parameters()}
-    assert_close(encoder_of(weights_of(root)), wanted)
+    expected = {f"body.encoder.{name}": p.detach() for name, p in encoder.named_parameters()}
+    assert_close(encoder_of(weights_of(root)), expected)
 
 
 def test_another_file_of_the_same_name_trains_anew(prepared, root):
@@ -112,19 +112,19 @@ def test_another_file_of_the_same_name_trains_anew(prepared, root):
 
 
 def test_published_weights_are_asked_for_by_name(prepared, root, monkeypatch):
-    asked, donor = [], get_encoder("tu-test_resnet", weights=None)
+    requested, donor = [], get_encoder("tu-test_resnet", weights=None)
 
     def fake(name, weights):
-        asked.append((name, weights))
+        requested.append((name, weights))
         if weights == "imagenet":
             return donor
         raise OSError("no network")
 
     monkeypatch.setattr("roadseg.models.pretrained.get_encoder", fake)
     run(TINY.changed({"pretrained": "hub:imagenet", **STAYING}), prepared, root)
-    assert asked == [("tu-test_resnet", "imagenet")]
-    wanted = {f"body.encoder.{name}": p.detach() for name, p in donor.named_parameters()}
-    assert_close(encoder_of(weights_of(root)), wanted)
+    assert requested == [("tu-test_resnet", "imagenet")]
+    expected = {f"body.encoder.{name}": p.detach() for name, p in donor.named_parameters()}
+    assert_close(encoder_of(weights_of(root)), expected)
     with pytest.raises(InputError, match=r"other: the weights of tu-test_resnet could not be loaded"
                        r" \(no network\). Offline, use an"):  # fmt: skip
         done(TINY.changed({"pretrained": "hub:other"}), prepared)
@@ -159,14 +159,14 @@ def test_a_teacher_is_the_same_recipe_with_another_network(prepared, root):
     """It is trained once, and an arm that is the same training is the teacher."""
     recipe = TINY.changed({"teacher": "fcn8s:tu-resnet10t", "distill_weight": 3.0, "dropout": 0.1,
                            "flip": 0.5})  # fmt: skip
-    wanted = TINY.changed({"network": "fcn8s:tu-resnet10t", "flip": 0.5})
-    assert teacher_recipe(recipe) == wanted
+    expected = TINY.changed({"network": "fcn8s:tu-resnet10t", "flip": 0.5})
+    assert teacher_recipe(recipe) == expected
     record = run(recipe, prepared, root, "student")
-    teacher = training_of(wanted, load_splits(prepared), CPU)
+    teacher = training_of(expected, load_splits(prepared), CPU)
     before = teacher.about()
     assert record.about["start_seconds"] == before["seconds"] > 0
     assert done(recipe.changed({"distill_weight": 5.0}), prepared) == "trained"
-    assert done(wanted, prepared) == "scored"  # trained it was as a teacher
+    assert done(expected, prepared) == "scored"  # trained it was as a teacher
     assert teacher.about() == before and len(list(all_trainings())) == 3
 
 
@@ -187,10 +187,10 @@ def test_a_residual_baseline_s_encoder_has_its_shortcuts(prepared, root):
     donor = SMALLEST.changed({"residual": True})
     run(donor, prepared, root, "donor")
     run(donor.changed({"pretrained": "study:own/donor", **STAYING}), prepared, root, "heir")
-    weights, wanted = weights_of(root, "heir"), weights_of(root, "donor")
+    weights, expected = weights_of(root, "heir"), weights_of(root, "donor")
     for name in ("body.blocks.1.0.weight", "body.shortcuts.1.weight"):
-        torch.testing.assert_close(weights[name], wanted[name], atol=1e-6, rtol=0)
-    assert not torch.allclose(weights["body.scores.0.weight"], wanted["body.scores.0.weight"])
+        torch.testing.assert_close(weights[name], expected[name], atol=1e-6, rtol=0)
+    assert not torch.allclose(weights["body.scores.0.weight"], expected["body.scores.0.weight"])
 
 
 @pytest.mark.parametrize(
