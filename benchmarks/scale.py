@@ -23,7 +23,7 @@ from roadseg.config.recipe import Recipe
 from roadseg.data.datasets import find_source
 from roadseg.data.prepare import prepare
 from roadseg.data.scenes import Scenes
-from roadseg.training import batches as feed
+from roadseg.training import batches
 from roadseg.training.loop import train
 from roadseg.training.run import Run, run_and_score
 
@@ -66,7 +66,7 @@ def peak() -> int:
 def one_run(prepared: str, limit: str) -> None:
     """Train on a prepared folder and print the peak of memory: at the end, and before."""
     if limit:
-        feed.RESIDENT_BYTES = int(limit)
+        batches.RESIDENT_BYTES = int(limit)
     torch.set_num_threads(1)
     before = peak()
     with tempfile.TemporaryDirectory() as store:
@@ -82,7 +82,7 @@ def step_times(prepared: Path) -> dict[str, np.ndarray]:
     times = {"memory": [], "disk": []}
     for _ in range(ROUNDS + 1):
         for name, limit in (("memory", sys.maxsize), ("disk", 0)):
-            feed.RESIDENT_BYTES = limit
+            batches.RESIDENT_BYTES = limit
             for kind in ("images", "labels"):
                 with open(prepared / f"train_{kind}.npy", "rb") as file:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -106,7 +106,7 @@ def main() -> None:
                     capture_output=True, text=True,
                 )  # fmt: skip
                 most, before = map(int, done.stdout.split())
-                held = feed.fits(scenes, torch.device("cpu")) and not limit
+                held = batches.fits(scenes, torch.device("cpu")) and not limit
                 rows.append(
                     {
                         "images": f"{count:,}",

@@ -53,7 +53,7 @@ def execute(
     parameters : name -> value; each name must occur in the tagged cell
     echo : whether what the notebook prints is printed here as well, line by line
     kernels : receives the notebook's kernel once it is started. Who runs several notebooks in
-        threads can `end` one; here that is an InputError
+        threads can end one by `kill_kernel`; here that is an InputError
 
     Raises
     ------

@@ -659,7 +659,7 @@ def display_name(study: Study, arm: str, *, tricks: bool = True) -> str:
 
 
 def full_name(study: Study, arm: str) -> str:
-    """Return an arm as `named` does, and the name that all tables have for it."""
+    """Return an arm as `display_name` does, and the name that all tables have for it."""
     name = display_name(study, arm)
     return f"**{name}**" + (f" (arm `{arm}`)" if name != arm else "")
 
@@ -683,7 +683,7 @@ def networks_shown(study: Study, results: Results) -> pd.DataFrame:
 
 
 def networks_with_best(study: Study, results: Results) -> pd.DataFrame:
-    """Return `shown`, and after it the arm that scored best on val if it is not among them."""
+    """Return `networks_shown`, and after it the arm that scored best on val if not among them."""
     arms, best = networks_shown(study, results), best_on_val(results)
     if best["trained_as"] in set(arms["trained_as"]):
         return arms
@@ -736,7 +736,7 @@ def pareto_arms(results: Results) -> pd.DataFrame:
 
 
 def arms_by_cost(results: Results) -> pd.DataFrame:
-    """Return each network's arm that scored best on val, and those of `affordable`."""
+    """Return each network's arm that scored best on val, and those of `pareto_arms`."""
     arms = pd.concat([results.best_of_each_network(), pareto_arms(results)])
     return arms.drop_duplicates("trained_as").sort_values("gmacs", ignore_index=True)
 
@@ -744,7 +744,7 @@ def arms_by_cost(results: Results) -> pd.DataFrame:
 def recommendation_table(study: Study, results: Results) -> pd.DataFrame:
     """Return which network and which tricks to take for which budget, as the report's table.
 
-    See `affordable`.
+    See `pareto_arms`.
     """
     chosen = pareto_arms(results)
     tried = results.arms.groupby("network")["trained_as"].nunique()

@@ -35,7 +35,7 @@ def fits(scenes: Scenes, device: torch.device) -> bool:
     return scenes.images.nbytes + scenes.labels.nbytes <= max_bytes
 
 
-def batches(
+def iterate_batches(
     scenes: Scenes, size: int, rng: Generator, device: torch.device, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return batches without end: images uint8 (size, 3, H, W), labels uint8 (size, H, W).

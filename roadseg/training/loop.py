@@ -24,7 +24,7 @@ from roadseg.models.build import build
 from roadseg.models.freeze import encoder_of, freeze
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.augment import augment
-from roadseg.training.batches import batches, order
+from roadseg.training.batches import iterate_batches, order
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import keep_freed_memory, precision_on
 from roadseg.training.evaluate import evaluate
@@ -203,11 +203,9 @@ def train(
             part.load_state_dict(state[name])
         _set_rng_states(state["random"], augment_rng, device)
         say(f"goes on after step {done}")
-    batch_iterator = batches(scenes, recipe.batch_size, _order_stream(recipe), device, first=done)
+    batches = iterate_batches(scenes, recipe.batch_size, _order_stream(recipe), device, first=done)
     started = time.perf_counter()
-    for step, (images, labels) in zip(
-        range(done + 1, recipe.steps + 1), batch_iterator, strict=False
-    ):
+    for step, (images, labels) in zip(range(done + 1, recipe.steps + 1), batches, strict=False):
         x, y = augment(
             images, labels, augment_rng,
             flip=recipe.flip, scale_jitter=recipe.scale_jitter, colour_jitter=recipe.colour_jitter,

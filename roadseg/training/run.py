@@ -281,7 +281,7 @@ def run_and_score(
 
     Raises
     ------
-    What `trained` and `choose_lr` do
+    What `train_or_load` and `choose_lr` do
     """
     splits = load_splits(prepared, files)
     lr, _ = choose_lr(run, splits, device, say)

@@ -15,7 +15,7 @@ from toys import CPU
 from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import Scenes, read
 from roadseg.errors import InputError
-from roadseg.training import batches as feed
+from roadseg.training import batches as batches_module
 from roadseg.training import loop
 
 
@@ -25,22 +25,22 @@ def rng():
 
 @pytest.fixture
 def streamed(monkeypatch):
-    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
 
 
 def first(n, scenes, size):
-    return list(itertools.islice(feed.batches(scenes, size, rng(), CPU), n))
+    return list(itertools.islice(batches_module.iterate_batches(scenes, size, rng(), CPU), n))
 
 
 def test_every_scene_comes_once_before_any_twice():
-    chosen = feed.order(7, 3, rng())
+    chosen = batches_module.order(7, 3, rng())
     seen = torch.cat([next(chosen) for _ in range(14)]).view(6, 7)
     assert (seen.sort(dim=1).values == torch.arange(7)).all()
     assert len({tuple(row.tolist()) for row in seen}) > 1
 
 
 def test_a_batch_holds_the_scenes_of_its_indices(scenes):
-    indices = next(feed.order(6, 4, rng())).numpy()
+    indices = next(batches_module.order(6, 4, rng())).numpy()
     ((images, labels),) = first(1, scenes["train"], 4)
     np.testing.assert_array_equal(images, scenes["train"].images[indices])
     np.testing.assert_array_equal(labels, scenes["train"].labels[indices])
@@ -49,7 +49,7 @@ def test_a_batch_holds_the_scenes_of_its_indices(scenes):
 
 def test_batches_from_disk_are_those_from_memory(scenes, monkeypatch):
     resident = first(11, scenes["train"], 4)
-    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
     for one, other in zip(resident, first(11, scenes["train"], 4), strict=True):
         assert all(map(torch.equal, one, other))
 
@@ -64,7 +64,7 @@ def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, rec
         return network.state_dict()
 
     resident = weights()
-    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
     for name, value in weights().items():
         assert torch.equal(value, resident[name]), name
     record_property("tried", json.dumps(
@@ -74,10 +74,10 @@ def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, rec
 def test_it_is_the_size_that_decides(scenes, monkeypatch):
     small = scenes["train"]
     size = small.images.nbytes + small.labels.nbytes
-    monkeypatch.setattr(feed, "RESIDENT_BYTES", size)
-    assert feed.fits(small, CPU)
-    monkeypatch.setattr(feed, "RESIDENT_BYTES", size - 1)
-    assert not feed.fits(small, CPU)
+    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", size)
+    assert batches_module.fits(small, CPU)
+    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", size - 1)
+    assert not batches_module.fits(small, CPU)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, streamed):
@@ -87,7 +87,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, streamed):
     names = ("",) * 400
     scenes = Scenes(images, labels, names, names, ("road",), ((0, 0, 0),), "")
     before = psutil.Process().memory_info().rss
-    batches = feed.batches(scenes, 8, rng(), CPU)
+    batches = batches_module.iterate_batches(scenes, 8, rng(), CPU)
     seen = sum(len(images) for images, _ in itertools.islice(batches, 100))
     grown = psutil.Process().memory_info().rss - before
     assert seen == 800 and grown < images.nbytes / 3
@@ -139,7 +139,7 @@ def test_an_error_of_the_reader_is_raised_and_its_thread_ends(scenes, streamed, 
             raise OSError("the disk is gone")
         return read(array, rows)
 
-    monkeypatch.setattr(feed, "read", fail)
+    monkeypatch.setattr(batches_module, "read", fail)
     before = set(threading.enumerate())  # some of which may end meanwhile
     with pytest.raises(OSError, match="the disk is gone"):
         first(20, scenes["train"], 2)
@@ -148,7 +148,7 @@ def test_an_error_of_the_reader_is_raised_and_its_thread_ends(scenes, streamed, 
 
 def test_the_reader_ends_with_the_training(scenes, streamed):
     threads = threading.active_count()
-    batches = feed.batches(scenes["train"], 2, rng(), CPU)
+    batches = batches_module.iterate_batches(scenes["train"], 2, rng(), CPU)
     next(batches)
     assert threading.active_count() == threads + 1
     batches.close()

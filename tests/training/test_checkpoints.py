@@ -32,7 +32,7 @@ from roadseg.config.recipe import Recipe
 from roadseg.errors import InputError
 from roadseg.models.build import build
 from roadseg.training import checkpoints, loop
-from roadseg.training.batches import batches
+from roadseg.training.batches import iterate_batches
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.files import atomic_folder
 from roadseg.training.run import load_splits
@@ -400,8 +400,8 @@ def test_a_stop_that_comes_after_the_last_state_is_not_forgotten(tmp_path):
 def test_the_images_that_are_named_are_those_of_the_step(scenes):
     recipe = Recipe.of(PLAIN | {"batch_size": 2})
     seen = []
-    feed = batches(scenes["train"], 2, loop._order_stream(recipe), CPU)
-    for _, (images, _) in zip(range(5), feed, strict=False):
+    batches = iterate_batches(scenes["train"], 2, loop._order_stream(recipe), CPU)
+    for _, (images, _) in zip(range(5), batches, strict=False):
         seen.append([i for i in range(6) if any(np.array_equal(scenes["train"].images[i], x) for x in images)])  # fmt: skip
     losses = [torch.tensor(x) for x in (1.0, float("inf"), float("nan"))]
     with pytest.raises(loop.Diverged) as caught:  # steps 3, 4 and 5
