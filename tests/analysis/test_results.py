@@ -99,13 +99,13 @@ def test_the_conclusion_names_every_trick_once_per_verdict():
 
 
 def test_a_comparison_reads_both_ways():
-    results_of_one = tables([row(0.03, 0.01, 0.05)])
-    there, back = results_of_one.difference("s", "b-2", "a-1"), results_of_one.difference("s", "a-1", "b-2")
+    one_row = tables([row(0.03, 0.01, 0.05)])
+    there, back = one_row.difference("s", "b-2", "a-1"), one_row.difference("s", "a-1", "b-2")
     assert (there["difference"], there["low"], there["high"]) == (0.03, 0.01, 0.05)
     assert (back["difference"], back["low"], back["high"]) == (-0.03, -0.05, -0.01)
     assert (there["verdict"], back["verdict"]) == ("better", "worse")
     with pytest.raises(InputError, match="question s does not compare a-1 with c"):
-        results_of_one.difference("s", "a-1", "c")
+        one_row.difference("s", "a-1", "c")
 
 
 def test_late_gain_is_the_change_since_three_quarters():
@@ -203,35 +203,35 @@ def test_of_equal_trainings_the_first_owns_the_weights():
 
 
 def test_the_tables_are_computed_from_the_right_runs(study):
-    tables_read = results.collect(study)
+    collected = results.collect(study)
     score = {
         f"{arm}-s{seed}": Confusion(Record.read(study.run_folder(arm, seed)).counts["test"].sum(0)).miou
         for arm in study.arms
         for seed in study.seeds_of(arm)
     }
-    for row in tables_read.runs.itertuples():
+    for row in collected.runs.itertuples():
         assert row.test_miou == pytest.approx(score[row.run])
         assert row.run == f"{row.arm}-s{row.seed}"
-    for row in tables_read.arms.itertuples():
+    for row in collected.arms.itertuples():
         both = [score[f"{row.trained_as}-s3"], score[f"{row.trained_as}-s4"]]
         assert row.test_miou == pytest.approx(np.mean(both)) and row.low < np.mean(both) < row.high
         assert row.seed_sd == pytest.approx(np.std(both, ddof=1))
         assert row.boundary_iou == pytest.approx(row.test_miou, abs=1e-3)
         assert row.calibration_error == pytest.approx(400 / 8000)
-    for arm, class_rows in tables_read.classes.groupby("arm"):
-        mean = tables_read.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
+    for arm, class_rows in collected.classes.groupby("arm"):
+        mean = collected.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
         assert class_rows.iou.mean() == pytest.approx(mean)
         assert (class_rows.low < class_rows.iou).all() and (class_rows.iou < class_rows.high).all()
-    assert (tables_read.reliability.groupby("arm").pixels.sum() == 16_000).all()
-    up = tables_read.difference("heads", "fcn", "baseline")
+    assert (collected.reliability.groupby("arm").pixels.sum() == 16_000).all()
+    up = collected.difference("heads", "fcn", "baseline")
     by_hand = np.mean([score[f"fcn-s{s}"] - score[f"baseline-s{s}"] for s in (3, 4)])
     assert up["difference"] == pytest.approx(by_hand) and by_hand > 0.1
-    down = tables_read.difference("ladder", "with-f", "fcn")
+    down = collected.difference("ladder", "with-f", "fcn")
     assert down["difference"] < 0 and down["low"] < down["difference"] < down["high"]
-    assert len(tables_read.comparisons) == 1 + 1 + 2 and len(tables_read.networks) == 2
-    best = tables_read.best_of_each_network().set_index("network")
+    assert len(collected.comparisons) == 1 + 1 + 2 and len(collected.networks) == 2
+    best = collected.best_of_each_network().set_index("network")
     assert best.arm["baseline:0.05"] == "baseline"
-    twice = tables_read.networks.set_index("network").gmacs["fcn8s:tu-resnet10t"] * 2
+    twice = collected.networks.set_index("network").gmacs["fcn8s:tu-resnet10t"] * 2
     # the mirrored one scores best on val, and costs two passes
     assert best.loc["fcn8s:tu-resnet10t", "gmacs"] == pytest.approx(twice)
 
