@@ -138,7 +138,7 @@ for stage in code train@fcn train@ladder results; do echo "Running stage '$stage
 """
 
 
-def test_the_pipeline_s_time_is_told_by_stage_and_against_its_training(tmp_path, monkeypatch):
+def test_the_pipeline_s_time_is_reported_by_stage_and_against_its_training(tmp_path, monkeypatch):
     program = tmp_path / "dvc"
     program.write_text(DVC)
     program.chmod(0o755)

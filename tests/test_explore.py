@@ -37,7 +37,7 @@ def test_an_image_of_ones_own_comes_to_the_study_s_size():
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
-def test_what_is_no_image_is_told(content):
+def test_what_is_no_image_is_reported(content):
     with pytest.raises(InputError, match="give a PNG or JPEG file"):
         explore.read_image(content, (20, 30))
 

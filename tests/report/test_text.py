@@ -343,14 +343,14 @@ def test_a_ladder_s_failed_rungs_are_said_to_have_failed():
     assert text.ladder_summary(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
 
 
-def test_a_rank_correlation_of_what_does_not_differ_cannot_be_told():
+def test_a_rank_correlation_of_what_does_not_differ_is_unknown():
     one, two = pd.Series([1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0])
     assert text.rank_correlation(one, two) == text.UNKNOWN
     assert text.rank_correlation(two, -two) == "is −1.00"
     assert text.rank_correlation(two, two) == "is +1.00"
 
 
-def test_a_spread_of_more_points_than_there_are_is_not_told():
+def test_a_spread_of_more_points_than_there_are_is_not_reported():
     """Two seeds leave the spread nearly open upwards."""
     noise = {"arm": "a", "blocks": 9, "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01}
     ladder = pd.DataFrame({"miou": [0.5, 0.6]})

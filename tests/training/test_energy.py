@@ -57,7 +57,7 @@ def test_no_meter_where_no_driver_tells(driver, monkeypatch):
     ("readings", "joules"),
     [([3.0, 10.26], 7.3), ([3.0, NVMLError("lost")], None), ([NVMLError("lost"), 3.0], None)],
 )
-def test_what_is_spent_meanwhile_is_told_at_the_end(monkeypatch, readings, joules):
+def test_what_is_spent_meanwhile_is_reported_at_the_end(monkeypatch, readings, joules):
     """A driver that fails costs the number, and not the training."""
     readings = iter(readings)
 
@@ -75,7 +75,7 @@ def test_what_is_spent_meanwhile_is_told_at_the_end(monkeypatch, readings, joule
     assert spent == {"seconds": 2.5, "joules": joules}
 
 
-def test_a_processor_s_is_not_told():
+def test_a_processor_s_is_not_reported():
     with spending(CPU) as spent:
         pass
     assert spent["joules"] is None and spent["seconds"] >= 0

@@ -212,7 +212,7 @@ def test_a_copy_reads_back(prepared, splits, root):
     assert not failure(root / "out")
 
 
-def test_a_failure_is_told_and_is_no_record(tmp_path):
+def test_a_failure_is_reported_and_is_no_record(tmp_path):
     assert failure(tmp_path) == ""
     with pytest.raises(InputError, match="holds no finished run. Run 'make report' first."):
         Record.read(tmp_path)

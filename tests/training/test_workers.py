@@ -28,7 +28,7 @@ def two_at_once(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
-def test_values_come_back_by_name_and_a_failure_is_told(two_at_once):
+def test_values_come_back_by_name_and_a_failure_is_reported(two_at_once):
     jobs = {name: partial(len, name) for name in ("a", "bb", "ccc")}
     assert values_of(jobs, CPU) == {"a": 1, "bb": 2, "ccc": 3}
     with pytest.raises(InputError, match="bad: "):
@@ -207,7 +207,7 @@ def test_a_child_that_waits_for_another_s_training_ends_as_well(prepared, tmp_pa
     assert len(states(tmp_path)) == 1
 
 
-def test_a_job_that_is_killed_is_told_and_the_rest_is_trained(prepared, tmp_path):
+def test_a_job_that_is_killed_is_reported_and_the_rest_is_trained(prepared, tmp_path):
     short = {"arm": [ENDLESS], "other": [toys.SMALLEST, toys.SMALLEST.changed({"seed": 1})]}
     process = Process(tmp_path, train_arms, tmp_path, prepared, short)
     process.until(r"arm-s0  epoch +2/")
