@@ -30,6 +30,7 @@ MARK = re.compile(r"<!-- (\w+): written by a benchmark -->\n(.*?)<!-- \1: end --
 PAGES = {
     "performance": {"training", "testing", "start", "grouped", "scale", "runs", "accuracy"},
     "reliability": {"tried", "fuzz", "gpu"},
+    "statistics": {"coverage"},
     "weights": {"own", "fine", "networks"},
 }
 

@@ -117,7 +117,7 @@ def interval(
     ------
     Owen 2007, The pigeonhole bootstrap, Ann. Appl. Stat. 1(2), for crossed effects. Davison &
     Hinkley 1997, section 3.2, for drawing groups. Kish 1965 for the effective number. How often
-    the intervals cover a known truth is measured in `tests/analysis/test_intervals.py`.
+    the intervals cover a known truth is measured in `docs/statistics.md`.
     """
     return _intervals(False, counts, blocks, baseline, rounds)[0]
 

@@ -1,10 +1,9 @@
-import itertools
-
 import numpy as np
 import pytest
+import simulation
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import stats
 
 from roadseg.analysis.intervals import (
     Interval,
@@ -214,147 +213,52 @@ def test_holm_properties(p, random):
     np.testing.assert_array_equal(holm(p[order]), adjusted[order])
 
 
-# How good the intervals are, where the truth is known. A network's chance to get a pixel right is
-# logistic in effects that are crossed: arm, seed, image, and their products. Images come in
-# blocks of two video frames that share half of each image effect.
-BLOCKS, FRAMES = 24, 2
-BLOCK = np.repeat(np.arange(BLOCKS), FRAMES)
-BASE, AREA = np.array([2.5, 1.5, 0.5]), np.array([8000.0, 4000.0, 1000.0])  # three classes
-SEED, IMAGE, IMAGE_ARM, ALL = 0.05, 0.5, 0.1, 0.15  # standard deviations of effects
-INTERACTION = 0.1  # seed x arm: makes about as much noise, over 3 seeds, as the images do
-TRIALS, ROUNDS = 2000, 100  # fewer rounds than in use cost a little coverage: the safe side
-
-
-def _ladder(rng, seeds=3, effects=(0.0,) * 9, interaction=INTERACTION, seed=SEED, spread=1.0, long=0.0):
-    """Counts int64 (A, S, N, 3, 3).
-
-    `spread` (A) scales what seeds do to an arm; the first block has a share `long` of the pixels.
-    """
-    a = len(effects)
-    spread = np.broadcast_to(spread, a)[:, None, None, None]
-
-    def of_images(*shape):
-        block = np.repeat(rng.standard_normal((*shape, BLOCKS, 3)), FRAMES, axis=-2)
-        return block + rng.standard_normal((*shape, BLOCKS * FRAMES, 3))
-
-    logit = (
-        BASE
-        + np.reshape(effects, (a, 1, 1, 1))
-        + seed * rng.standard_normal((1, seeds, 1, 1))
-        + spread * interaction * rng.standard_normal((a, seeds, 1, 1))
-        + IMAGE * of_images(1, 1)
-        + IMAGE_ARM * of_images(a, 1)
-        + spread * ALL * of_images(a, seeds)
-    )
-    area = AREA * np.exp(0.5 * np.repeat(rng.standard_normal((BLOCKS, 3)), FRAMES, axis=0))
-    if long:
-        area[BLOCK == 0] *= long / (1 - long) * area[BLOCK > 0].sum() / area[BLOCK == 0].sum()
-    right = area / (1 + np.exp(-logit))
-    counts = np.repeat(((area - right) / 2)[..., None], 3, axis=-1)  # half to each other class
-    counts[..., range(3), range(3)] = right
-    return np.round(counts).astype(np.int64)
-
-
-def _population(effect, interaction=INTERACTION, seed=SEED, spread=1.0):
-    """The mIoU of endless images, mean over endless seeds: by quadrature, as all is normal."""
-    node, weight = np.polynomial.hermite_e.hermegauss(40)
-    weight = weight / weight.sum()
-    of_seed = np.hypot(spread * interaction, seed) * node
-    of_image = np.sqrt(2 * (IMAGE**2 + IMAGE_ARM**2 + (spread * ALL) ** 2)) * node
-    logit = BASE + effect + of_seed[:, None, None] + of_image[:, None]  # (seed, image, class)
-    right = np.einsum("i,sik->sk", weight, 1 / (1 + np.exp(-logit)))
-    counts = np.repeat(((1 - right) / 2 * AREA)[..., None], 3, axis=-1)
-    counts[..., range(3), range(3)] = right * AREA
-    return weight @ miou(counts)
-
-
-def _trials(rng, rung=1, trials=TRIALS, block=BLOCK, **ladder):
-    """Compare a rung with the one before it, in each trial: the intervals found."""
-    intervals = []
-    for _ in range(trials):
-        arms = _ladder(rng, **ladder)
-        intervals.append(interval(arms[rung], block, baseline=arms[rung - 1], rounds=ROUNDS))
-    return intervals
-
-
-def _covered(intervals, truth):
-    return np.mean([f.low <= truth <= f.high for f in intervals])
+# How good the intervals are, where the truth is known: fewer trials of what docs/statistics.md shows.
+TRIALS = 800
 
 
 def test_the_simulation_knows_its_truth():
     rng = np.random.default_rng(20)
-    few = [miou(_ladder(rng, effects=(0.0, 0.3)).sum(2)).mean(1) for _ in range(4000)]
-    expected = np.array([_population(0.0), _population(0.3)])
-    np.testing.assert_allclose(np.mean(few, 0), expected, atol=0.003)
-    assert np.diff(np.mean(few, 0)) == pytest.approx(np.diff(expected), abs=0.001)
-
-
-# What seeds do to the seven arms of a real ladder: standard deviations in points of mIoU, to the mean.
-SPREAD = np.array([4.3, 2.1, 0.7, 0.5, 0.8, 1.0, 0.9]) / 1.47
+    arms = [miou(simulation.ladder(rng, effects=(0.0, 0.3)).sum(2)).mean(1) for _ in range(4000)]
+    expected = np.array([simulation.population(0.0), simulation.population(0.3)])
+    np.testing.assert_allclose(np.mean(arms, 0), expected, atol=0.003)
+    assert np.diff(np.mean(arms, 0)) == pytest.approx(np.diff(expected), abs=0.001)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize(
-    "ladder",
-    [
-        {"effects": (0.7, 0.8)},
-        {"effects": (0, 0), "spread": SPREAD[:2]},
-        {"effects": (0, 0), "spread": SPREAD[2:4]},
-        {"effects": (0, 0), "interaction": 0, "spread": 0},  # that differ in testing alone
-        {"effects": (0, 0), "long": 0.15},
-    ],
-    ids=["equal", "noisy", "quiet", "test time", "a long scene"],
-)
-def test_intervals_cover(seeds, ladder):
-    spread = np.broadcast_to(ladder.get("spread", 1.0), 2)
-    given = {"interaction": ladder.get("interaction", INTERACTION)}
-    low, high = (_population(e, spread=s, **given) for e, s in zip(ladder["effects"], spread, strict=True))
-    truth = high - low
-    covered = _covered(_trials(np.random.default_rng(22), seeds=seeds, **ladder), truth)
-    assert 0.93 <= covered <= 0.985, covered
+@pytest.mark.parametrize("case", simulation.CASES)
+def test_intervals_cover(seeds, case):
+    settings = simulation.CASES[case]
+    intervals = simulation.trials(np.random.default_rng(22), TRIALS, seeds=seeds, **settings)
+    assert 0.92 <= simulation.coverage(intervals, simulation.truth(**settings)) <= 0.99
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("spread", [1.0, SPREAD], ids=["equal", "as measured"])
-def test_holm_holds_a_family_of_true_zeros(seeds, spread):
-    rng, trials = np.random.default_rng(25), TRIALS // 4  # of six intervals each
-    wrong = []
-    for _ in range(trials):
-        arms = _ladder(rng, seeds=seeds, effects=(0,) * 7, spread=spread)
-        p = [interval(a, BLOCK, baseline=b, rounds=ROUNDS).p for b, a in itertools.pairwise(arms)]
-        wrong.append((holm(p) < 0.05).any())
-    assert np.mean(wrong) <= 0.06 + 2 * (0.06 * 0.94 / trials) ** 0.5, np.mean(wrong)
+def test_holm_holds_a_family_of_true_zeros_and_pooled_noise_does_not(seeds):
+    rng, count = np.random.default_rng(25), TRIALS // 2
+    error, with_pool = simulation.family_error(rng, seeds, simulation.MEASURED, count)
+    margin = 2 * (0.06 * 0.94 / count) ** 0.5
+    assert error <= 0.06 + margin < with_pool, (error, with_pool)
 
 
-def test_noise_pooled_over_arms_fails_where_the_arms_differ():
-    """Why each comparison has its own noise: with a pool, noisy arms are covered too rarely."""
-    rng, seeds = np.random.default_rng(27), 5
-    half, noisy, quiet = stats.t.ppf(0.975, 6 * (seeds - 1)), [], []
-    for _ in range(500):
-        arms = _ladder(rng, seeds=seeds, effects=(0,) * 7, spread=SPREAD)
-        scores = np.stack([miou(arm.sum(1)) for arm in arms])
-        rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
-        pooled = 2 * (rest**2).sum() / (6 * (seeds - 1)) / seeds
-        for rung, covered in ((1, noisy), (3, quiet)):
-            result = interval(arms[rung], BLOCK, baseline=arms[rung - 1], rounds=ROUNDS)
-            images = result.image_share * (scores[rung] - scores[rung - 1]).var(ddof=1) / seeds
-            images /= max(1 - result.image_share, 1e-9)
-            covered.append(abs(result.estimate) <= half * np.sqrt(images + pooled))
-    assert np.mean(noisy) < 0.9 and np.mean(quiet) > 0.98, (np.mean(noisy), np.mean(quiet))
+def test_noise_pooled_over_arms_covers_noisy_pairs_too_rarely():
+    """Why each comparison has its own noise."""
+    rng, covered = np.random.default_rng(27), []
+    for _ in range(300):
+        arms = simulation.ladder(rng, 5, spread=simulation.MEASURED)
+        covered.append([
+            abs(simulation.compare(arms, rung).estimate) <= simulation.pooled(arms, rung)[0] for rung in (1, 3)
+        ])  # fmt: skip
+    noisy, quiet = np.mean(covered, 0)
+    assert noisy < 0.9 and quiet > 0.98
 
 
 def test_one_seed_covers_what_the_images_alone_vary():
-    rng = np.random.default_rng(24)
-    effects = (0.7, 0.8)
-    intervals = _trials(rng, seeds=1, interaction=0, seed=0, effects=effects)
-    low, high = (_population(effect, interaction=0, seed=0) for effect in effects)
-    covered = _covered(intervals, high - low)
-    assert 0.93 <= covered <= 0.97, covered
+    settings = {"effects": (0.7, 0.8), "interaction": 0, "seed": 0}
+    intervals = simulation.trials(np.random.default_rng(24), TRIALS, seeds=1, **settings)
+    assert 0.92 <= simulation.coverage(intervals, simulation.truth(**settings)) <= 0.98
 
 
 def test_an_effect_of_the_detectable_size_is_found():
-    rng = np.random.default_rng(26)
-    size = np.median([detectable(f, 8) for f in _trials(rng, trials=300, seeds=5, effects=(0, 0))])
-    effect = optimize.brentq(lambda x: _population(x) - _population(0) - size, 0, 3)
-    power = np.mean([f.p < 0.05 / 8 for f in _trials(rng, seeds=5, effects=(0, effect))])
-    assert 0.60 <= power <= 0.90, power  # nominally 0.80; few seeds cost some of it
+    power = simulation.power(np.random.default_rng(26), 5, 8, TRIALS)
+    assert 0.60 <= power <= 0.90  # nominally 0.80; few seeds cost some of it
