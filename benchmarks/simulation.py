@@ -193,8 +193,9 @@ def main() -> None:
     text = "\n\n".join(
         [
             f"{page.conditions()} {TRIALS:,} trials for each row, {BLOCKS} blocks of {FRAMES} "
-            f'frames, {ROUNDS} bootstrap samples. "Noise as measured" has the standard deviations of '
-            f"a ladder on CamVid, from {MEASURED.min():.1f} to {MEASURED.max():.1f} times their mean.",
+            f"frames, {ROUNDS} bootstrap samples. Noise as measured has the standard deviations "
+            f"of a ladder on CamVid, from {MEASURED.min():.1f} to {MEASURED.max():.1f} times "
+            "their mean.",
             page.table(rows),
             "Six comparisons of neighbours, corrected by Holm; all true differences are zero:",
             page.table(errors),
