@@ -111,9 +111,7 @@ def test_what_fetch_does_not_know_and_what_is_there(clone):
         "kitti.\n"
     )
     result = call(clone, "roadseg", "fetch", "kitti", "--url", "http://127.0.0.1:9/k.zip")
-    assert result.returncode == 2 and result.stderr == (
-        "roadseg: http://127.0.0.1:9/k.zip cannot be reached (Connection refused); without a "
-        "network, unpack data_semantics.zip so that its folder training, with image_2 and "
-        f"semantic, lies in {clone}/data/raw/kitti.\n"
-    )
+    message = result.stderr.splitlines()[-1]
+    assert result.returncode == 2 and message.startswith("roadseg: http://127.0.0.1:9/k.zip cannot")
+    assert "Connection refused" in message and f"lies in {clone}/data/raw/kitti." in message
     assert not (clone / "data/raw/kitti").exists()

@@ -8,6 +8,8 @@ from scipy import optimize, special
 
 from roadseg.training.metrics import class_sums, iou_of_sums, miou_of_sums
 
+POWER = 0.8  # to find an effect of the minimum detectable size
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -284,7 +286,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def detectable(comparison: Interval, tests: int, power: float = 0.8) -> float:
+def detectable(comparison: Interval, tests: int, power: float = POWER) -> float:
     """Return the smallest true difference that this comparison would find with some power.
 
     Parameters

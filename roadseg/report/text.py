@@ -6,6 +6,7 @@ import string
 import numpy as np
 import pandas as pd
 
+from roadseg.analysis.intervals import POWER
 from roadseg.analysis.tables import LEVEL, Results, group_similar_costs, late_gain
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
@@ -17,7 +18,7 @@ from roadseg.errors import InputError
 def escape_markdown(name: str) -> str:
     r"""Return the name of a class or file so that Markdown shows it as it is, and obeys nothing.
 
-    >>> plain("a_*<b>")
+    >>> escape_markdown("a_*<b>")
     'a\\_\\*\\<b\\>'
     """
     return re.sub(f"([{re.escape(string.punctuation)}])", r"\\\1", str(name))
@@ -207,7 +208,8 @@ def detectable_effects(rows: pd.DataFrame) -> str:
     )
     return (
         f"{interval_basis(smallest)[0].upper()}{interval_basis(smallest)[1:]}: {correction}, a "
-        f"true effect of {size} of mIoU is detected with a nominal power of 80 %."
+        f"true effect of {size} of mIoU is detected with a nominal power of "
+        f"{percent(POWER)}."
     )
 
 
