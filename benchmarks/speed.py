@@ -47,7 +47,8 @@ NETWORKS = [
     "smp:deeplabv3plus:resnet18",
 ]
 CASES = [
-    ("fcn8s:tu-test_resnet", (64, 192)),  # about the embedded study's size
+    ("fcn4s:tu-tf_efficientnet_lite0", (64, 128)),  # the embedded study
+    ("fcn8s:tu-tf_efficientnet_lite0", (360, 480)),
     *((network, size) for size in ((192, 256), (360, 480)) for network in NETWORKS),
 ]
 CHUNK_SECONDS = 1.5  # steps are timed so many at a time
