@@ -61,6 +61,11 @@ def comparison_sentence(row: pd.Series) -> str:
             f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU in "
             f"this run; whether they differ in general is not known ({interval_basis(row)})."
         )
+    if np.isnan(row["p_corrected"]):
+        return (
+            f"Whether **{row['arm']}** and **{row['against']}** differ is {UNKNOWN}: {change} points "
+            f"of mIoU (95 % interval {low} to {high}, {interval_basis(row)})."
+        )
     interval = f"95 % interval {low} to {high}, {interval_basis(row)}"
     if not row["p_corrected"] < LEVEL:
         return (
@@ -82,6 +87,8 @@ def trick_sentence(row: pd.Series) -> str:
             f"general is not known ({interval_basis(row)})."
         )
     interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
+    if np.isnan(row["p_corrected"]):
+        return f"The effect of **{row['trick']}** is {UNKNOWN} ({interval}, {interval_basis(row)})."
     if row["seeds"] == 1 or row["blocks"] == 1:  # what else a reader would take it to carry
         interval += f", {interval_basis(row)}"
     if row["p_corrected"] < LEVEL:
