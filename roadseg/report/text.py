@@ -63,8 +63,8 @@ def comparison_sentence(row: pd.Series) -> str:
         )
     if np.isnan(row["p_corrected"]):
         return (
-            f"Whether **{row['arm']}** and **{row['against']}** differ is {UNKNOWN}: {change} points "
-            f"of mIoU (95 % interval {low} to {high}, {interval_basis(row)})."
+            f"Whether **{row['arm']}** and **{row['against']}** differ is {UNKNOWN}: {change} "
+            f"points of mIoU (95 % interval {low} to {high}, {interval_basis(row)})."
         )
     interval = f"95 % interval {low} to {high}, {interval_basis(row)}"
     if not row["p_corrected"] < LEVEL:
