@@ -228,10 +228,8 @@ def _crossed(
         elif variance[j] < 1e-24:  # rounding: nothing varied, so nothing is known
             intervals.append(Interval(estimate, -np.inf, np.inf, seeds))
         else:
-            se, share = (
-                float(np.sqrt(variance[j])),
-                float(image_variance[j] / (image_variance[j] + seed_variance[j])),
-            )
+            se = float(np.sqrt(variance[j]))
+            share = float(image_variance[j] / (image_variance[j] + seed_variance[j]))
             draft = Interval(estimate, 0, 0, seeds, np.nan, se, float(effective[j]), share)
             half = draft.t(0.05) * se
             p = _p_value(draft) if seeds > 1 and known[j] else np.nan
@@ -301,8 +299,8 @@ def detectable(comparison: Interval, tests: int, power: float = POWER) -> float:
 
     Source
     ------
-    Bloom 1995, Minimum detectable effects, Evaluation Review 19(5). With three to five seeds the
-    power is lower than nominal, 0.68 to 0.74 for 0.80 in simulations.
+    Bloom 1995, Minimum detectable effects, Evaluation Review 19(5). With few seeds the power is
+    lower than nominal: see docs/statistics.md.
     """
     if np.isnan(comparison.p) or comparison.se == 0:
         return np.nan

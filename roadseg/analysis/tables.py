@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from roadseg.analysis.pareto import pareto_staircase
 from roadseg.config import paths
 from roadseg.config.study import Study
 from roadseg.errors import InputError
@@ -122,6 +123,21 @@ class Results:
         return costs.sort_values(
             ["gmacs", "val_miou"], ascending=[True, False], kind="stable", ignore_index=True
         )
+
+    def pareto_arms(self) -> pd.DataFrame:
+        """Return the arms on the Pareto front of multiply-adds and val mIoU, the cheapest first.
+
+        Of arms that cost about the same, passes per test image included, it has the best.
+        """
+        costs = self.networks.drop(columns="gmacs")
+        arms = self.arms.drop_duplicates("trained_as").merge(costs, on="network")
+        levels = group_similar_costs(arms["gmacs"].to_numpy())
+        return arms.iloc[[i for _, i in pareto_staircase(levels, arms["val_miou"].to_numpy())]]
+
+    def arms_by_cost(self) -> pd.DataFrame:
+        """Return each network's arm that scored best on val, and `pareto_arms`; cheapest first."""
+        arms = pd.concat([self.best_of_each_network(), self.pareto_arms()])
+        return arms.drop_duplicates("trained_as").sort_values("gmacs", ignore_index=True)
 
     def effects(self, question: str) -> pd.DataFrame:
         """Return the comparisons of a question that judge a trick, in its order."""

@@ -220,10 +220,8 @@ def _content(node: Node, path: tuple, problems: Problems, settings: bool, ancest
     resolved_tag = _yaml().resolver.resolve(
         type(node), getattr(node, "value", None), (unquoted, not unquoted)
     )
-    if str(node.tag) not in (
-        str(resolved_tag),
-        STR,
-    ):  # the C parser calls all text without a tag so
+    # the C parser gives STR to all text without a tag
+    if str(node.tag) not in (str(resolved_tag), STR):
         tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
         note(f"{tag} makes an object; settings are plain values, so take it out.", *path)
         return UNREAD

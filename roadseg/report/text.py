@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from roadseg.analysis.intervals import POWER
-from roadseg.analysis.tables import LEVEL, Results, group_similar_costs, late_gain
+from roadseg.analysis.tables import LEVEL, Results, late_gain
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
 from roadseg.config.study import Study
@@ -731,31 +731,12 @@ def fcn_arms(study: Study) -> list[str]:
     return [arm for arm, network in arms.items() if network.partition(":")[2] == encoder]
 
 
-def pareto_arms(results: Results) -> pd.DataFrame:
-    """Return the arms on the Pareto front of multiply-adds and val mIoU, the cheapest first.
-
-    Of arms that cost about the same, passes per test image included, it has the best.
-    """
-    costs = results.networks.drop(columns="gmacs")
-    arms = results.arms.drop_duplicates("trained_as").merge(costs, on="network")
-    arms["level"] = group_similar_costs(arms["gmacs"].to_numpy())
-    arms = arms.sort_values(["level", "val_miou"]).groupby("level").tail(1)
-    best = arms["val_miou"].cummax().shift(fill_value=-np.inf)
-    return arms[arms["val_miou"] > best]
-
-
-def arms_by_cost(results: Results) -> pd.DataFrame:
-    """Return each network's arm that scored best on val, and those of `pareto_arms`."""
-    arms = pd.concat([results.best_of_each_network(), pareto_arms(results)])
-    return arms.drop_duplicates("trained_as").sort_values("gmacs", ignore_index=True)
-
-
 def recommendation_table(study: Study, results: Results) -> pd.DataFrame:
     """Return which network and which tricks to take for which budget, as the report's table.
 
-    See `pareto_arms`.
+    See `Results.pareto_arms`.
     """
-    chosen = pareto_arms(results)
+    chosen = results.pareto_arms()
     tried = results.arms.groupby("network")["trained_as"].nunique()
     _, format_cost = UNITS["gmacs"]
     return pd.DataFrame(

@@ -210,7 +210,9 @@ def best_rows(*rows):
     networks = pd.DataFrame({"network": arms.network.unique(), "latency_ms": 2.0, "gmacs": 0.0})
     best = arms.loc[arms.groupby("network")["val_miou"].idxmax()].sort_values("gmacs", ignore_index=True)
     best = best.assign(latency_ms=2.0)
-    return SimpleNamespace(arms=arms, networks=networks, best_of_each_network=lambda: best, of=lambda _: arms.head(2))
+    results = SimpleNamespace(arms=arms, networks=networks, best_of_each_network=lambda: best)
+    results.of, results.pareto_arms = lambda _: arms.head(2), lambda: Results.pareto_arms(results)
+    return results
 
 
 def plain_study(results, compared):
