@@ -118,7 +118,8 @@ def test_every_trick_is_asked_for_and_says_where_it_comes_from():
             used_names |= {name for entries in lists for name in entries}
         for trick in study.tricks.values():
             assert trick.idea and re.search(r"(19|20)\d\d|arXiv", trick.source), trick.name
-    assert set(read_yaml(ROOT / "tricks.yaml")) <= used_names
+    unused = set(read_yaml(ROOT / "tricks.yaml")) - used_names
+    assert not unused, f"ask about these in a study's params.yaml, or remove them: {unused}"
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)

@@ -74,13 +74,16 @@ def execute(
         kernel_name="python3", transport_encryption="auto",
         client_class="jupyter_client.asynchronous.AsyncKernelClient",  # one that sees it die
     )  # fmt: skip
+    python_path = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     running = []  # cells
     try:
         with _forwarded_interrupts(kernel, running):
             # It comes up while papermill is imported, and leaves its user's history alone.
             kernel.start_kernel(
-                cwd=str(paths.ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"]
-            )
+                cwd=str(paths.ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"],
+                # in a copy of the project the copy's own code, whatever the environment names first
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(python_path)},
+            )  # fmt: skip
             if kernels is not None:
                 kernels.append(kernel)
             _execute(source, notebook, target, parameters, kernel, echo, running)

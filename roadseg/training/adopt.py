@@ -23,7 +23,7 @@ from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged
 from roadseg.training.plan import RequestedRuns, is_finished
 from roadseg.training.run import load_splits, train_or_load
-from roadseg.training.store import Training, all_trainings, rewrite_key
+from roadseg.training.store import Training, newest_trainings, rewrite_key
 from roadseg.training.workers import run_jobs
 
 Say = Callable[[str], None]
@@ -59,7 +59,7 @@ def adopt(study: Study, say: Say = print) -> bool:
     Whether all that was trained anew came to the same counts on val and test; True also where
     there was nothing to adopt
     """
-    device, newest = default_device(), _newest()
+    device, newest = default_device(), newest_trainings()
 
     def substitute(training: Training) -> Training:
         """Return what stands for a training until it is adopted: its search chose a rate by it."""
@@ -71,11 +71,7 @@ def adopt(study: Study, say: Say = print) -> bool:
     if requested.splits is None:
         say(f"{study.name}: its data are not prepared; there is nothing to adopt.")
         return True
-    candidates = [
-        Candidate(recipe, place, newest[place.key_without_code])
-        for recipe, place in requested.trainings
-        if place and not is_finished(place) and place.key_without_code in newest
-    ]
+    candidates = [Candidate(*found) for found in requested.adoptable]
     if not candidates:
         say(f"{study.name}: no finished training is of other code; there is nothing to adopt.")
         return True
@@ -113,20 +109,13 @@ def adopt(study: Study, say: Say = print) -> bool:
         with folder_lock(c.new.folder):  # another process may be training it
             if not is_finished(c.new):
                 _adopt_candidate(c)
+            elif (c.old.folder / "scores").is_dir():  # equal counts: they are its own as well
+                shutil.copytree(
+                    c.old.folder / "scores", c.new.folder / "scores", dirs_exist_ok=True,
+                    copy_function=_link,
+                )  # fmt: skip
     say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
     return True
-
-
-def _newest() -> dict[str, Training]:
-    """Return the newest of all trainings that differ in their code alone, by the rest's key."""
-    return {
-        training.key_without_code: training
-        for training in sorted(all_trainings(), key=_modified_time)
-    }
-
-
-def _modified_time(training: Training) -> float:
-    return training.folder.stat().st_mtime
 
 
 def _converged(training: Training) -> bool:

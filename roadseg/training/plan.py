@@ -20,8 +20,8 @@ from roadseg.training.device import default_device, device_name
 from roadseg.training.files import work_folder
 from roadseg.training.loop import Diverged, make_network, train
 from roadseg.training.lr_search import trials
-from roadseg.training.run import Run, is_stored, load_splits, stored_recipe
-from roadseg.training.store import Training, training_of
+from roadseg.training.run import Run, load_splits, progress, stored_recipe
+from roadseg.training.store import Training, newest_trainings, training_of
 from roadseg.training.warm_start import (
     pretraining,
     pretraining_scenes,
@@ -65,12 +65,21 @@ class RequestedRuns:
         settings = json.loads(file.read_text()).get("settings") if file.is_file() else None
         return load_splits(self.study.prepared) if settings == self.study.arrays else None
 
+    @cached_property
+    def _progress(self) -> dict[Run, str]:
+        if self.splits is None:
+            return {}
+        return {run: progress(run, self.splits, self.device) for run in self.runs}
+
     @property
     def stored(self) -> list[Run]:
         """The runs that need no training and no scoring."""
-        if self.splits is None:
-            return []
-        return [run for run in self.runs if is_stored(run, self.splits, self.device)]
+        return [run for run, has in self._progress.items() if has == "all"]
+
+    @property
+    def unscored(self) -> list[Run]:
+        """The runs that are trained, but not scored by this code on these images."""
+        return [run for run, has in self._progress.items() if has == "weights"]
 
     @cached_property
     def trainings(self) -> list[tuple[Recipe, Training | None]]:
@@ -112,6 +121,16 @@ class RequestedRuns:
             recipe for recipe, place in self.trainings if place is None or not is_finished(place)
         ]
 
+    @cached_property
+    def adoptable(self) -> list[tuple[Recipe, Training, Training]]:
+        """Missing trainings of which the store has one by other code: recipe, place, and that."""
+        newest = newest_trainings()
+        return [
+            (recipe, place, newest[place.key_without_code])
+            for recipe, place in self.trainings
+            if place and not is_finished(place) and place.key_without_code in newest
+        ]
+
 
 def is_finished(training: Training) -> bool:
     """Return whether a training is in the store, whatever its loss did."""
@@ -143,36 +162,40 @@ def plan(study: Study) -> str:
     """
     device = default_device()
     requested = RequestedRuns(study, device)
-    stored, missing = len(requested.stored), requested.missing
+    stored, unscored = len(requested.stored), len(requested.unscored)
     summary = (
-        f"{study.name}: {_questions_text(study)} for {len(requested.runs)} runs; "
-        f"{stored} are in the run store."
+        f"{study.name}: {_count(len(study.questions), 'question asks', 'questions ask')} for "
+        f"{_count(len(requested.runs), 'run', 'runs')}; {stored + unscored} of them are in the run "
+        "store."
     )
-    if not missing:
-        unscored = len(requested.runs) - stored
-        return summary + (
-            f" {unscored} are to be scored anew; none is to be trained." if unscored else ""
-        )
+    if unscored:
+        summary += f" {unscored} are to be scored anew, without training."
     if requested.splits is None:
         summary += " The data are not prepared yet, or their settings changed."
-    seconds, slowest = _estimate_seconds(study, missing, device)
+    if not requested.missing:
+        return summary
+    if requested.adoptable:
+        summary += (
+            f"\n{_count(len(requested.adoptable), 'training is', 'trainings are')} in the store, "
+            "made by other training code. If the change alters no result, `python -m roadseg adopt "
+            f"{study.name}` keeps them."
+        )
+    seconds, slowest = _estimate_seconds(requested)
     return (
-        f"{summary}\n{len(missing)} trainings are to be done, learning-rate trials and "
-        f"pre-trainings among them. That takes about {_format_duration(seconds)} on "
-        f"{device_name(device)}, by one timed step of each; the longest is "
-        f"{slowest.architecture}, {slowest.steps} steps."
+        f"{summary}\n{_count(len(requested.missing), 'training is', 'trainings are')} to be done, "
+        "counting learning-rate trials and pre-trainings. This takes about "
+        f"{_format_duration(seconds)} on {device_name(device)}, by one timed step of each; the "
+        f"longest is {slowest.architecture}, {slowest.steps} steps."
     )
 
 
-def _questions_text(study: Study) -> str:
-    count = len(study.questions)
-    return f"{count} questions ask" if count > 1 else "1 question asks"
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
-def _estimate_seconds(
-    study: Study, missing: list[Recipe], device: torch.device
-) -> tuple[float, Recipe]:
-    """Return how long trainings take together, and the longest of them."""
+def _estimate_seconds(requested: RequestedRuns) -> tuple[float, Recipe]:
+    """Return how long the missing trainings take together, and the longest of them."""
+    study, missing, device = requested.study, requested.missing, requested.device
     file = study.build / "steps.json"
     timings = json.loads(file.read_text()) if file.is_file() else {}
     classes = len(CITYSCAPES)
@@ -189,7 +212,14 @@ def _estimate_seconds(
     file.write_text(json.dumps(timings, indent=1) + "\n")
     seconds = max(sum(solo_seconds) / processes(device), *solo_seconds)
     longest = missing[solo_seconds.index(max(solo_seconds))]
-    return seconds + START_SECONDS * len(study.questions), longest
+    stored = {run.recipe for run in requested.stored}
+    unfinished_questions = [
+        question
+        for question in study.questions.values()
+        for seeds in [study.question_seeds(question)]
+        if {r.changed({"seed": s}) for r in question.arms.values() for s in seeds} - stored
+    ]
+    return seconds + START_SECONDS * len(unfinished_questions), longest
 
 
 def prune() -> str:

@@ -19,8 +19,8 @@ from roadseg.training.loop import Diverged
 from roadseg.training.lr_search import trials
 from roadseg.training.run import (
     Run,
-    is_stored,
     load_splits,
+    progress,
     run_and_score,
     train_or_load,
     write_out,
@@ -109,7 +109,7 @@ def train_question(
     outcomes, missing = {}, {}
     for name, (arm, run) in runs.items():
         try:
-            if is_stored(run, splits, device):
+            if progress(run, splits, device) == "all":
                 outcomes[name] = Outcome("done", "stored")
             else:
                 missing[name] = arm, run

@@ -291,17 +291,17 @@ def run_and_score(
     return "trained" if was_trained else "scored" if was_scored else "stored"
 
 
-def is_stored(run: Run, splits: dict[str, Scenes], device: torch.device) -> bool:
-    """Return whether the store has all of a run, its search and its scores included."""
+def progress(run: Run, splits: dict[str, Scenes], device: torch.device) -> str:
+    """Return what the store has of a run: 'all', 'weights' (but no scores) or 'nothing' whole."""
     try:
         recipe = stored_recipe(run, splits, device)
-        if recipe is None:
-            return False
-        training = training_of(recipe, splits, device)
-        decided_by = scores_decided_by(recipe, splits["val"], splits["test"], device)
-        return training.is_whole and training.has_scores(decided_by)
+        training = recipe and training_of(recipe, splits, device)
+        if not training or not training.is_whole:
+            return "nothing"
     except Diverged:
-        return True
+        return "all"
+    decided_by = scores_decided_by(recipe, splits["val"], splits["test"], device)
+    return "all" if training.has_scores(decided_by) else "weights"
 
 
 def stored_recipe(

@@ -205,6 +205,17 @@ def all_trainings() -> Iterator[Training]:
                 yield Training(record["decided_by"])
 
 
+def newest_trainings() -> dict[str, Training]:
+    """Return the newest of all finished trainings that differ in their code alone.
+
+    The key is that of the rest, `Training.key_without_code`.
+    """
+    return {
+        training.key_without_code: training
+        for training in sorted(all_trainings(), key=lambda t: t.folder.stat().st_mtime)
+    }
+
+
 def rewrite_key(folder: Path, decided_by: dict, adopted_from: str) -> None:
     """Let the record in a folder be of another key: what it holds came to the same."""
     for name in ("training.json", "failed.json"):

@@ -70,7 +70,7 @@ def test_shared_trainings_count_once(asking, tenth):
     steps = sorted(recipe.steps for recipe, _ in requested.trainings)
     assert steps == [2] * 2 + [3] * 8 and len(requested.missing) == 10
     text = plan(study)
-    assert "10 runs; 0 are in the run store" in text and "10 trainings are to be done" in text
+    assert "10 runs; 0 of them are in the run store" in text and "10 trainings are to be done" in text
     assert "about 1 s on " in text  # 28 steps on two cores: 1.4 s
     assert len(tenth) == 4  # two networks, the pre-training, the flip; others are as long as these
     tenth.clear()
@@ -111,18 +111,20 @@ def test_what_is_trained_is_there_until_something_changes(asking, tenth, monkeyp
     study = asking()
     train_all(study, ["baseline", "fcn"])
     text = plan(study)
-    assert "10 runs; 4 are in the run store" in text and "6 trainings are to be done" in text
+    assert "10 runs; 4 of them are in the run store" in text and "6 trainings are to be done" in text
     train_all(study)
-    assert plan(study).endswith("10 are in the run store.")
+    assert plan(study).endswith("10 of them are in the run store.")
     assert not RequestedRuns(study, CPU).missing
 
     with monkeypatch.context() as patch:
         patch.setattr("roadseg.training.store.TRAINING_CODE", "other")
         assert len(RequestedRuns(study, CPU).missing) == 10 and not RequestedRuns(study, CPU).stored
+        assert "10 trainings are in the store, made by other training code" in plan(study)
     with monkeypatch.context() as patch:
         patch.setattr("roadseg.training.store.EVALUATION_CODE", "other")
         assert not RequestedRuns(study, CPU).missing and not RequestedRuns(study, CPU).stored
-        assert plan(study).endswith("10 are to be scored anew; none is to be trained.")
+        assert len(RequestedRuns(study, CPU).unscored) == 10
+        assert "10 are to be scored anew" in plan(study) and "to be done" not in plan(study)
     more = asking(seeds=(0, 1, 2))
     assert {recipe.seed for recipe in RequestedRuns(more, CPU).missing} == {2}
     training = training_of(study.arms["fcn"], load_splits(study.prepared), CPU)
