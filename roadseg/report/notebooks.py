@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nbformat import NotebookNode  # noqa: E402
 from roadseg.config import paths  # noqa: E402
 from roadseg.errors import InputError, nearest  # noqa: E402
 
+REPEAT_SECONDS = 2  # from one interrupt to the next
 SILENCE_TIMEOUT = 120  # seconds; papermill would wait for four, which a busy machine may need
 CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "6_failures")
 
@@ -127,7 +129,8 @@ def write_placeholder(source: Path, target: Path, why: str) -> None:
 def _forwarded_interrupts(kernel: KernelManager, running: list):
     """Let Ctrl-C interrupt the kernel, which lives in a process group of its own, and wait for it.
 
-    A kernel hears it within a cell only; while none is `running`, this ends at once.
+    A kernel hears it within a cell only, and a library that is being imported may swallow it: it is
+    repeated until the cell ends. While no cell is `running`, this ends at once.
 
     Only the main thread can do that; in another one the caller ends the process, and the kernel
     notices.
@@ -143,11 +146,19 @@ def _forwarded_interrupts(kernel: KernelManager, running: list):
             raise KeyboardInterrupt
         print("stopping when the state is saved; once more: at once", file=sys.stderr)
         os.killpg(kernel.provisioner.pgid, signal.SIGINT)
+        threading.Thread(target=repeat, daemon=True).start()
+
+    def repeat() -> None:
+        process = kernel.provisioner.process
+        while running:
+            time.sleep(REPEAT_SECONDS)
+            process.send_signal(signal.SIGINT)  # nothing, once it has ended
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
+        running.clear()
         signal.signal(signal.SIGINT, before)
 
 

@@ -122,7 +122,7 @@ def train_question(
     }
     jobs |= {
         name: partial(run_and_score, run, prepared, device, files=files)
-        for name, (_, run) in missing.items()
+        for name, (_, run) in sorted(missing.items(), key=lambda item: -item[1][1].recipe.steps)
     }
     ended = run_jobs(jobs, device, say, {name: arm for name, (arm, _) in missing.items()})
     outcomes = {name: outcomes.get(name) or ended[name] for name in runs}

@@ -1,5 +1,6 @@
 """Jobs in processes of their own, one thread each, as many at a time as there are cores."""
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -51,7 +52,8 @@ def run_jobs(
     ----------
     jobs : name -> what is called with a function that prints a line under the job's name
     groups : name -> name of a group of jobs that take about as long. Groups of which none has ended
-        come first, then the longest jobs, so that no core is idle at the end
+        come first, in the order of `jobs`, then the longest jobs, so that no core is idle at the
+        end
 
     Raises
     ------
@@ -86,11 +88,12 @@ def run_jobs(
                 else:
                     say(f"{name}  {message}")
     except BaseException:
-        for _, process, _ in running.values():
-            process.terminate()  # which saves its state first
-        for reader, (name, process, _) in running.items():
-            _print_rest(name, reader, say)
-            process.join()
+        with _ignored_interrupts():
+            for _, process, _ in running.values():
+                process.terminate()  # which saves its state first
+            for reader, (name, process, _) in running.items():
+                _print_rest(name, reader, say)
+                process.join()
         raise
     return {name: ended[name] for name in jobs}
 
@@ -109,6 +112,19 @@ def values_of(jobs: dict[str, Callable[[], object]], device: torch.device) -> di
         if outcome.how != "done":
             raise InputError(f"{name}: {outcome.value}")
     return {name: outcome.value for name, outcome in ended.items()}
+
+
+@contextlib.contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Let Ctrl-C do nothing; who wants no state to be saved kills this process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _silent(job: Callable[[], object], _say: Say) -> object:
