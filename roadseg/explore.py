@@ -81,7 +81,7 @@ def compare_runs(study: Study) -> widgets.Box:
     runs, scenes = finished_runs(study), Scenes.load(study.prepared, "test")
     names, last = list(runs), len(scenes) - 1
     first = widgets.Dropdown(options=names, value=names[0], description="run")
-    fcn = study.fcn and f"{study.arm_name(list(study.fcn.arms.values())[-1])}-s{study.seeds[0]}"
+    fcn = study.fcn and f"{list(study.fcn.arms)[-1]}-s{study.seeds[0]}"
     other = fcn if fcn in runs else names[-1]
     second = widgets.Dropdown(options=names, value=other, description="beside")
     index = widgets.IntSlider(min=0, max=last, value=last // 2, description="image")

@@ -327,12 +327,12 @@ def test_nothing_of_the_users_lives_in_the_report(carried, tmp_path, monkeypatch
     scenes = carried.splits["test"]
     rng = np.random.default_rng(0)
     effects = pd.DataFrame(
-        [{"trick": "flip", "class": name, "share": 0.1, "difference": 0.01 * (-1) ** n,
+        [{"trick": "flip", "class": name, "pixel_share": 0.1, "difference": 0.01 * (-1) ** n,
           "p_corrected": 0.01, "verdict": ("helps", "hurts")[n % 2]} for n, name in enumerate(CARRIED)]
     )  # fmt: skip
     for start_at in range(0, len(CARRIED), 5):
         shown.append(Markdown(words.class_summary(effects[start_at : start_at + 5])))
-    scores = pd.DataFrame({"class": CARRIED, "arm": "a", "iou": 0.5, "low": 0.4, "high": 0.6, "share": 0.1})
+    scores = pd.DataFrame({"class": CARRIED, "arm": "a", "iou": 0.5, "low": 0.4, "high": 0.6, "pixel_share": 0.1})
     shown += [
         figures.class_gains(effects), figures.class_iou(scores, {"a": "a"}),
         figures.class_table(scores, {"a": "a"}), figures.predictions(scenes, [0], {"a": scenes.labels}),

@@ -127,7 +127,7 @@ def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
         "narrow": 0, "wide": 0, "narrow-wilder": 3, "wide-wilder": 2, "with-flip": 0, "with-wild": 2,
         "with-smooth": 2, "narrow-smooth": 0,
     }  # fmt: skip
-    assert set(tables["arms"].trained_as) == set(failed.index[failed == 0])
+    assert set(tables["arms"].arm) == set(failed.index[failed == 0])
     pairs = set(zip(tables["comparisons"].arm, tables["comparisons"].against, strict=True))
     assert pairs == {("wide", "narrow"), ("with-flip", "narrow"), ("narrow-smooth", "narrow")}
     assert not len(tables["noise"])

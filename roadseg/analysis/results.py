@@ -44,8 +44,8 @@ COMPARISON_COLUMNS = [
     "detectable", "seed_sd", "seeds", "blocks", "effective_blocks", "verdict",
 ]  # fmt: skip
 PARETO_COLUMNS = [
-    "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost", "front",
-    "share",
+    "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost",
+    "pareto_optimal", "pareto_share",
 ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def collect(study: Study) -> Results:
     size = tuple(about["size"])
     gmacs = _test_gmacs(study, size, len(names))
     rows = {
-        arm: _arm_row(arm, arm_records, blocks) | {"gmacs": gmacs[arm]}
+        arm: _arm_row(arm_records, blocks) | {"gmacs": gmacs[arm]}
         for arm, arm_records in paired.items()
     }
     networks = _costs(study, size, len(names))
@@ -95,7 +95,7 @@ def collect(study: Study) -> Results:
         else pd.DataFrame(columns=PARETO_COLUMNS)
     )
     question_tests = {
-        s.name: {a: tests[study.arm_name(r)] for a, r in s.arms.items()} for s in questions
+        question.name: {arm: tests[arm] for arm in question.arms} for question in questions
     }
     return Results(
         runs=_with_weights_of(
@@ -105,9 +105,9 @@ def collect(study: Study) -> Results:
         ),
         arms=pd.DataFrame(
             [
-                {"question": question.name, "arm": arm, **rows[study.arm_name(recipe)]}
+                {"question": question.name, "arm": arm, **rows[arm]}
                 for question in questions
-                for arm, recipe in question.arms.items()
+                for arm in question.arms
             ]
         ),
         classes=pd.concat(
@@ -128,16 +128,14 @@ def collect(study: Study) -> Results:
                 for question in questions
                 for row in _class_effects(question, question_tests[question.name], blocks, names)
             ],
-            columns=["question", "trick", "class", "share", "difference", "low", "high", "p",
+            columns=["question", "trick", "class", "pixel_share", "difference", "low", "high", "p",
                      "p_corrected", "verdict"],
         ),
         noise=pd.DataFrame(
             [
-                _noise_row(
-                    question.name, arm, list(records[study.arm_name(recipe)].values()), blocks
-                )
+                _noise_row(question.name, arm, list(records[arm].values()), blocks)
                 for question in questions
-                for arm, recipe in question.arms.items()
+                for arm in question.arms
                 if question.kind == "noise"
             ],
             columns=["question", "arm", "seeds", "blocks", "mean", "low", "high", "sd", "sd_low",
@@ -145,7 +143,7 @@ def collect(study: Study) -> Results:
         ),
         searches=_searches(study),
         networks=networks,
-        fronts=pareto_rows,
+        pareto=pareto_rows,
         prior=pd.DataFrame([_prior(study.prepared, blocks)]),
         catalogue=_catalogue(study, size, len(names)),
         curves=pd.concat(
@@ -276,7 +274,7 @@ def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None
         for name in TABLES
     }
     headline = {
-        row.trained_as: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
+        row.arm: {"test_miou": round(row.test_miou, 4), "val_miou": round(row.val_miou, 4)}
         for row in results.arms.itertuples()
     }
     headline["location prior"] = {
@@ -352,13 +350,12 @@ def _boundary(records: list[Record]) -> np.ndarray:
     return metrics.iou_of_sums(sums).mean(0)
 
 
-def _arm_row(arm: str, records: list[Record], blocks: np.ndarray) -> dict:
+def _arm_row(records: list[Record], blocks: np.ndarray) -> dict:
     """Return an arm's scores: `test_miou` is the mean over seeds of each seed's mIoU."""
     test = _test_counts(records)
     score = _nan_if_unbounded(intervals.interval(test, blocks))
     recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
     return {
-        "trained_as": arm,
         "network": recipe.architecture,
         "test_miou": score.estimate,
         "low": max(score.low, 0.0),  # a score has no others; NaN stays
@@ -392,16 +389,16 @@ def _class_rows(
             "low": [max(each.low, 0.0) for each in class_intervals],
             "high": [min(each.high, 1.0) for each in class_intervals],
             "boundary_iou": _boundary(records),
-            "share": truth / truth.sum(),
+            "pixel_share": truth / truth.sum(),
         }
     )
 
 
 def _reliability_rows(arm: str, records: list[Record]) -> pd.DataFrame:
-    pixels, right, confidence = np.sum([record.reliability for record in records], axis=0)
+    pixels, correct, confidence = np.sum([record.reliability for record in records], axis=0)
     edges = np.arange(metrics.BINS) / metrics.BINS
     return pd.DataFrame(
-        {"arm": arm, "above": edges, "pixels": pixels, "right": right, "confidence": confidence}
+        {"arm": arm, "above": edges, "pixels": pixels, "correct": correct, "confidence": confidence}
     )
 
 
@@ -484,7 +481,7 @@ def _class_effects(
             "question": question.name,
             "trick": trick,
             "class": name,
-            "share": share,
+            "pixel_share": share,
             "difference": each.estimate,
             "low": _nan_if_unbounded(each).low,
             "high": _nan_if_unbounded(each).high,
@@ -573,9 +570,9 @@ def _costs(study: Study, size: tuple[int, int], classes: int) -> pd.DataFrame:
     precision = precision_on(device, next(iter(study.arms.values())).precision)
     bf16 = precision == "bf16"
     arms = {}  # those of the question that compares most networks come first
-    first = study.network_question.arms.values() if study.network_question else ()
-    for recipe in [*first, *study.arms.values()]:
-        arms.setdefault(recipe.architecture, study.arm_name(recipe))
+    first = study.network_question.arms if study.network_question else ()
+    for arm in [*first, *study.arms]:
+        arms.setdefault(study.arms[arm].architecture, arm)
     networks = {name: load_network(study, arm, classes) for name, arm in arms.items()}
     test = Scenes.load(study.prepared, "test")
     field_images = torch.from_numpy(np.array(test.images[:: -(-len(test) // FIELD_IMAGES)]))
@@ -657,28 +654,27 @@ def _pareto_rows(
     tests: dict[str, np.ndarray],
     blocks: np.ndarray,
 ) -> pd.DataFrame:
-    """Return the rows of `fronts` that belong to a question."""
-    arms = {arm: study.arm_name(recipe) for arm, recipe in question.arms.items()}
+    """Return the rows of `pareto` that belong to a question."""
     table = pd.DataFrame(
         [
-            {"question": question.name, "arm": arm, "label": question.labels[arm], **rows[trained]}
-            for arm, trained in arms.items()
+            {"question": question.name, "arm": arm, "label": question.labels[arm], **rows[arm]}
+            for arm in question.arms
         ]
     ).merge(networks.rename(columns={"gmacs": "gmacs_once"}), on="network")
     # a pass at another size takes longer or shorter about as its multiply-adds do
     latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
     table["latency_ms"] = group_similar_costs(latency.to_numpy())
-    draws = pareto.resampled([tests[trained] for trained in arms.values()], blocks)
+    draws = pareto.resampled([tests[arm] for arm in question.arms], blocks)
     columns = ["question", "arm", "label", "val_miou", "test_miou", "low", "high"]
     return pd.concat(
         [
             table[columns].assign(
                 measure=measure,
                 cost=table[measure],
-                front=pareto.pareto_optimal(
+                pareto_optimal=pareto.pareto_optimal(
                     table[measure].to_numpy(), table["val_miou"].to_numpy()
                 ),
-                share=np.where(
+                pareto_share=np.where(
                     np.isnan(draws).any(),
                     np.nan,
                     pareto.pareto_optimal(table[measure].to_numpy(), draws).mean(0),

@@ -14,7 +14,7 @@ from roadseg.errors import InputError
 
 TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
-    "fronts", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
+    "pareto", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
 )  # fmt: skip
 SIMILAR_COST_SHARE = 0.05  # a share of costs; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a question is made for
@@ -30,9 +30,8 @@ class Results:
         versions, and the run whose weights it has (`weights_of`) if not its own
     arms : one row per question and arm: mIoU on test over the study's seeds with its 95 % interval,
         on val, boundary IoU (mean over classes), calibration error, forward passes per test image
-        and the multiply-adds (10^9) of all of them, and the name its runs are trained under
-        (`trained_as`), which the tables below and `runs` use
-    classes : one row per trained arm and class: mean IoU on test over seeds with its 95 % interval,
+        and the multiply-adds (10^9) of all of them
+    classes : one row per arm and class: mean IoU on test over seeds with its 95 % interval,
         boundary IoU, share of test pixels
     comparisons : one row per comparison of a question: paired difference with its 95 % interval, p
         alone and corrected (Holm) for the question's `tests`, the smallest true difference that
@@ -44,14 +43,14 @@ class Results:
     searches : one row per arm and learning rate that a search tried: score on val, whether chosen
     networks : one row per architecture: parameters, multiply-adds of one pass, latency, throughput,
         memory, energy, effective receptive field
-    fronts : one row per networks question, measure of cost and arm: cost, scores, whether it is on
-        the front by val scores, and in what share of resamples by test scores
+    pareto : one row per networks question, measure of cost and arm: cost, scores, whether it is
+        Pareto-optimal by val scores, and in what share of resamples it is by test scores
     prior : one row, the location prior: at each pixel the class that is most frequent there in the
         training images, which looks at no image. Scores, with the interval over test images
     catalogue : one row per network that the settings list: parameters and multiply-adds
     curves : one row per run and epoch
-    reliability : one row per trained arm and bin of confidence: test pixels of the study's seeds,
-        how many are right, and the sum of their confidence
+    reliability : one row per arm and bin of confidence: test pixels of the study's seeds, how many
+        are correct, and the sum of their confidence
     outcomes : one row per arm that is asked for: seconds of its runs' trainings and joules (where a
         driver tells), how many of its seeds failed, and why the first of them did. The other tables
         leave an arm out of which a seed failed: the mean of those that came through says nothing
@@ -67,7 +66,7 @@ class Results:
     noise: pd.DataFrame
     searches: pd.DataFrame
     networks: pd.DataFrame
-    fronts: pd.DataFrame
+    pareto: pd.DataFrame
     prior: pd.DataFrame
     catalogue: pd.DataFrame
     curves: pd.DataFrame
@@ -130,14 +129,14 @@ class Results:
         Of arms that cost about the same, passes per test image included, it has the best.
         """
         costs = self.networks.drop(columns="gmacs")
-        arms = self.arms.drop_duplicates("trained_as").merge(costs, on="network")
+        arms = self.arms.drop_duplicates("arm").merge(costs, on="network")
         levels = group_similar_costs(arms["gmacs"].to_numpy())
         return arms.iloc[[i for _, i in pareto_staircase(levels, arms["val_miou"].to_numpy())]]
 
     def arms_by_cost(self) -> pd.DataFrame:
         """Return each network's arm that scored best on val, and `pareto_arms`; cheapest first."""
         arms = pd.concat([self.best_of_each_network(), self.pareto_arms()])
-        return arms.drop_duplicates("trained_as").sort_values("gmacs", ignore_index=True)
+        return arms.drop_duplicates("arm").sort_values("gmacs", ignore_index=True)
 
     def effects(self, question: str) -> pd.DataFrame:
         """Return the comparisons of a question that judge a trick, in its order."""

@@ -1,7 +1,7 @@
 """Tricks, networks, and the questions that compare recipes."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from roadseg.config.params import COURSE_LADDER, check_hyperparameters
@@ -63,10 +63,12 @@ class Question:
         the start with one trick; 'length', the same at each of several numbers of training steps;
         'noise', one recipe and many seeds
     arms : name of each arm -> its recipe (at seed 0)
+    start : name of the arm that the tricks are tried on; of a networks question empty
     effects : (trick, arm, against) of each comparison that the question is made for; in a length
         question the trick is named with its number of steps, as in 'flip at 300 steps'
     seeds : of a noise question, those that its arm is trained with beside the study's; else empty
-    labels : of a networks question, arm -> the network's name there; else empty
+    labels : of a networks question, arm -> the network's name there; of a length question, the
+        arm's name without the number of steps; else empty
     shared : of a networks question, the tricks that all its arms have; else empty
     """
 
@@ -74,6 +76,7 @@ class Question:
     asks: str
     kind: str
     arms: dict[str, Recipe]
+    start: str = ""
     effects: tuple[tuple[str, str, str], ...] = ()
     seeds: tuple[int, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
@@ -201,7 +204,10 @@ def build_question(name: str, about: dict, context: Context) -> Question | None:
         if not note_name(arm, problems, *path, "arm", at=context.locations[arm]):
             context.unresolved.add("")
     extra_seeds = tuple(about[kind]) if kind == "noise" else ()
-    return Question(name, about["asks"], kind, arms, tuple(effects), extra_seeds, labels, shared)
+    return Question(
+        name, about["asks"], kind, arms, about.get("start", ""), tuple(effects), extra_seeds,
+        labels, shared,
+    )  # fmt: skip
 
 
 def _network_arms(name: str, kind: str, about: dict, context: Context):
@@ -249,7 +255,7 @@ def _network_arms(name: str, kind: str, about: dict, context: Context):
 
 
 def _arms_from_start(name: str, kind: str, about: dict, context: Context):
-    """Return arms, effects, no labels and no tricks of a question that starts from an arm.
+    """Return arms, effects, labels and no tricks of a question that starts from an arm.
 
     None, if it has no arms.
     """
@@ -301,10 +307,10 @@ def _arms_from_start(name: str, kind: str, about: dict, context: Context):
         if problems.has_problem_at(*path):
             return None
         starts = _starts_at_steps(context.arms[start_name], about["steps"], context, path)
-        arms, effects = _length_arms(start_name, starts, tricks, apply_trick)
+        arms, effects, labels = _length_arms(start_name, starts, tricks, apply_trick)
         for arm in arms:
             context.locations.setdefault(arm, (*path, "steps"))
-        return arms, effects, {}, ()
+        return arms, effects, labels, ()
     arms, effects = TRICK_QUESTIONS[kind](start_name, context.arms[start_name], tricks, apply_trick)
     for trick, *pair in effects:
         for arm in pair:
@@ -358,16 +364,16 @@ def _starts_at_steps(start: Recipe | None, steps: list[int], context: Context, p
 
 
 def _length_arms(start_name: str, starts: dict[int, Recipe | None], tricks: list[str], apply_trick):
-    """Return arms and effects of one trick at a time, at each of several numbers of steps."""
-    arms, effects = {}, []
+    """Return arms, effects and labels of one trick at a time, at several numbers of steps."""
+    arms, effects, labels = {}, [], {}
     for steps, start in starts.items():
         reference = f"{start_name}-{steps}-steps"
-        arms[reference] = start
+        arms[reference], labels[reference] = start, start_name
         for trick in tricks:
             arm = f"{start_name}-{trick}-{steps}-steps"
-            arms[arm] = apply_trick(start, trick)
+            arms[arm], labels[arm] = apply_trick(start, trick), f"{start_name}-{trick}"
             effects.append((f"{trick} at {steps} steps", arm, reference))
-    return arms, effects
+    return arms, effects, labels
 
 
 TRICK_QUESTIONS = {
@@ -413,6 +419,25 @@ def check_arms(questions: dict[str, Question], context: Context) -> None:
                     "A rung is named after its trick: list the trick again under another name.",
                     "questions", question.name,
                 )  # fmt: skip
+
+
+def with_one_name(questions: dict[str, Question]) -> dict[str, Question]:
+    """Return questions in which each recipe has the name under which the first one asks for it."""
+    arms = {name: r for question in questions.values() for name, r in question.arms.items()}
+    first: dict[Recipe, str] = {}
+    for name, recipe in arms.items():
+        first.setdefault(recipe, name)
+    new = {name: first[recipe] for name, recipe in arms.items()}
+    return {
+        name: replace(
+            question,
+            arms={new[arm]: recipe for arm, recipe in question.arms.items()},
+            start=new.get(question.start, ""),
+            effects=tuple((trick, new[arm], new[other]) for trick, arm, other in question.effects),
+            labels={new[arm]: label for arm, label in question.labels.items()},
+        )
+        for name, question in questions.items()
+    }
 
 
 def check_name(where: str, name) -> None:

@@ -25,6 +25,7 @@ from roadseg.config.questions import (
     make_network_entry,
     make_trick,
     note_name,
+    with_one_name,
 )
 from roadseg.config.recipe import Recipe
 from roadseg.config.yaml import Problems, read_lines, read_text
@@ -57,7 +58,7 @@ class Study:
     remarks : what a reader should know of how the study was made
     seeds : what every arm is trained with
     tricks, networks : the catalogue
-    questions : in the order of params.yaml
+    questions : in the order of params.yaml; a recipe has one name in all of them
     problems : knows where each setting stands: file and line; ('arms', NAME) is where an arm is
         asked for
     """
@@ -100,40 +101,28 @@ class Study:
         return any(question.kind in kinds for question in self.questions.values())
 
     def without(self, arms: Collection[str]) -> "Study":
-        """Return the study without arms, by the names they are trained under.
+        """Return the study without some arms, given by their names.
 
         What is compared with one of them is compared no more; a question without arms is left out.
         """
         questions = {}
         for question in self.questions.values():
-            kept = {name: r for name, r in question.arms.items() if self.arm_name(r) not in arms}
+            kept = {name: r for name, r in question.arms.items() if name not in arms}
             effects = tuple(effect for effect in question.effects if kept.keys() >= {*effect[1:]})
             if kept:
                 questions[question.name] = replace(question, arms=kept, effects=effects)
         return replace(self, questions=questions)
 
-    # Kept once made: what is asked of a study for each of many arms goes through all of them here.
-    @cached_property
+    @cached_property  # it is asked for each of many arms
     def arms(self) -> dict[str, Recipe]:
-        """Each distinct recipe under the first name it was asked for, at seed 0."""
-        return {name: recipe for recipe, name in self._names.items()}
-
-    @cached_property
-    def _names(self) -> dict[Recipe, str]:
-        names = {}
-        for question in self.questions.values():
-            for name, recipe in question.arms.items():
-                names.setdefault(recipe, name)
-        return names
-
-    def arm_name(self, recipe: Recipe) -> str:
-        """Return the name under which a question's recipe is trained."""
-        return self._names[recipe]
+        """Each distinct recipe by name, at seed 0."""
+        return {
+            name: r for question in self.questions.values() for name, r in question.arms.items()
+        }
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """Return the seeds an arm is trained with: the study's, and a noise question's."""
-        recipe = self.arms[arm]
-        extra = [q.seeds for q in self.questions.values() if q.seeds and recipe in q.arms.values()]
+        extra = [q.seeds for q in self.questions.values() if q.seeds and arm in q.arms]
         return tuple(dict.fromkeys([*self.seeds, *(seed for seeds in extra for seed in seeds)]))
 
     @cached_property
@@ -151,12 +140,9 @@ class Study:
 
     def run_folder(self, arm: str, seed: int) -> Path:
         """Folder of one run's record: that of the first question that asks for it."""
-        recipe = self.arms[arm]
         for question in self.questions.values():
-            if seed in self.question_seeds(question):
-                for name, question_recipe in question.arms.items():
-                    if question_recipe == recipe:
-                        return self.build / "runs" / question.name / name / f"s{seed}"
+            if arm in question.arms and seed in self.question_seeds(question):
+                return self.build / "runs" / question.name / arm / f"s{seed}"
         raise InputError(f"{self.name}: no question asks for {arm} with seed {seed}.")
 
     @property
@@ -359,7 +345,8 @@ def parse(content: dict, problems: Problems, remarks: tuple[str, ...] = ()) -> S
         problems.copy_location(("arms", arm), location)
     return Study(
         content["study"], content["title"], problems.file, content["data"], remarks,
-        tuple(content["seeds"]), context.tricks, context.networks, questions, problems,
+        tuple(content["seeds"]), context.tricks, context.networks, with_one_name(questions),
+        problems,
     )  # fmt: skip
 
 

@@ -575,12 +575,12 @@ def forest(
 def class_gains(table: pd.DataFrame) -> Drawing:
     """Show what each trick does to each class, in points of IoU; framed where an effect was seen.
 
-    Columns of `table`: trick, class, share (of the pixels, which orders the classes), difference
+    Columns of `table`: trick, class, pixel_share (which orders the classes), difference
     (a fraction), verdict. What is not known stays white.
     """
     wide = 100 * table.pivot(index="trick", columns="class", values="difference")
     seen = table.pivot(index="trick", columns="class", values="verdict").isin(list(VERDICTS))
-    shares = table.groupby("class")["share"].max().sort_values(ascending=False, kind="stable")
+    shares = table.groupby("class")["pixel_share"].max().sort_values(ascending=False, kind="stable")
     columns = [name for name in shares.index if wide[name].notna().any()]
     tricks = list(dict.fromkeys(table["trick"]))
     wide, seen = wide.loc[tricks, columns], seen.loc[tricks, columns]
@@ -630,12 +630,14 @@ def class_iou(
 
     Parameters
     ----------
-    classes : columns arm, class, iou, low, high, share
+    classes : columns arm, class, iou, low, high, pixel_share
     arms : the name to show -> the arm's name in `classes`
     reference : what others report, shown as marks: a name -> class -> IoU (0..1)
     """
     shown_rows = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
-    order = list(shown_rows.sort_values("share", ascending=False, kind="stable")["class"].unique())
+    order = list(
+        shown_rows.sort_values("pixel_share", ascending=False, kind="stable")["class"].unique()
+    )
     places, width = np.arange(len(order)), 0.84 / len(arms)
     wide = 1.4 + len(order) * (0.34 + 0.13 * len(arms))
     figure, axis = _subplots(figsize=(min(max(6.0, wide), 10.0), 3.6))
@@ -701,7 +703,7 @@ def _short(value: float, _position=None) -> str:
 def pareto_fronts(table: pd.DataFrame) -> Drawing:
     """Show test mIoU against each measure of cost, and the front that val scores choose.
 
-    `table` holds the rows of `Results.fronts` of one question. The staircase is what the best
+    `table` holds the rows of `Results.pareto` of one question. The staircase is what the best
     affordable network, chosen on val, scores on test; those on it are filled.
     """
     measures = list(dict.fromkeys(table["measure"]))
@@ -717,9 +719,9 @@ def pareto_fronts(table: pd.DataFrame) -> Drawing:
             axis.errorbar(
                 row.cost, y, yerr=[[y - 100 * row.low], [100 * row.high - y]], capsize=2,
                 linewidth=1, linestyle="", markersize=7, **style,
-                markerfacecolor=style["color"] if row.front else "white",
+                markerfacecolor=style["color"] if row.pareto_optimal else "white",
             )  # fmt: skip
-        chosen = measure_rows[measure_rows["front"]]
+        chosen = measure_rows[measure_rows["pareto_optimal"]]
         costs = [*chosen["cost"], measure_rows["cost"].max() * 1.15]
         axis.step(costs, 100 * np.array([*chosen["test_miou"], chosen["test_miou"].iloc[-1]]),
                   where="post", color=UNDECIDED, linewidth=1.4, zorder=0)  # fmt: skip
@@ -836,7 +838,7 @@ def class_table(classes: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     `arms` maps the name to show to the arm's name in `classes`.
     """
     shown_rows = classes[classes["arm"].isin(arms.values()) & classes["iou"].notna()]
-    order = shown_rows.sort_values("share", ascending=False)["class"].drop_duplicates()
+    order = shown_rows.sort_values("pixel_share", ascending=False)["class"].drop_duplicates()
     wide = shown_rows.pivot(index="class", columns="arm", values="iou")
     wide = 100 * wide.loc[order, [*arms.values()]]
     figure, axis = _subplots(figsize=(2 + 0.75 * len(arms), 1 + 0.27 * len(wide)))
@@ -1055,10 +1057,10 @@ def reliability(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
     for name, arm in arms.items():
         bins = table[(table["arm"] == arm) & (table["pixels"] > 0)]
         pixels = bins["pixels"].sum()
-        surest[name] = 100 * bins["right"].iloc[-1] / bins["pixels"].iloc[-1]
+        surest[name] = 100 * bins["correct"].iloc[-1] / bins["pixels"].iloc[-1]
         enough = bins[bins["pixels"] >= pixels * 1e-4]  # fewer say little, and draw the eye
         left.plot(100 * enough["confidence"] / enough["pixels"],
-                  100 * enough["right"] / enough["pixels"],
+                  100 * enough["correct"] / enough["pixels"],
                   linewidth=1.2, markersize=4, label=name, **styles[name])  # fmt: skip
         right.plot(100 * bins["confidence"] / bins["pixels"], 100 * bins["pixels"] / pixels,
                    linewidth=1.2, markersize=4, **styles[name])  # fmt: skip

@@ -132,9 +132,7 @@ def effects_by_place(study: Study, results: Results) -> dict[str, pd.DataFrame]:
     networks = {recipe.network for question in questions for recipe in question.arms.values()}
     words = [PLACES[question.kind][0] for question in questions]
     if len(networks) > 1 or len(set(words)) < len(words):
-        starts = [next(iter(question.arms)).removesuffix("-all") for question in questions]
-        pairs = zip(questions, starts, strict=True)
-        words = [PLACES[question.kind][1].format(start) for question, start in pairs]
+        words = [PLACES[question.kind][1].format(question.start) for question in questions]
     if len(set(words)) < len(words):
         words = [f"{word} ({q.name})" for word, q in zip(words, questions, strict=True)]
     return {word: results.effects(q.name) for word, q in zip(words, questions, strict=True)}
@@ -433,13 +431,17 @@ def budget_table(pareto_rows: pd.DataFrame, difference) -> pd.DataFrame:
 
     Parameters
     ----------
-    pareto_rows : rows of `fronts` of one networks question
+    pareto_rows : rows of `pareto` of one networks question
     difference : (arm, against) -> the row of `comparisons` that compares them
     """
     rows = []
     for measure, measure_rows in pareto_rows.groupby("measure", sort=False):
         name, format_cost = UNITS[measure]
-        chosen = measure_rows[measure_rows["front"]].sort_values("cost").drop_duplicates("val_miou")
+        chosen = (
+            measure_rows[measure_rows["pareto_optimal"]]
+            .sort_values("cost")
+            .drop_duplicates("val_miou")
+        )
         nexts = [*chosen["cost"].iloc[1:], np.inf]
         cheaper = None
         for row, upper in zip(chosen.itertuples(), nexts, strict=True):
@@ -447,7 +449,7 @@ def budget_table(pareto_rows: pd.DataFrame, difference) -> pd.DataFrame:
             if np.isfinite(upper):
                 budget = f"{format_cost(row.cost)} to {format_cost(upper)}"
             gain = "the cheapest"
-            front_share = UNKNOWN if np.isnan(row.share) else f"{100 * row.share:.0f}"
+            front_share = UNKNOWN if np.isnan(row.pareto_share) else f"{100 * row.pareto_share:.0f}"
             if cheaper is not None:
                 change = difference(row.arm, cheaper.arm)
                 gain = f"{points(change['difference'])} ({verdict_or_unknown(change)})"
@@ -468,7 +470,7 @@ def budget_table(pareto_rows: pd.DataFrame, difference) -> pd.DataFrame:
 
 
 def size_summary(pareto_rows: pd.DataFrame, difference, *, brief: bool = False) -> str:
-    """Return from which cost on accuracy no longer rises: rows of one question's `fronts`.
+    """Return from which cost on accuracy no longer rises: rows of one question's `pareto`.
 
     `brief` says which network that is, and how much better more expensive ones may still be.
     """
@@ -568,13 +570,13 @@ def search_benefit(study: Study, results: Results, labels: dict[str, str]) -> st
 
     `labels` maps the arms of one question to the names to show.
     """
-    arms = results.arms.drop_duplicates("trained_as").set_index("trained_as")
+    arms = results.arms.drop_duplicates("arm").set_index("arm")
     sentences = []
     for arm, label in labels.items():
         fixed_recipe = study.arms[arm].at_lr(study.arms[arm].lr)
         if fixed_recipe == study.arms[arm] or fixed_recipe not in study.arms.values():
             continue
-        arm_name = study.arm_name(fixed_recipe)
+        arm_name = next(name for name, recipe in study.arms.items() if recipe == fixed_recipe)
         with_search, without = arms.loc[arm], arms.loc[arm_name]
         if with_search["lr"] == without["lr"]:
             continue
@@ -688,17 +690,17 @@ def networks_shown(study: Study, results: Results) -> pd.DataFrame:
         arms = results.of(question.name)
         return arms.assign(label=arms["arm"].map(question.labels)).sort_values("gmacs")
     arms = results.best_of_each_network()
-    return arms.assign(label=[display_name(study, arm) for arm in arms["trained_as"]])
+    return arms.assign(label=[display_name(study, arm) for arm in arms["arm"]])
 
 
 def networks_with_best(study: Study, results: Results) -> pd.DataFrame:
     """Return `networks_shown`, and after it the arm that scored best on val if not among them."""
     arms, best = networks_shown(study, results), best_on_val(results)
-    if best["trained_as"] in set(arms["trained_as"]):
+    if best["arm"] in set(arms["arm"]):
         return arms
-    label = display_name(study, best["trained_as"])
-    label = f"{label} ({best['trained_as']})" if label in set(arms["label"]) else label
-    extra = results.arms[results.arms["trained_as"] == best["trained_as"]].head(1)
+    label = display_name(study, best["arm"])
+    label = f"{label} ({best['arm']})" if label in set(arms["label"]) else label
+    extra = results.arms[results.arms["arm"] == best["arm"]].head(1)
     return pd.concat([arms, extra.assign(label=label)], ignore_index=True)
 
 
@@ -737,15 +739,15 @@ def recommendation_table(study: Study, results: Results) -> pd.DataFrame:
     See `Results.pareto_arms`.
     """
     chosen = results.pareto_arms()
-    tried = results.arms.groupby("network")["trained_as"].nunique()
+    tried = results.arms.groupby("network")["arm"].nunique()
     _, format_cost = UNITS["gmacs"]
     return pd.DataFrame(
         {
             "multiply-adds per image": [format_cost(cost) for cost in chosen["gmacs"]],
-            "arm": list(chosen["trained_as"]),
-            "network": [display_name(study, arm, tricks=False) for arm in chosen["trained_as"]],
-            "tricks": [", ".join(tricks_of(study, arm)) or "none" for arm in chosen["trained_as"]],
-            "steps": [study.arms[arm].steps for arm in chosen["trained_as"]],
+            "arm": list(chosen["arm"]),
+            "network": [display_name(study, arm, tricks=False) for arm in chosen["arm"]],
+            "tricks": [", ".join(tricks_of(study, arm)) or "none" for arm in chosen["arm"]],
+            "steps": [study.arms[arm].steps for arm in chosen["arm"]],
             "arms of this network": [tried[network] for network in chosen["network"]],
             "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
             "95 % interval": [_interval(row) for row in chosen.itertuples()],
@@ -758,13 +760,6 @@ def recommendation_table(study: Study, results: Results) -> pd.DataFrame:
 
 def _interval(row) -> str:
     return "none" if np.isnan(row.low) else f"{100 * row.low:.1f} to {100 * row.high:.1f}"
-
-
-def baseline_arm(study: Study) -> str | None:
-    """Return the name that the baseline's arm is trained under, if the study has one."""
-    if study.fcn:
-        return study.arm_name(study.fcn.arms[study.baseline])
-    return study.baseline
 
 
 def empty_chapters(study: Study, results: Results) -> dict[str, str]:
@@ -864,20 +859,20 @@ def warnings_before_scores(results: Results, *, tested: bool) -> str:
 def answer(study: Study, results: Results) -> list[str]:
     """Return what the study found, one item for each of its questions."""
     study = results.finished(study)
-    arms = results.arms.drop_duplicates("trained_as").set_index("trained_as", drop=False)
+    arms = results.arms.drop_duplicates("arm").set_index("arm", drop=False)
     findings = []
-    if base := baseline_arm(study):
+    if base := study.baseline:
         base_row, network = arms.loc[base], study.arms[base].network
-        same = [arm for arm in arms["trained_as"] if study.arms[arm].network == network]
+        same = [arm for arm in arms["arm"] if study.arms[arm].network == network]
         row = arms.loc[arms.loc[same, "val_miou"].idxmax()]
-        trick_names = [f"**{trick}**" for trick in tricks_of(study, row["trained_as"])]
+        trick_names = [f"**{trick}**" for trick in tricks_of(study, row["arm"])]
         tricks = f", with {_join_words(trick_names)}" if trick_names else ""
         findings.append(
             f"The course's baseline (here `{row['network']}`{tricks}, "
-            f"{study.arms[row['trained_as']].steps} steps at a learning rate of {row['lr']:g}) "
+            f"{study.arms[row['arm']].steps} steps at a learning rate of {row['lr']:g}) "
             f"reaches {100 * row['test_miou']:.1f} % mIoU on test ({interval_text(row)})."
         )
-        if row["trained_as"] != base:
+        if row["arm"] != base:
             findings[-1] += (
                 f" It is the best of the baseline's arms on val; **{base}**"
                 f"{', with the recipe of the FCNs,' if study.fcn else ''} reaches "
@@ -908,7 +903,7 @@ def answer(study: Study, results: Results) -> list[str]:
         if question.kind == "length" and question.effects
     ]
     if (question := study.network_question) and len(question.arms) > 1:
-        pareto_rows = results.fronts[results.fronts["question"] == question.name]
+        pareto_rows = results.pareto[results.pareto["question"] == question.name]
         size = size_summary(
             pareto_rows,
             lambda *pair: results.difference(question.name, *pair),
@@ -921,7 +916,7 @@ def answer(study: Study, results: Results) -> list[str]:
     if len(arms) > 1:
         chosen = f"Chosen on val among all {len(arms)} arms, the best is"
     findings.append(
-        f"{chosen} {full_name(study, best['trained_as'])} with "
+        f"{chosen} {full_name(study, best['arm'])} with "
         f"{100 * best['test_miou']:.1f} % mIoU on test ({interval_text(best)}), for "
         f"{UNITS['gmacs'][1](best['gmacs'])} multiply-adds per image and "
         f"{best['parameters'] / 1e6:.2f} M parameters; its expected calibration error is "
@@ -930,7 +925,7 @@ def answer(study: Study, results: Results) -> list[str]:
     rows_by_trick = _by_trick(places)
     hurtful = [
         f"**{trick}**"
-        for trick in tricks_of(study, best["trained_as"])
+        for trick in tricks_of(study, best["arm"])
         if "hurts" in {verdict_or_unknown(row) for row in rows_by_trick.get(trick, {}).values()}
     ]
     if hurtful:
@@ -981,10 +976,10 @@ def _tricks_in_short(places: dict[str, pd.DataFrame]) -> str:
 
 def caveats(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     """Return what would change the answer, in sentences; `tested`: the data have test images."""
-    arms = results.arms.drop_duplicates("trained_as")
+    arms = results.arms.drop_duplicates("arm")
     statements = []
-    late_gains = {arm: late_gain(results.curves, arm)[0] for arm in arms["trained_as"]}
-    rising, base = max(late_gains, key=late_gains.get), baseline_arm(study)
+    late_gains = {arm: late_gain(results.curves, arm)[0] for arm in arms["arm"]}
+    rising, base = max(late_gains, key=late_gains.get), study.baseline
     statements.append(
         f"**Longer training.** In the last quarter of each training val mIoU changed by "
         f"{min(late_gains.values()):+.1f} to {late_gains[rising]:+.1f} points (**{rising}**)"
@@ -1083,13 +1078,13 @@ def calibration_summary(table: pd.DataFrame, arms: pd.DataFrame) -> str:
     Parameters
     ----------
     table : `Results.reliability`
-    arms : columns label, trained_as, calibration_error (mean over seeds, 0..1)
+    arms : columns label, arm, calibration_error (mean over seeds, 0..1)
     """
-    gaps = (table["confidence"] - table["right"]).groupby(table["arm"]).sum()
+    gaps = (table["confidence"] - table["correct"]).groupby(table["arm"]).sum()
     ordered = arms.sort_values("calibration_error")
     listed = [f"**{r.label}** {percent(r.calibration_error)}" for r in ordered.itertuples()]
     over, under = (
-        [f"**{row.label}**" for row in arms.itertuples() if sign * gaps[row.trained_as] > 0]
+        [f"**{row.label}**" for row in arms.itertuples() if sign * gaps[row.arm] > 0]
         for sign in (1, -1)
     )
     summary = f"Expected calibration error: {_join_words(listed)}."

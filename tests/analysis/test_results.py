@@ -174,11 +174,11 @@ def study(tmp_path, monkeypatch):
             (folder / "reliability.csv").write_text(sure + "0,0,0\n" * 14)
             torch.save(make_network(study.arms[arm], 2).state_dict(), folder / "weights.pt")
     for question in study.questions.values():  # each has its own copy of the runs that it asks for
-        for arm, recipe in question.arms.items():
+        for arm in question.arms:
             for seed in study.question_seeds(question):
                 folder = run_folder(study, question.name, arm, seed)
                 if not folder.is_dir():
-                    shutil.copytree(study.run_folder(study.arm_name(recipe), seed), folder)
+                    shutil.copytree(study.run_folder(arm, seed), folder)
     return study
 
 
@@ -213,13 +213,13 @@ def test_the_tables_are_computed_from_the_right_runs(study):
         assert row.test_miou == pytest.approx(score[row.run])
         assert row.run == f"{row.arm}-s{row.seed}"
     for row in collected.arms.itertuples():
-        both = [score[f"{row.trained_as}-s3"], score[f"{row.trained_as}-s4"]]
+        both = [score[f"{row.arm}-s3"], score[f"{row.arm}-s4"]]
         assert row.test_miou == pytest.approx(np.mean(both)) and row.low < np.mean(both) < row.high
         assert row.seed_sd == pytest.approx(np.std(both, ddof=1))
         assert row.boundary_iou == pytest.approx(row.test_miou, abs=1e-3)
         assert row.calibration_error == pytest.approx(400 / 8000)
     for arm, class_rows in collected.classes.groupby("arm"):
-        mean = collected.arms.set_index("trained_as").test_miou[[arm]].iloc[0]
+        mean = collected.arms.set_index("arm").test_miou[[arm]].iloc[0]
         assert class_rows.iou.mean() == pytest.approx(mean)
         assert (class_rows.low < class_rows.iou).all() and (class_rows.iou < class_rows.high).all()
     assert (collected.reliability.groupby("arm").pixels.sum() == 16_000).all()
@@ -277,7 +277,7 @@ def test_classes_are_corrected_over_tricks_and_classes(study):
         ("f", "x"), ("f", "y"), ("t", "x"), ("t", "y")
     ]  # fmt: skip
     np.testing.assert_allclose(each.p_corrected, intervals.holm(each.p.to_numpy()))
-    np.testing.assert_allclose(each.share, 0.5)
+    np.testing.assert_allclose(each.pixel_share, 0.5)
 
 
 def test_a_noise_question_has_its_own_seeds(study):
@@ -289,7 +289,7 @@ def test_a_noise_question_has_its_own_seeds(study):
     assert (row.arm, row.seeds) == ("fcn", 3)
     assert row.sd == pytest.approx(np.std(scores, ddof=1)) and row.sd_low < row.sd < row.sd_high
     assert row.low < row.mean < row.high and row.mean == pytest.approx(np.mean(scores))
-    arm = collected.arms[collected.arms.trained_as == "fcn"].iloc[0]
+    arm = collected.arms[collected.arms.arm == "fcn"].iloc[0]
     assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
 
 
@@ -335,7 +335,7 @@ def test_an_arm_that_failed_is_in_no_table_but_outcomes(study):
     collected = results.collect(study)
     row = collected.outcomes.set_index("arm").loc["baseline"]
     assert (row.failed, row.why, row.seconds) == (1, "the loss is not finite", 1.5) and np.isnan(row.joules)
-    assert collected.failed == {"baseline"} and "baseline" not in set(collected.arms.trained_as)
+    assert collected.failed == {"baseline"} and "baseline" not in set(collected.arms.arm)
     assert "baseline" not in collected.finished(study).arms and "baseline" in collected.ended(study).arms
     assert not len(collected.unfinished)
 
@@ -358,7 +358,7 @@ def test_a_question_whose_runs_are_not_all_there_is_left_out(study):
     assert collected.unfinished.to_dict("records") == [
         {"question": "heads", "missing": 1, "runs": 4}, {"question": "spread", "missing": 1, "runs": 3},
     ]  # fmt: skip
-    assert set(collected.arms.question) == {"ladder", "each"} and not len(collected.noise) and not len(collected.fronts)
+    assert set(collected.arms.question) == {"ladder", "each"} and not len(collected.noise) and not len(collected.pareto)
     assert set(collected.outcomes.arm) == {"fcn", "with-f", "fcn-t"} and len(collected.runs) == 6
     assert set(results.compact_counts(study)) == set(collected.runs.run)
     results.write(collected, results.compact_counts(study), study.results)
@@ -422,11 +422,11 @@ def test_latencies_that_no_clock_tells_apart_are_alike():
 
 def test_pareto_fronts_choose_on_val_and_are_worth_what_test_says(study):
     collected = results.collect(study)
-    pareto_rows = collected.fronts[collected.fronts.measure == "gmacs"].set_index("label")
+    pareto_rows = collected.pareto[collected.pareto.measure == "gmacs"].set_index("label")
     scores = collected.of("heads").set_index("arm")
     assert list(pareto_rows.test_miou) == list(scores.test_miou) and list(pareto_rows.cost) == list(scores.gmacs)
     cheap, dear = pareto_rows.cost.idxmin(), pareto_rows.cost.idxmax()
-    assert pareto_rows.front[cheap] and pareto_rows.front[dear] == (pareto_rows.val_miou[dear] > pareto_rows.val_miou[cheap])
-    assert pareto_rows.share.between(0, 1).all() and pareto_rows.share[cheap] == 1
+    assert pareto_rows.pareto_optimal[cheap] and pareto_rows.pareto_optimal[dear] == (pareto_rows.val_miou[dear] > pareto_rows.val_miou[cheap])
+    assert pareto_rows.pareto_share.between(0, 1).all() and pareto_rows.pareto_share[cheap] == 1
     assert (collected.networks.memory_mib > 0).all() and (collected.networks.effective_field > 0).all()
     assert len(collected.searches) == 0 and len(collected.catalogue) == 0

@@ -47,7 +47,7 @@ def test_equal_recipes_are_equal_wherever_they_are_asked_for(tmp_path):
     questions = all_resolved(tmp_path, MANY)
     start = questions["heads"]["fcn-8s"]
     assert start == questions["ladder"]["fcn-8s"] == questions["each"]["fcn-8s"]
-    assert questions["without"]["fcn-8s-all"] == questions["ladder"]["with-poly"]
+    assert questions["without"]["with-poly"] == questions["ladder"]["with-poly"]
     assert questions["spread"] == {"fcn-8s": {**start, "seeds": [0, 1, 2, 5]}}
 
 
@@ -84,7 +84,7 @@ def test_what_decides_no_training_changes_nothing(tmp_path, change):
         (("seeds: [0, 1]", "seeds: [0, 1, 2]"), {"heads", "ladder", "without", "each"}),
         (("{baseline: baseline", "{baseline: 'baseline:0.5'"), {"heads"}),
         (("steps: 10", "steps: 11"), {"heads", "ladder", "without", "each", "spread"}),
-        (("[flip, adamw, poly]", "[flip, poly, adamw]"), {"ladder"}),
+        (("[flip, adamw, poly]", "[flip, poly, adamw]"), {"ladder", "without"}),  # shared arms' names
         (("alone: [flip, poly]", "alone: [flip, poly, adamw]"), {"each"}),
     ],
 )  # fmt: skip

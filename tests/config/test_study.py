@@ -51,7 +51,6 @@ def test_equal_recipes_train_once(tmp_path):
         for arm in ("baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly")
         for seed in (0, 1)
     ]
-    assert loaded.arm_name(loaded.questions["ladder"].arms["fcn-8s"]) == "fcn-8s"
     # and the first question that asks for one has its record
     assert loaded.run_folder("fcn-8s", 1) == tmp_path / "build/tiny/runs/heads/fcn-8s/s1"
     assert loaded.run_folder("with-poly", 0) == tmp_path / "build/tiny/runs/ladder/with-poly/s0"
@@ -61,7 +60,8 @@ def test_equal_recipes_may_have_two_names(tmp_path):
     more = '  again:\n    asks: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
     loaded = load(tmp_path, appended(TINY, more))
     assert "plain" not in loaded.arms and "unet" in loaded.arms
-    assert loaded.arm_name(loaded.questions["again"].arms["plain"]) == "fcn-8s"
+    again = loaded.questions["again"]  # the first name stands for both
+    assert list(again.arms) == ["fcn-8s", "unet"] and again.labels == {"fcn-8s": "plain", "unet": "unet"}
 
 
 def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
@@ -152,24 +152,26 @@ def test_a_missing_file_is_named(tmp_path):
 def test_leave_one_out_takes_one_trick_from_all(tmp_path):
     loaded = load(tmp_path, MANY)
     question = loaded.questions["without"]
-    everything = question.arms["fcn-8s-all"]
-    assert everything == loaded.questions["ladder"].arms["with-poly"]
-    without = {"flip": {"flip": 0.0}, "adamw": {"optimizer": "adam", "weight_decay": 0.0},
-               "poly": {"schedule": "fixed"}}  # fmt: skip
-    for trick, neutral in without.items():
-        assert question.arms[f"fcn-8s-all-but-{trick}"] == everything.changed(neutral)
-        assert (trick, "fcn-8s-all", f"fcn-8s-all-but-{trick}") in question.effects
-    assert len(question.effects) == 3 and len(question.arms) == 4
+    everything = question.arms["with-poly"]  # the ladder's last rung
+    without = {
+        "flip": ("fcn-8s-all-but-flip", {"flip": 0.0}),
+        "adamw": ("fcn-8s-all-but-adamw", {"optimizer": "adam", "weight_decay": 0.0}),
+        "poly": ("with-adamw", {"schedule": "fixed"}),  # the rung before it
+    }
+    for trick, (arm, neutral) in without.items():
+        assert question.arms[arm] == everything.changed(neutral)
+        assert (trick, "with-poly", arm) in question.effects
+    assert len(question.effects) == 3 and len(question.arms) == 4 and question.start == "fcn-8s"
 
 
 def test_alone_puts_one_trick_on_the_start(tmp_path):
     loaded = load(tmp_path, MANY)
     question, start = loaded.questions["each"], loaded.arms["fcn-8s"]
     assert question.arms == {
-        "fcn-8s": start, "fcn-8s-flip": start.changed({"flip": 0.5}),
+        "fcn-8s": start, "with-flip": start.changed({"flip": 0.5}),
         "fcn-8s-poly": start.changed({"schedule": "poly"}),
     }  # fmt: skip
-    assert question.effects == (("flip", "fcn-8s-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
+    assert question.effects == (("flip", "with-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
 
 
 def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
@@ -207,10 +209,11 @@ def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
 def test_questions_share_what_is_equal(tmp_path):
     """Of 4 + 4 + 3 + 1 + 2 arms, the start occurs five times, flip and two ladders' ends twice."""
     loaded = load(tmp_path, MANY)
-    shared = {loaded.arm_name(loaded.questions[question].arms[arm]) for question, arm in [
-        ("without", "fcn-8s-all"), ("without", "fcn-8s-all-but-poly"), ("each", "fcn-8s-flip"),
-        ("spread", "fcn-8s")]}  # fmt: skip
-    assert shared == {"with-poly", "with-adamw", "with-flip", "fcn-8s"}
+    assert list(loaded.questions["without"].arms) == [
+        "with-poly", "fcn-8s-all-but-flip", "fcn-8s-all-but-adamw", "with-adamw"
+    ]  # fmt: skip
+    assert loaded.questions["without"].effects[-1] == ("poly", "with-poly", "with-adamw")
+    assert list(loaded.questions["each"].arms) == ["fcn-8s", "with-flip", "fcn-8s-poly"]
     assert list(loaded.arms) == [
         "baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly", "fcn-8s-all-but-flip",
         "fcn-8s-all-but-adamw", "fcn-8s-poly",
@@ -367,7 +370,6 @@ def test_a_simulated_study_is_as_large_as_its_benchmark_says(tmp_path):
     contents = benchmark["settings"](22)
     loaded = load(tmp_path, {f"{name}.yaml": json.dumps(made) for name, made in contents.items()})
     assert len(loaded.runs) == benchmark["OTHER_RUNS"] + 22 * benchmark["RUNS_OF_A_FAMILY"]
-    assert [loaded.arm_name(recipe) for recipe in loaded.arms.values()] == list(loaded.arms)
     assert {loaded.seeds_of(arm) for arm in loaded.arms} == {(0, 1, 2), (0, 1, 2, 3, 4)}
 
 

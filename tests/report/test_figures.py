@@ -213,7 +213,7 @@ def test_no_texts_of_a_forest_overlap(tricks, places):
 def class_table(tricks, classes):
     rows = [
         comparison(f"trick-{t}", 0.01 * (c - t), "no effect found")
-        | {"class": f"class-{c}", "share": 0.5 ** (classes - c)}
+        | {"class": f"class-{c}", "pixel_share": 0.5 ** (classes - c)}
         for t in range(tricks)
         for c in range(classes)
     ]
@@ -311,7 +311,7 @@ def front_rows(names, costs, scores):
     return pd.DataFrame([
         {"question": "s", "arm": n, "label": n, "measure": measure, "cost": cost * factor,
          "val_miou": score, "test_miou": score, "low": score - 0.02, "high": score + 0.02,
-         "front": on_front, "share": 0.5}
+         "pareto_optimal": on_front, "pareto_share": 0.5}
         for measure, factor in (("gmacs", 0.1), ("latency_ms", 3), ("parameters", 1e6))
         for n, cost, score, on_front in zip(names, costs, scores, on, strict=True)
     ])  # fmt: skip
@@ -356,7 +356,7 @@ def test_accuracy_and_cost_stand_beside_the_course_s():
 def test_the_class_table_marks_the_best_of_each_class():
     classes = pd.DataFrame({
         "arm": ["x", "x", "y", "y"], "class": ["road", "pole"] * 2, "iou": [0.9, 0.1, 0.8, 0.3],
-        "share": [0.7, 0.1] * 2,
+        "pixel_share": [0.7, 0.1] * 2,
     })  # fmt: skip
     axis = figures.class_table(classes, {"first": "x", "second": "y"}).axes[0]
     weights = {t.get_text(): t.get_weight() for t in axis.texts}

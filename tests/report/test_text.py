@@ -14,11 +14,11 @@ from roadseg.report import text
 
 
 def pareto_rows(rows):
-    """Return a question's `fronts` for one measure: (label, cost, val, test, on the front)."""
+    """Return rows of `pareto` for one measure: (label, cost, val, test, on the front)."""
     return pd.DataFrame([
         {"question": "s", "measure": "gmacs", "arm": f"{label}-s", "label": label, "cost": cost,
          "val_miou": val, "test_miou": test, "low": test - 0.01, "high": test + 0.01,
-         "front": on_front, "share": 0.755}
+         "pareto_optimal": on_front, "pareto_share": 0.755}
         for label, cost, val, test, on_front in rows
     ])  # fmt: skip
 
@@ -132,8 +132,8 @@ def test_the_confusion_summary_by_hand():
 
 def test_calibration_by_hand():
     table = pd.DataFrame({"arm": ["x", "x", "y"], "above": [0.4, 0.9, 0.4], "pixels": [10, 90, 50],
-                          "right": [5, 90, 40], "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
-    arms = pd.DataFrame({"label": ["shy", "sure"], "trained_as": ["y", "x"],
+                          "correct": [5, 90, 40], "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
+    arms = pd.DataFrame({"label": ["shy", "sure"], "arm": ["y", "x"],
                          "calibration_error": [0.2, 0.03]})  # fmt: skip
     summary = text.calibration_summary(table, arms)
     assert summary == (
@@ -176,13 +176,12 @@ def test_an_interval_says_what_it_carries(seeds, blocks, over):
 def test_a_search_is_held_against_the_recipe_s_own_rate():
     searched = Recipe(lr=0.1, lr_search=(0.5, 1.0), lr_search_steps=5)
     recipes = {"plain": Recipe(lr=0.1), "searched": searched, "lonely": searched.changed({"steps": 7})}
-    names = {recipe: name for name, recipe in recipes.items()}
-    study = SimpleNamespace(arms=recipes, arm_name=names.get)
+    study = SimpleNamespace(arms=recipes)
 
     def benefit(**searched):
         arms = pd.DataFrame([
-            {"trained_as": "plain", "lr": 0.1, "val_miou": 0.4}, {"trained_as": "searched", **searched},
-            {"trained_as": "lonely", "lr": 0.05, "val_miou": 0.1},
+            {"arm": "plain", "lr": 0.1, "val_miou": 0.4}, {"arm": "searched", **searched},
+            {"arm": "lonely", "lr": 0.05, "val_miou": 0.1},
         ])  # fmt: skip
         return text.search_benefit(study, SimpleNamespace(arms=arms), {n: n.upper() for n in recipes})
 
@@ -205,8 +204,8 @@ def test_tricks_of_which_nothing_can_be_told_are_told_in_one_sentence():
 
 def best_rows(*rows):
     """Return a stand-in for results whose arms are (arm, network, gmacs, val, test)."""
-    arms = pd.DataFrame(rows, columns=["trained_as", "network", "gmacs", "val_miou", "test_miou"])
-    arms = arms.assign(low=np.nan, high=np.nan, test_passes=1, arm=arms.trained_as)
+    arms = pd.DataFrame(rows, columns=["arm", "network", "gmacs", "val_miou", "test_miou"])
+    arms = arms.assign(low=np.nan, high=np.nan, test_passes=1)
     networks = pd.DataFrame({"network": arms.network.unique(), "latency_ms": 2.0, "gmacs": 0.0})
     best = arms.loc[arms.groupby("network")["val_miou"].idxmax()].sort_values("gmacs", ignore_index=True)
     best = best.assign(latency_ms=2.0)
@@ -216,7 +215,7 @@ def best_rows(*rows):
 
 
 def plain_study(results, compared):
-    recipes = {row.trained_as: Recipe(network=row.network) for row in results.arms.itertuples()}
+    recipes = {row.arm: Recipe(network=row.network) for row in results.arms.itertuples()}
     wide = SimpleNamespace(name="wide", arms=dict.fromkeys(compared), labels={a: a.upper() for a in compared})
     return SimpleNamespace(arms=recipes, tricks={}, networks={}, network_question=wide)
 
@@ -236,7 +235,7 @@ def test_the_arm_that_is_best_on_val_is_shown_with_the_networks():
     results = best_rows(("a", "unet", 1.0, 0.3, 0.3), ("b", "dabnet", 1.5, 0.4, 0.35),
                         ("c", "unet", 1.0, 0.5, 0.5))  # fmt: skip
     arms = text.networks_with_best(plain_study(results, ["a", "b"]), results)
-    assert list(arms["label"]) == ["A", "B", "unet"] and list(arms["trained_as"]) == ["a", "b", "c"]
+    assert list(arms["label"]) == ["A", "B", "unet"] and list(arms["arm"]) == ["a", "b", "c"]
     assert arms["test_miou"].dtype == float
     named = plain_study(results, ["a", "b"])
     named.network_question.labels["a"] = "unet"
