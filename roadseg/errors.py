@@ -16,6 +16,11 @@ def nearest(name: str, known) -> str:
     return f"{hint} Known: {listed}."
 
 
+def not_allowed(value) -> str:
+    """Return that a value cannot be, for the middle of an error message."""
+    return "has no value" if value is None else f"{value!r} is not allowed"
+
+
 def escaped(text: str) -> str:
     """Return text as one line that a terminal shows and does not obey."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

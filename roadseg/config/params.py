@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from roadseg.config.recipe import HYPERPARAMETERS, check_hyperparameter
 from roadseg.config.yaml import DECIMAL, UNREAD, Problems
-from roadseg.errors import InputError, nearest
+from roadseg.errors import InputError, nearest, not_allowed
 
 CATALOGUE = ("tricks", "networks")  # NAME.yaml, beside params.yaml
 RENAMED = {"knobs": "set", "question": "asks"}  # since an earlier version
@@ -149,7 +149,7 @@ def check_structure(content: dict, problems: Problems) -> None:
                 problems.add(f"{path[-1]}: missing; give {allowed}.", *path[:-1])
         elif not _is_unread(value):
             hint = _hint(value, allowed)
-            problems.add(f"{_not_allowed(value)}; give {allowed}.{hint}", *path, at=path)
+            problems.add(f"{not_allowed(value)}; give {allowed}.{hint}", *path, at=path)
 
 
 def _allowed(path: tuple) -> tuple[dict, str]:
@@ -180,16 +180,10 @@ def check_hyperparameters(hyperparameters: dict, problems: Problems, *path, at: 
         try:
             check_hyperparameter(name, value)
         except InputError as problem:
-            text = str(problem)
-            if name in HYPERPARAMETERS and " Write " not in text:
-                text = text.replace(f"{None!r} is not allowed", _not_allowed(None))
-                known = HYPERPARAMETERS[name]
-                text += _hint(value, f"{known.type.__name__}: {known.metadata['allowed']}")
-            problems.add(text, *path, at=(*at, name))
-
-
-def _not_allowed(value) -> str:
-    return "has no value" if value is None else f"{value!r} is not allowed"
+            hint = ""
+            if known := HYPERPARAMETERS.get(name):
+                hint = _hint(value, f"{known.type.__name__}: {known.metadata['allowed']}")
+            problems.add(f"{problem}{hint}", *path, at=(*at, name))
 
 
 def _hint(value, allowed: str) -> str:

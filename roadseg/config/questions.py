@@ -1,11 +1,11 @@
 """Tricks, networks, and the questions that compare recipes."""
 
-import re
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from types import SimpleNamespace
 
 from roadseg.config.params import COURSE_LADDER, check_hyperparameters
-from roadseg.config.recipe import DEFAULTS, Recipe, check_hyperparameter
+from roadseg.config.recipe import DEFAULTS, Recipe, check_hyperparameter, contradictions
 from roadseg.config.yaml import Problems
 from roadseg.errors import InputError, nearest
 
@@ -116,19 +116,11 @@ def base_recipe(hyperparameters: dict, problems: Problems) -> Recipe | None:
         problems.add("seed: set 'seeds' instead; every arm is trained once with each.", "base")
     if problems.has_problem_at("base"):
         return None
-    remaining, rejected = dict(hyperparameters), []
-    while True:
-        try:
-            recipe = Recipe.of(remaining)
-        except InputError as problem:
-            # one contradiction at a time, without the hyperparameters that had one
-            if not any(re.search(rf"\b{name}\b", str(problem)) for name in rejected):
-                problems.add(str(problem), "base")
-            rejected.append(str(problem).partition(":")[0])
-            if remaining.pop(rejected[-1], None) is None:
-                return None
-        else:
-            return None if rejected else recipe
+    valid = {name: check_hyperparameter(name, value) for name, value in hyperparameters.items()}
+    found = contradictions(SimpleNamespace(**DEFAULTS | valid))
+    for name, contradiction in found:
+        problems.add(f"{name}: {contradiction}", "base")
+    return None if found else Recipe.of(hyperparameters)
 
 
 @dataclass

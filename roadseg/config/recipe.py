@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
-from roadseg.errors import InputError, nearest
+from roadseg.errors import InputError, nearest, not_allowed
 
 
 def rule(default, allowed: str, check):
@@ -139,29 +139,8 @@ class Recipe:
     def __post_init__(self):
         for name in DEFAULTS:
             object.__setattr__(self, name, check_hyperparameter(name, getattr(self, name)))
-        if self.warmup_steps >= self.steps:
-            raise InputError(
-                f"warmup_steps: {self.warmup_steps} leaves nothing of steps: {self.steps}; "
-                "it must be smaller."
-            )
-        for name, companion, words in COMPANIONS:
-            if getattr(self, name) != DEFAULTS[name] and not companion(self):
-                raise InputError(f"{name}: has no effect without {words}; leave it out.")
-        if self.class_balance and self.class_power:
-            raise InputError(
-                "class_power: class_balance weighs the classes already; set only one of them."
-            )
-        baseline = self.network.startswith("baseline")
-        for name in ("batch_norm", "residual"):
-            if getattr(self, name) and not baseline:
-                raise InputError(
-                    f"{name}: is a change to the baseline, and network is {self.network!r}; "
-                    "leave it out, or let network be a baseline."
-                )
-        if self.dropout and baseline:
-            raise InputError(
-                "dropout: the baselines have their own (half of the channels, twice); leave it out."
-            )
+        for name, contradiction in contradictions(self):
+            raise InputError(f"{name}: {contradiction}")
 
     @classmethod
     def of(cls, settings: dict) -> "Recipe":
@@ -219,6 +198,39 @@ HYPERPARAMETERS = {field.name: field for field in dataclasses.fields(Recipe)}
 DEFAULTS = {name: field.default for name, field in HYPERPARAMETERS.items()}
 
 
+def contradictions(recipe) -> list[tuple[str, str]]:
+    """Return what of a recipe contradicts the rest: hyperparameter, and why it cannot be so.
+
+    `recipe` is one, or anything else with its attributes.
+    """
+    found = []
+    if recipe.warmup_steps >= recipe.steps:
+        found.append((
+            "warmup_steps",
+            f"{recipe.warmup_steps} leaves nothing of steps: {recipe.steps}; it must be smaller.",
+        ))  # fmt: skip
+    for name, companion, words in COMPANIONS:
+        if getattr(recipe, name) != DEFAULTS[name] and not companion(recipe):
+            found.append((name, f"has no effect without {words}; leave it out."))
+    if recipe.class_balance and recipe.class_power:
+        found.append((
+            "class_power", "class_balance weighs the classes already; set only one of them."
+        ))  # fmt: skip
+    baseline = recipe.network.startswith("baseline")
+    for name in ("batch_norm", "residual"):
+        if getattr(recipe, name) and not baseline:
+            found.append((
+                name,
+                f"is a change to the baseline, and network is {recipe.network!r}; leave it out, or "
+                "let network be a baseline.",
+            ))  # fmt: skip
+    if recipe.dropout and baseline:
+        found.append((
+            "dropout", "the baselines have their own (half of the channels, twice); leave it out."
+        ))  # fmt: skip
+    return found
+
+
 def check_hyperparameter(name: str, value):
     """Return a hyperparameter's value in its own type.
 
@@ -236,16 +248,5 @@ def check_hyperparameter(name: str, value):
         value = tuple(map(float, value)) if numbers else None
     infinite = known.type is float and value in (float("inf"), float("-inf"))
     if type(value) is not known.type or infinite or not known.metadata["check"](value):
-        hint = _float_hint(given) if known.type is float else ""
-        raise InputError(
-            f"{name}: {given!r} is not allowed; it must be {known.metadata['allowed']}.{hint}"
-        )
+        raise InputError(f"{name}: {not_allowed(given)}; it must be {known.metadata['allowed']}.")
     return value
-
-
-def _float_hint(value) -> str:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return ""
-    return f" Write it without quotes, as {float(value)!r}." if isinstance(value, str) else ""

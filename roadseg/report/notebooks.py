@@ -8,25 +8,23 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-# jsonschema would build a grammar of internationalised addresses, which takes two seconds each time
-# and which notebooks do not need; it goes on without.
-sys.modules.setdefault("rfc3987_syntax", None)
+import psutil
+from jupyter_client.manager import KernelManager
 
-import nbformat  # noqa: E402
-import psutil  # noqa: E402
-from jupyter_client.manager import KernelManager  # noqa: E402
-from nbformat import NotebookNode  # noqa: E402
+from roadseg.config import paths
+from roadseg.errors import InputError, nearest
 
-from roadseg.config import paths  # noqa: E402
-from roadseg.errors import InputError, nearest  # noqa: E402
+if TYPE_CHECKING:  # nbformat takes two seconds to import, in which a kernel can start
+    from nbformat import NotebookNode
 
 REPEAT_SECONDS = 2  # from one interrupt to the next
 SILENCE_TIMEOUT = 120  # seconds; papermill would wait for four, which a busy machine may need
 CHAPTERS = ("1_data", "2_baseline", "3_fcn", "4_tricks", "5_networks", "6_failures")
 
 
-def strip(source: Path) -> NotebookNode:
+def strip(source: Path) -> "NotebookNode":
     """Return a notebook without outputs, so that saving one in JupyterLab is no change."""
     notebook = read(source)
     for number, cell in enumerate(notebook.cells):
@@ -63,13 +61,6 @@ def execute(
         far as it came is kept beside `target` and named
     KeyboardInterrupt : Ctrl-C, when the cell that runs has saved what it has
     """
-    # papermill only warns where this or a parameter is wrong, and goes on with the defaults.
-    notebook = strip(source)
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise InputError(
-            f"{source}: has {len(tagged)} cells tagged 'parameters'; it needs exactly one."
-        )
     os.environ["PYTHONWARNINGS"] = "ignore"  # the kernel's: a report is no place for them
     # newer kernels complain about a local connection in plain text
     kernel = KernelManager(
@@ -80,7 +71,7 @@ def execute(
     running = []  # cells
     try:
         with _forwarded_interrupts(kernel, running):
-            # It comes up while papermill is imported, and leaves its user's history alone.
+            # It starts while papermill is imported, and leaves its user's history alone.
             kernel.start_kernel(
                 cwd=str(paths.ROOT), extra_arguments=["--HistoryManager.hist_file=:memory:"],
                 # in a copy of the project the copy's own code, whatever the environment names first
@@ -88,7 +79,7 @@ def execute(
             )  # fmt: skip
             if kernels is not None:
                 kernels.append(kernel)
-            _execute(source, notebook, target, parameters, kernel, echo, running)
+            _execute(source, target, parameters, kernel, echo, running)
     except TimeoutError:  # an OSError too
         raise InputError(
             f"{source.name}: for {SILENCE_TIMEOUT} s nothing was heard of what a cell put out, as "
@@ -114,11 +105,13 @@ def kill_kernel(kernel: KernelManager) -> None:
 
 def write_placeholder(source: Path, target: Path, why: str) -> None:
     """Write a notebook's heading and, in place of the rest, why it is left out (Markdown)."""
+    from nbformat.v4 import new_markdown_cell
+
     notebook = strip(source)
     heading = notebook.cells[0]
     heading.source = heading.source.splitlines()[0]
     heading.metadata = {"tags": []}
-    reason = nbformat.v4.new_markdown_cell(why, id="cell-1")
+    reason = new_markdown_cell(why, id="cell-1")
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
     reason.metadata = {"tags": [tag for tag in tags if tag.startswith("picture-")]}
     notebook.cells = [heading, reason]
@@ -164,24 +157,27 @@ def _forwarded_interrupts(kernel: KernelManager, running: list):
 
 def _execute(
     source: Path,
-    stripped: NotebookNode,
     target: Path,
     parameters: dict,
     kernel: KernelManager,
     echo: bool,
     running: list,
 ) -> None:
-    """Execute a notebook, which `source` held, in a running kernel; `running` has the cell."""
+    """Execute a notebook in a running kernel; `running` has the cell."""
     import papermill
+    from papermill.exceptions import PapermillExecutionError
 
+    # papermill only warns where this or a parameter is wrong, and goes on with the defaults.
+    stripped = strip(source)
+    tagged = [cell for cell in stripped.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise InputError(
+            f"{source}: has {len(tagged)} cells tagged 'parameters'; it needs exactly one."
+        )
     known = papermill.inspect_notebook(str(source))
     for name in parameters:
         if name not in known:
             raise InputError(f"{source}: takes no parameter {name!r}.{nearest(name, known)}")
-
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
     failed = target.with_suffix(".failed.ipynb")
     # Of this process: another one may execute it as well.
     working_copy = target.with_suffix(f".{os.getpid()}.ipynb")
@@ -213,14 +209,12 @@ def _execute(
             f"{source.name}, cell {problem.exec_count}: {cause}\n"
             f"The notebook as far as it came: {failed}"
         ) from None
-    except RuntimeError as problem:
-        # that of a kernel which dies before its first cell is no DeadKernelError
-        if not isinstance(problem, DeadKernelError) and "Kernel died" not in str(problem):
-            raise
+    except RuntimeError as problem:  # what is said of a kernel that has died or does not answer
         working_copy.replace(failed)
         raise InputError(
-            f"{source.name}: its kernel died, most often for want of memory (lower batch_size or "
-            f"data: size) or in a library's crash.\nThe notebook as far as it came: {failed}"
+            f"{source.name}: its kernel died ({problem}), most often for want of memory (lower "
+            f"batch_size or data: size) or in a library's crash.\nThe notebook as far as it came: "
+            f"{failed}"
         ) from None
     else:
         notebook = read(working_copy)
@@ -237,8 +231,10 @@ def _execute(
     _write(notebook, target)
 
 
-def read(file: Path) -> NotebookNode:
+def read(file: Path) -> "NotebookNode":
     """Return a notebook; the InputError of one that cannot be read names it."""
+    import nbformat
+
     try:
         return nbformat.read(file, as_version=4)
     except FileNotFoundError:
@@ -247,7 +243,9 @@ def read(file: Path) -> NotebookNode:
         raise InputError(f"{file}: not a notebook ({problem}).") from None
 
 
-def _write(notebook: NotebookNode, target: Path) -> None:
+def _write(notebook: "NotebookNode", target: Path) -> None:
+    import nbformat
+
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.partial")
     try:

@@ -10,12 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from nbformat import NotebookNode
 from PIL import Image, ImageDraw
 
 from roadseg.analysis.tables import write_together
 from roadseg.config.study import Study
 from roadseg.errors import InputError
-from roadseg.report.notebooks import CHAPTERS, NotebookNode, read
+from roadseg.report.notebooks import CHAPTERS, read
 
 # So many colours at most, of so many pixels at least, stay exact.
 MAX_FLAT_COLOURS, MIN_FLAT_PIXELS = 128, 150
