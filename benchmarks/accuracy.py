@@ -71,7 +71,10 @@ def main() -> None:
                     arm_records = [Record.read(records / f"arm/s{seed}") for seed in seeds]
                     counts.append(np.stack([record.counts["test"] for record in arm_records]))
                 means = [100 * metrics.miou(c.sum(1)).mean() for c in counts]
-                gap = intervals.interval(counts[1], blocks(test.sequences, 1), counts[0])
+                gap = intervals.interval(
+                    metrics.class_sums(counts[1]), blocks(test.sequences, 1),
+                    metrics.class_sums(counts[0]),
+                )  # fmt: skip
                 rows.append(
                     {
                         "recipe": name,

@@ -79,7 +79,10 @@ def row(arm: str, counts: dict[str, np.ndarray], val: Scenes) -> dict:
         "difference (95 % interval)": "",
     }
     if against:
-        gap = intervals.interval(counts[arm], blocks(val.sequences, 10), counts[against])
+        gap = intervals.interval(
+            metrics.class_sums(counts[arm]), blocks(val.sequences, 10),
+            metrics.class_sums(counts[against]),
+        )  # fmt: skip
         cells["difference (95 % interval)"] = (
             f"{100 * gap.estimate:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
         )

@@ -12,7 +12,7 @@ import page
 from scipy import optimize, stats
 
 from roadseg.analysis.intervals import Interval, detectable, holm, interval
-from roadseg.training.metrics import miou
+from roadseg.training.metrics import class_sums, miou
 
 BLOCKS, FRAMES = 24, 2
 BLOCK = np.repeat(np.arange(BLOCKS), FRAMES)
@@ -91,7 +91,7 @@ def population(
 
 def compare(arms: np.ndarray, rung: int = 1) -> Interval:
     """Compare a rung of a ladder with the one before it."""
-    return interval(arms[rung], BLOCK, baseline=arms[rung - 1], rounds=ROUNDS)
+    return interval(class_sums(arms[rung]), BLOCK, class_sums(arms[rung - 1]), rounds=ROUNDS)
 
 
 def trials(rng: np.random.Generator, count: int = TRIALS, **settings) -> list[Interval]:

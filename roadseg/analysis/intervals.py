@@ -6,8 +6,9 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special
 
-from roadseg.training.metrics import class_sums, iou_of_sums, miou_of_sums
+from roadseg.training.metrics import iou_of_sums, miou_of_sums
 
+MIN_SEEDS, MIN_BLOCKS = 3, 6  # of an interval; the second is the effective number of blocks
 POWER = 0.8  # to find an effect of the minimum detectable size
 
 
@@ -17,12 +18,12 @@ class Interval:
 
     Attributes
     ----------
-    estimate, low, high : the interval is (-inf, inf) where nothing is known of it
+    estimate, low, high : the last two are NaN where there are too few seeds or blocks, see
+        `interval`
     seeds : how many
-    p : two-sided p-value of zero, of this test alone: a family of them goes through `holm`. NaN
-        with a single seed, or with fewer than two effective blocks
-    se : standard error of the estimate
     blocks : effective number of blocks of test images
+    p : two-sided p-value of zero, of this test alone: a family of them goes through `holm`
+    se : standard error of the estimate
     image_share : the weight of the images' quantile of t against that of the seeds, 0..1
     """
 
@@ -30,15 +31,10 @@ class Interval:
     low: float
     high: float
     seeds: int
+    blocks: float
     p: float = np.nan
     se: float = np.nan
-    blocks: float = np.nan
     image_share: float = np.nan
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return self.low > 0 or self.high < 0
 
     def t(self, alpha: float) -> float:
         """Return the critical value of the two-sided test at a level `alpha`.
@@ -48,13 +44,9 @@ class Interval:
         Cochran & Cox 1957, Experimental Designs: a mean of the quantiles of both
         parts of the variance, weighted by these.
         """
+        parts = (self.image_share, self.blocks - 1), (1 - self.image_share, self.seeds - 1)
         return sum(
-            share * float(special.stdtrit(df, 1 - alpha / 2))
-            for share, df in (
-                (self.image_share, self.blocks - 1),
-                (1 - self.image_share, self.seeds - 1),
-            )
-            if share > 0
+            share * float(special.stdtrit(df, 1 - alpha / 2)) for share, df in parts if share > 0
         )
 
 
@@ -79,7 +71,7 @@ def bootstrap_weights(blocks: np.ndarray, rounds: int, rng: np.random.Generator)
 
 
 def interval(
-    counts: np.ndarray,
+    sums: np.ndarray,
     blocks: np.ndarray,
     baseline: np.ndarray | None = None,
     *,
@@ -100,15 +92,15 @@ def interval(
     degrees of freedom for the seeds and B_e - 1 for the images: B_e = 1 / sum of w^2, where w is a
     block's share of a class's pixels; of mIoU it is the mean over classes.
 
-    With one seed the interval covers the images alone, with fewer than two effective blocks the
-    seeds alone; both without a p-value. With neither, or where a difference is not 0 and nothing
-    varies, it is (-inf, inf). Arms with equal counts differ by 0, with p = 1.
+    There is no interval and no p-value with fewer than MIN_SEEDS seeds or MIN_BLOCKS effective
+    blocks: t would be many times what it is with one more of them. Nor is there one where a
+    difference is not 0 and nothing varies. Arms with equal counts differ by 0, with p = 1.
 
     Parameters
     ----------
-    counts : int (S, N, K, K), per seed and test image
+    sums : int (S, N, 3, K), `metrics.class_sums` of each seed and test image
     blocks : int (N,), images that are drawn together
-    baseline : like `counts`, the same seeds of another arm; the result is `counts` minus `baseline`
+    baseline : like `sums`, the same seeds of another arm; the result is `sums` minus `baseline`
     rounds : bootstrap samples
 
     Returns
@@ -121,11 +113,11 @@ def interval(
     Hinkley 1997, section 3.2, for drawing groups. Kish 1965 for the effective number. How often
     the intervals cover a known truth is measured in `docs/statistics.md`.
     """
-    return _intervals(False, counts, blocks, baseline, rounds)[0]
+    return _intervals(False, sums, blocks, baseline, rounds)[0]
 
 
 def class_intervals(
-    counts: np.ndarray,
+    sums: np.ndarray,
     blocks: np.ndarray,
     baseline: np.ndarray | None = None,
     *,
@@ -135,33 +127,33 @@ def class_intervals(
 
     Bootstrap samples without a class tell nothing of its IoU and are left out.
     """
-    return _intervals(True, counts, blocks, baseline, rounds)
+    return _intervals(True, sums, blocks, baseline, rounds)
 
 
-def effective_blocks(counts: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+def effective_blocks(pixels: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Return the effective number of blocks of each class: float (K,), NaN for one not there.
 
     Parameters
     ----------
-    counts : int (N, K, K), per test image
+    pixels : int (N, K), of each class in each test image
     blocks : int (N,)
     """
     block_index = np.unique(blocks, return_inverse=True)[1]
-    pixels = np.zeros((block_index.max() + 1, counts.shape[-1]))
-    np.add.at(pixels, block_index, counts.sum(-1))
+    block_pixels = np.zeros((block_index.max() + 1, pixels.shape[-1]))
+    np.add.at(block_pixels, block_index, pixels)
     with np.errstate(invalid="ignore"):
-        return 1 / ((pixels / pixels.sum(0)) ** 2).sum(0)
+        return 1 / ((block_pixels / block_pixels.sum(0)) ** 2).sum(0)
 
 
 def _intervals(
     per_class: bool,
-    counts: np.ndarray,
+    sums: np.ndarray,
     blocks: np.ndarray,
     baseline: np.ndarray | None,
     rounds: int,
 ) -> list[Interval]:
     """Return the intervals of M measures: the IoU of each class (M = K), or mIoU alone (M = 1)."""
-    seeds, k = len(counts), counts.shape[-1]
+    seeds, k = len(sums), sums.shape[-1]
     block_index = np.unique(blocks, return_inverse=True)[1]
     n = block_index.max() + 1
     in_block = (block_index == np.arange(n)[:, None]).astype(np.float64)  # (B, N)
@@ -175,12 +167,10 @@ def _intervals(
         samples = np.tensordot(weights, block_sums, axes=(1, 1))
         return scores_of(samples.reshape(rounds, seeds, 3, k))
 
-    sums = class_sums(counts)
     scores, samples = scores_of(sums.sum(1)), resample(sums)  # (S, M), (rounds, S, M)
     if baseline is not None:
-        sums = class_sums(baseline)
-        scores, samples = scores - scores_of(sums.sum(1)), samples - resample(sums)
-    effective = effective_blocks(counts[0], blocks)
+        scores, samples = scores - scores_of(baseline.sum(1)), samples - resample(baseline)
+    effective = effective_blocks(sums[0, :, 1], blocks)
     if not per_class:
         effective = np.array([np.nanmean(effective)])
     return _crossed(scores, samples, n, effective)
@@ -207,34 +197,34 @@ def _crossed(
     blocks : of images
     effective : float (M,), effective number of blocks
     """
-    seeds = len(scores)
-    known = effective >= 2  # else the images' part is not known, and is left out
-    scale = np.where(known, blocks / max(blocks - 1, 1), 0.0)
+    seeds, scale = len(scores), blocks / max(blocks - 1, 1)
     image_variance = scale * _variance(samples.mean(1))
-    seed_variance, interaction = np.zeros(len(effective)), np.zeros(len(effective))
-    if seeds > 1:
-        seed_variance = _variance(scores) / seeds
-        interaction = np.maximum(scale * _variance(samples).mean(0) - image_variance, 0) / (
-            seeds - 1
-        )
-    variance = image_variance + np.maximum(seed_variance - interaction, 0)
+    seed_variance = _variance(scores) / seeds
+    interaction = np.maximum(scale * _variance(samples).mean(0) - image_variance, 0)
+    variance = image_variance + np.maximum(seed_variance - interaction / max(seeds - 1, 1), 0)
 
     intervals = []
     for j, estimate in enumerate(scores.mean(0).tolist()):
-        if np.isnan(estimate):
-            intervals.append(Interval(np.nan, np.nan, np.nan, seeds))
-        elif estimate == 0 and variance[j] < 1e-24 and (seeds > 1 or known[j]):
-            intervals.append(Interval(0.0, 0.0, 0.0, seeds, 1.0, 0.0, float(effective[j])))
-        elif variance[j] < 1e-24:  # rounding: nothing varied, so nothing is known
-            intervals.append(Interval(estimate, -np.inf, np.inf, seeds))
+        b = float(effective[j])
+        varies = variance[j] > 1e-24  # less is rounding
+        if estimate == 0 and not varies:
+            intervals.append(Interval(0.0, 0.0, 0.0, seeds, b, p=1.0, se=0.0))
+        elif not (has_enough(seeds, b) and varies):
+            intervals.append(Interval(estimate, np.nan, np.nan, seeds, b))
         else:
             se = float(np.sqrt(variance[j]))
             share = float(image_variance[j] / (image_variance[j] + seed_variance[j]))
-            draft = Interval(estimate, 0, 0, seeds, np.nan, se, float(effective[j]), share)
+            draft = Interval(estimate, np.nan, np.nan, seeds, b, np.nan, se, share)
             half = draft.t(0.05) * se
-            p = _p_value(draft) if seeds > 1 and known[j] else np.nan
-            intervals.append(replace(draft, low=estimate - half, high=estimate + half, p=p))
+            intervals.append(
+                replace(draft, low=estimate - half, high=estimate + half, p=_p_value(draft))
+            )
     return intervals
+
+
+def has_enough(seeds: int, blocks: float) -> bool:
+    """Return whether there are seeds and effective blocks (rounded) enough for an interval."""
+    return seeds >= MIN_SEEDS and round(blocks, 2) >= MIN_BLOCKS
 
 
 def _p_value(comparison: Interval) -> float:

@@ -41,11 +41,11 @@ def pareto_staircase(costs: np.ndarray, scores: np.ndarray) -> list[tuple[float,
     return chosen
 
 
-def _resampled_miou(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the mIoU (S, rounds) of counts (S, N, K, K) when images weigh (rounds, N)."""
-    seeds, images, classes, _ = counts.shape
-    flat = counts.reshape(seeds, images, classes * classes).astype(np.float64)
-    return metrics.miou((weights @ flat).reshape(seeds, len(weights), classes, classes))
+def _resampled_miou(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mIoU (S, rounds) of sums (S, N, 3, K) when images weigh (rounds, N)."""
+    seeds, images, _, classes = sums.shape
+    flat = sums.reshape(seeds, images, 3 * classes).astype(np.float64)
+    return metrics.miou_of_sums((weights @ flat).reshape(seeds, len(weights), 3, classes))
 
 
 def resampled(
@@ -55,12 +55,11 @@ def resampled(
 
     Blocks of test images are drawn with replacement, the same for all networks; so are each
     network's seeds, and their spread is widened by sqrt(S / (S - 1)), by which a bootstrap of S
-    falls short. With one seed, or one block, that part does not vary; with one of each, all is NaN.
-    It is a picture of what might have been, no interval: with few seeds it is rough.
+    falls short. It is a picture of what might have been, no interval: with few seeds it is rough.
 
     Parameters
     ----------
-    tests : for each of A networks, counts int (S, N, K, K) per seed and test image
+    tests : for each of A networks, `metrics.class_sums` int (S, N, 3, K) of each seed and image
     blocks : int (N,), images that are drawn together
 
     Returns
@@ -70,12 +69,10 @@ def resampled(
     rng = np.random.default_rng(seed)
     weights = intervals.bootstrap_weights(blocks, rounds, rng)
     miou_samples = []
-    for counts in tests:
-        seeds, scores = len(counts), _resampled_miou(counts, weights)
+    for sums in tests:
+        seeds, scores = len(sums), _resampled_miou(sums, weights)
         drawn = rng.integers(0, seeds, (seeds, rounds))
         mean = scores.mean(0)
         seed_deviation = np.take_along_axis(scores, drawn, 0).mean(0) - mean
         miou_samples.append(mean + seed_deviation * np.sqrt(seeds / max(seeds - 1, 1)))
-    if seeds == 1 and len(np.unique(blocks)) == 1:
-        return np.full((rounds, len(tests)), np.nan)
     return np.stack(miou_samples, 1)

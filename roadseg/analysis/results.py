@@ -41,7 +41,7 @@ THROUGHPUT_SECONDS = 1.5  # of timing, for each network
 FIELD_IMAGES = 8  # test images that an effective receptive field is averaged over
 COMPARISON_COLUMNS = [
     "question", "trick", "arm", "against", "difference", "low", "high", "p", "p_corrected", "tests",
-    "detectable", "seed_sd", "seeds", "blocks", "effective_blocks", "verdict",
+    "detectable", "seed_sd", "seeds", "blocks", "effective_blocks", "verdict", "samples",
 ]  # fmt: skip
 PARETO_COLUMNS = [
     "question", "arm", "label", "val_miou", "test_miou", "low", "high", "measure", "cost",
@@ -75,7 +75,7 @@ def collect(study: Study) -> Results:
     blocks = scenes.blocks(about["splits"]["test"]["sequences"], study.data["block"])
     names = about["classes"]
     paired = {arm: [records[arm][seed] for seed in study.seeds] for arm in study.arms}
-    tests = {arm: _test_counts(arm_records) for arm, arm_records in paired.items()}
+    tests = {arm: _test_sums(arm_records) for arm, arm_records in paired.items()}
     size = tuple(about["size"])
     gmacs = _test_gmacs(study, size, len(names))
     rows = {
@@ -160,6 +160,7 @@ def collect(study: Study) -> Results:
         ),
         outcomes=outcomes,
         unfinished=_unfinished(requested),
+        block_lengths=_block_lengths(study, about["splits"]["test"]["sequences"], question_tests),
     )  # fmt: skip
 
 
@@ -320,12 +321,13 @@ def _prior(prepared: Path, blocks: np.ndarray) -> dict:
         )
         for split, scenes_of_split in splits.items() if split != "train"
     }  # fmt: skip
-    score = _nan_if_unbounded(intervals.interval(counts["test"][None], blocks))
+    # it has no seeds: as it would be with any
+    test_sums = np.stack([metrics.class_sums(counts["test"])] * intervals.MIN_SEEDS)
+    score = intervals.interval(test_sums, blocks)
     return {
         "val_miou": metrics.miou(counts["val"].sum(0)),
         "test_miou": score.estimate,
-        "low": max(score.low, 0.0),
-        "high": min(score.high, 1.0),
+        **_bounds(score),
         "accuracy": Confusion(counts["test"].sum(0)).accuracy,
     }
 
@@ -339,9 +341,9 @@ def _with_weights_of(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(weights_of=np.where(first == runs["run"], "", first))
 
 
-def _test_counts(records: list[Record]) -> np.ndarray:
-    """Return the counts of test images, int64 (S, N, K, K)."""
-    return np.stack([record.counts["test"] for record in records])
+def _test_sums(records: list[Record]) -> np.ndarray:
+    """Return `metrics.class_sums` of test images, int64 (S, N, 3, K)."""
+    return np.stack([metrics.class_sums(record.counts["test"]) for record in records])
 
 
 def _boundary(records: list[Record]) -> np.ndarray:
@@ -352,20 +354,20 @@ def _boundary(records: list[Record]) -> np.ndarray:
 
 def _arm_row(records: list[Record], blocks: np.ndarray) -> dict:
     """Return an arm's scores: `test_miou` is the mean over seeds of each seed's mIoU."""
-    test = _test_counts(records)
-    score = _nan_if_unbounded(intervals.interval(test, blocks))
-    recipe, per_seed = records[0].recipe, metrics.miou(test.sum(1))
+    score = intervals.interval(_test_sums(records), blocks)
+    recipe, tests = records[0].recipe, [Confusion(r.counts["test"].sum(0)) for r in records]
+    per_seed = np.array([test.miou for test in tests])
     return {
         "network": recipe.architecture,
         "test_miou": score.estimate,
-        "low": max(score.low, 0.0),  # a score has no others; NaN stays
-        "high": min(score.high, 1.0),
+        **_bounds(score),
         "seeds": score.seeds,
         "blocks": len(np.unique(blocks)),
+        "effective_blocks": score.blocks,
         "seed_sd": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
         "val_miou": np.mean([Confusion(r.counts["val"].sum(0)).miou for r in records]),
-        "course_miou": np.mean([Confusion(c).course_miou for c in test.sum(1)]),
-        "accuracy": np.mean([Confusion(c).accuracy for c in test.sum(1)]),
+        "course_miou": np.mean([test.course_miou for test in tests]),
+        "accuracy": np.mean([test.accuracy for test in tests]),
         "boundary_iou": pd.Series(_boundary(records)).mean(),  # NaN where nothing has a contour
         "calibration_error": np.mean([metrics.calibration_error(r.reliability) for r in records]),
         # Whatever ran beside it made a training longer, never shorter.
@@ -375,20 +377,26 @@ def _arm_row(records: list[Record], blocks: np.ndarray) -> dict:
     }
 
 
+def _bounds(score: Interval) -> dict[str, float]:
+    """Return the ends of the interval of a score, which lies in 0..1; NaN stays."""
+    return {"low": max(score.low, 0.0), "high": min(score.high, 1.0)}
+
+
 def _class_rows(
     arm: str, records: list[Record], blocks: np.ndarray, names: list[str]
 ) -> pd.DataFrame:
-    test = _test_counts(records)
-    class_intervals = [_nan_if_unbounded(each) for each in intervals.class_intervals(test, blocks)]
-    truth = test[0].sum(0).sum(1)
+    sums = _test_sums(records)
+    class_intervals = intervals.class_intervals(sums, blocks)
+    truth = sums[0, :, 1].sum(0)
     return pd.DataFrame(
         {
             "arm": arm,
             "class": names,
-            "iou": metrics.iou(test.sum(1)).mean(0),
-            "low": [max(each.low, 0.0) for each in class_intervals],
-            "high": [min(each.high, 1.0) for each in class_intervals],
+            "iou": metrics.iou_of_sums(sums.sum(1)).mean(0),
+            "low": [_bounds(each)["low"] for each in class_intervals],
+            "high": [_bounds(each)["high"] for each in class_intervals],
             "boundary_iou": _boundary(records),
+            "effective_blocks": [each.blocks for each in class_intervals],
             "pixel_share": truth / truth.sum(),
         }
     )
@@ -402,13 +410,6 @@ def _reliability_rows(arm: str, records: list[Record]) -> pd.DataFrame:
     )
 
 
-def _nan_if_unbounded(interval: Interval) -> Interval:
-    """Return NaN for an endless interval: it says that nothing is known."""
-    if np.isfinite(interval.low):
-        return interval
-    return dataclasses.replace(interval, low=np.nan, high=np.nan)
-
-
 def _comparisons(
     question: Question, tests: dict[str, np.ndarray], blocks: np.ndarray
 ) -> list[dict]:
@@ -417,7 +418,7 @@ def _comparisons(
     Parameters
     ----------
     question : which arms are compared
-    tests : arm -> counts int64 (S, N, K, K)
+    tests : arm -> `metrics.class_sums` int64 (S, N, 3, K)
     blocks : int (N,)
     """
     pairs = list(question.effects)
@@ -437,6 +438,19 @@ def _comparisons(
     return rows
 
 
+def _block_lengths(
+    study: Study, sequences: list[str], question_tests: dict[str, dict[str, np.ndarray]]
+) -> pd.DataFrame:
+    """Return the rows of `block_lengths`."""
+    length, rows = study.data["block"], []
+    for other in (length // 2, 2 * length) if length > 1 else ():
+        for name, tests in question_tests.items():
+            judged = _comparisons(study.questions[name], tests, scenes.blocks(sequences, other))
+            rows += [row | {"block": other} for row in judged]
+    columns = ["question", "trick", "arm", "against", "block", "effective_blocks", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _comparison(
     question: Question,
     pair: tuple[str, str, str],
@@ -447,8 +461,7 @@ def _comparison(
     count: int,
 ) -> dict:
     trick, arm, against = pair
-    per_seed = metrics.miou(tests[arm].sum(1)) - metrics.miou(tests[against].sum(1))
-    difference = _nan_if_unbounded(difference)
+    per_seed = metrics.miou_of_sums(tests[arm].sum(1)) - metrics.miou_of_sums(tests[against].sum(1))
     return {
         "question": question.name,
         "trick": trick,
@@ -466,7 +479,26 @@ def _comparison(
         "blocks": len(np.unique(blocks)),
         "effective_blocks": difference.blocks,
         "verdict": verdict(difference.estimate, corrected, trick=bool(trick)),
+        "samples": _samples_text(difference, tests[arm], tests[against], blocks),
     }
+
+
+def _samples_text(
+    difference: Interval, sums: np.ndarray, baseline: np.ndarray, blocks: np.ndarray
+) -> str:
+    """Return, where there is no interval, the difference of each seed or else of each block."""
+    if np.isfinite(difference.low):
+        return ""
+    if difference.seeds < intervals.MIN_SEEDS:
+        pairs = [(arm.sum(0), other.sum(0)) for arm, other in zip(sums, baseline, strict=True)]
+    else:
+        pairs = [
+            (sums[:, blocks == b].sum((0, 1)), baseline[:, blocks == b].sum((0, 1)))
+            for b in np.unique(blocks)
+        ]
+    return " ".join(
+        f"{metrics.miou_of_sums(arm) - metrics.miou_of_sums(other):.4f}" for arm, other in pairs
+    )
 
 
 def _class_effects(
@@ -475,7 +507,7 @@ def _class_effects(
     """Return a question's rows of `class_effects`, if it is about tricks; see `_comparisons`."""
     if not question.effects:
         return []
-    truth = next(iter(tests.values()))[0].sum(0).sum(1)
+    truth = next(iter(tests.values()))[0, :, 1].sum(0)
     rows = [
         {
             "question": question.name,
@@ -483,8 +515,8 @@ def _class_effects(
             "class": name,
             "pixel_share": share,
             "difference": each.estimate,
-            "low": _nan_if_unbounded(each).low,
-            "high": _nan_if_unbounded(each).high,
+            "low": each.low,
+            "high": each.high,
             "p": each.p,
         }
         for trick, arm, against in question.effects
@@ -504,13 +536,13 @@ def _class_effects(
 
 
 def _noise_row(question: str, arm: str, records: list[Record], blocks: np.ndarray) -> dict:
-    score = _nan_if_unbounded(intervals.interval(_test_counts(records), blocks))
+    score = intervals.interval(_test_sums(records), blocks)
     scores = np.array([Confusion(record.counts["test"].sum(0)).miou for record in records])
     sd, low, high = intervals.sd_interval(scores)
     return {
         "question": question, "arm": arm, "seeds": len(scores), "blocks": len(np.unique(blocks)),
         "mean": scores.mean(),
-        "low": max(score.low, 0.0), "high": min(score.high, 1.0),
+        **_bounds(score),
         "sd": sd, "sd_low": low, "sd_high": high,
     }  # fmt: skip
 
@@ -665,6 +697,7 @@ def _pareto_rows(
     latency = table["latency_ms"] * table["gmacs"] / table["gmacs_once"]
     table["latency_ms"] = group_similar_costs(latency.to_numpy())
     draws = pareto.resampled([tests[arm] for arm in question.arms], blocks)
+    has_intervals = table["low"].notna().all()
     columns = ["question", "arm", "label", "val_miou", "test_miou", "low", "high"]
     return pd.concat(
         [
@@ -674,11 +707,9 @@ def _pareto_rows(
                 pareto_optimal=pareto.pareto_optimal(
                     table[measure].to_numpy(), table["val_miou"].to_numpy()
                 ),
-                pareto_share=np.where(
-                    np.isnan(draws).any(),
-                    np.nan,
-                    pareto.pareto_optimal(table[measure].to_numpy(), draws).mean(0),
-                ),
+                pareto_share=pareto.pareto_optimal(table[measure].to_numpy(), draws).mean(0)
+                if has_intervals
+                else np.nan,
             )
             for measure in MEASURES
         ]

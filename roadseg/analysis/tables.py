@@ -15,6 +15,7 @@ from roadseg.errors import InputError
 TABLES = (
     "runs", "arms", "classes", "comparisons", "class_effects", "noise", "searches", "networks",
     "pareto", "prior", "catalogue", "curves", "reliability", "outcomes", "unfinished",
+    "block_lengths",
 )  # fmt: skip
 SIMILAR_COST_SHARE = 0.05  # a share of costs; of the order of the spread of single passes
 LEVEL = 0.05  # of the verdicts, over all comparisons that a question is made for
@@ -56,6 +57,8 @@ class Results:
         leave an arm out of which a seed failed: the mean of those that came through says nothing
     unfinished : one row per question of which a run is missing, which all other tables leave out:
         how many runs are, of how many that it asks for
+    block_lengths : of video, one row per comparison and other length of blocks, half and twice the
+        study's: the verdict that it would have
     """
 
     runs: pd.DataFrame
@@ -73,6 +76,7 @@ class Results:
     reliability: pd.DataFrame
     outcomes: pd.DataFrame
     unfinished: pd.DataFrame
+    block_lengths: pd.DataFrame
 
     @classmethod
     def read(cls, study: Study) -> "Results":

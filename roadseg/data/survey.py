@@ -3,6 +3,7 @@
 Every function goes through the images once, one at a time.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -420,8 +421,9 @@ def split_table(splits: Mapping[str, Scenes]) -> pd.DataFrame:
     Returns
     -------
     one row per split: split, images, sequences (videos), shared (Int64: how many of these train
-    has too; missing for train) and class_distance (total variation distance of its class shares
-    from train's: the share of pixels that would have to change their class, 0 to 1)
+    has too; missing for train), largest (share of images of the largest one) and class_distance
+    (total variation distance of its class shares from train's: the share of pixels that would have
+    to change their class, 0 to 1)
     """
     reference = shares(splits["train"])["share"]
     known = set(splits["train"].sequences)
@@ -431,6 +433,7 @@ def split_table(splits: Mapping[str, Scenes]) -> pd.DataFrame:
             "images": len(scenes),
             "sequences": len(set(scenes.sequences)),
             "shared": pd.NA if name == "train" else len(known & set(scenes.sequences)),
+            "largest": max(Counter(scenes.sequences).values()) / len(scenes),
             "class_distance": (shares(scenes)["share"] - reference).abs().sum() / 2,
         }
         for name, scenes in splits.items()

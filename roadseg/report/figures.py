@@ -18,6 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
+from roadseg.analysis.intervals import MIN_SEEDS
 from roadseg.data.scenes import UNLABELLED, Scenes
 from roadseg.data.survey import percent
 
@@ -397,9 +398,11 @@ def differences(rows: list[pd.Series]) -> Drawing:
         colour = VERDICTS.get(row.verdict, UNDECIDED)
         axis.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=2)
         axis.plot(100 * row.difference, y, "o", color=colour)
+        _plot_samples(axis, row, y, colour)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(position, [f"{row.arm} − {row.against}" for row in rows])
-    axis.set(xlabel="difference in test mIoU (points), 95 % interval", ylim=(-0.6, len(rows) - 0.4))
+    note = _interval_note(rows)
+    axis.set(xlabel=f"difference in test mIoU (points), {note}", ylim=(-0.6, len(rows) - 0.4))
     return figure.with_alt_text(
         "Paired differences in test mIoU: "
         + _values_text(
@@ -408,6 +411,29 @@ def differences(rows: list[pd.Series]) -> Drawing:
             " points",
         )
     )
+
+
+def _samples(row) -> np.ndarray:
+    """Return the single differences, in points, that a comparison without an interval has."""
+    text = getattr(row, "samples", "")  # NaN, read from a table, where it has none
+    return 100 * np.array(text.split() if isinstance(text, str) else [], float)
+
+
+def _plot_samples(axis, row, y: float, colour: str, start: float = 0.0) -> None:
+    samples = start + _samples(row)
+    axis.plot(samples, np.full(len(samples), y), ".", color=colour, markersize=5, zorder=3)
+
+
+def _interval_note(rows) -> str:
+    """Return what is drawn beside differences, in words."""
+    rows = list(rows)
+    lacking = [row for row in rows if len(_samples(row))]
+    if not lacking:
+        return "95 % interval"
+    single = "seeds" if lacking[0].seeds < MIN_SEEDS else "blocks of test images"
+    return f"dots: single {single}" if len(lacking) == len(rows) else (
+        f"95 % interval or dots for single {single}"
+    )  # fmt: skip
 
 
 def waterfall(
@@ -441,8 +467,11 @@ def waterfall(
     colours = [VERDICTS.get(verdict, UNDECIDED) for verdict in rows["verdict"]]
     _steps(axis, names, scores[0], steps, colours, low, high)
     known = np.isfinite(low).any()
-    interval_note = "steps with 95 % intervals" if known else "no intervals can be computed"
-    axis.set_title(f"This study: {interval_note}", fontsize=9, loc="left", pad=20)
+    for y, (x, row) in enumerate(zip(scores, rows.itertuples(), strict=False), start=1):
+        _plot_samples(axis, row, y, "black", x)
+    axis.set_title(
+        f"This study: {_interval_note(rows.itertuples())}", fontsize=9, loc="left", pad=20
+    )
     seen = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
     keys = {verdict: VERDICTS[verdict] for verdict in seen}
     keys["no effect found" if known else "cannot be told"] = UNDECIDED
@@ -541,6 +570,7 @@ def forest(
             if np.isfinite([low, high]).all():
                 axis.plot([low, high], [y, y], color=colour, linewidth=1.6)
                 words += f" ({_signed(low)} to {_signed(high)})"
+            _plot_samples(axis, row, y, colour)
             axis.plot(
                 100 * row.difference, y, "o", color=colour, markersize=5.5, markeredgewidth=1.4,
                 markerfacecolor=colour if row.verdict in VERDICTS else "white",
@@ -557,8 +587,9 @@ def forest(
     axis.set_yticks(range(len(tricks)), [_wrap(name) for name in tricks], fontsize=8)
     axis.set_ylim(len(tricks) - 0.5, -0.5)
     axis.tick_params(axis="x", labelsize=8)
+    note = _interval_note(row for rows in groups.values() for row in rows.itertuples())
     axis.set_xlabel(
-        "difference in test mIoU (points), 95 % interval; filled: an effect after the correction",
+        f"difference in test mIoU (points), {note}; filled: an effect after the correction",
         fontsize=8,
     )
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8,

@@ -6,7 +6,7 @@ import string
 import numpy as np
 import pandas as pd
 
-from roadseg.analysis.intervals import POWER
+from roadseg.analysis.intervals import MIN_BLOCKS, MIN_SEEDS, POWER
 from roadseg.analysis.tables import LEVEL, Results, late_gain
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
@@ -36,13 +36,18 @@ def points(difference: float) -> str:
 
 
 def interval_basis(row: pd.Series) -> str:
-    """Return what the interval of an arm or comparison rests on, in words."""
+    """Return what the interval of an arm or comparison rests on, or lacks, in words."""
     seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
-    if row["seeds"] == 1 and row["blocks"] == 1:
-        return f"{seeds}, only one block of test images: no interval can be computed"
-    if row["seeds"] == 1:
-        return f"over test images only, {seeds}"
-    return f"over {seeds}, only one block of test images" if row["blocks"] == 1 else seeds
+    lacking = []
+    if row["seeds"] < MIN_SEEDS:
+        lacking.append(f"{seeds}, and an interval takes {MIN_SEEDS}")
+    if round(row["effective_blocks"], 2) < MIN_BLOCKS:
+        blocks = f"{row['effective_blocks']:.1f}".removesuffix(".0")
+        lacking.append(
+            f"test images worth {blocks} independent block{'s' * (blocks != '1')}, and an interval "
+            f"takes {MIN_BLOCKS}"
+        )
+    return "; ".join(lacking) or seeds
 
 
 def interval_text(row: pd.Series) -> str:
@@ -60,11 +65,6 @@ def comparison_sentence(row: pd.Series) -> str:
         return (
             f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU in "
             f"this run; whether they differ in general is not known ({interval_basis(row)})."
-        )
-    if np.isnan(row["p_corrected"]):
-        return (
-            f"Whether **{row['arm']}** and **{row['against']}** differ is {UNKNOWN}: {change} "
-            f"points of mIoU (95 % interval {low} to {high}, {interval_basis(row)})."
         )
     interval = f"95 % interval {low} to {high}, {interval_basis(row)}"
     if not row["p_corrected"] < LEVEL:
@@ -87,10 +87,6 @@ def trick_sentence(row: pd.Series) -> str:
             f"general is not known ({interval_basis(row)})."
         )
     interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
-    if np.isnan(row["p_corrected"]):
-        return f"The effect of **{row['trick']}** is {UNKNOWN} ({interval}, {interval_basis(row)})."
-    if row["seeds"] == 1 or row["blocks"] == 1:  # what else a reader would take it to carry
-        interval += f", {interval_basis(row)}"
     if row["p_corrected"] < LEVEL:
         return f"**{row['trick']}** {row['verdict']}: {interval}."
     return f"We found no effect of **{row['trick']}** ({interval}).{_uncorrected(row)}"
@@ -186,6 +182,35 @@ def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def blocks_summary(results: Results) -> str:
+    """Return how many independent blocks the test images are worth, by class, in words."""
+    arm = results.arms.iloc[0]
+    one_arm = results.classes[results.classes["arm"] == arm["arm"]].dropna(subset="iou")
+    fewest = one_arm.nsmallest(3, "effective_blocks")
+    named = [
+        f"{escape_markdown(r['class'])} {r.effective_blocks:.1f}" for _, r in fewest.iterrows()
+    ]
+    summary = (
+        f"The {arm['blocks']:.0f} block{'s' * (arm['blocks'] != 1)} of test images count as "
+        f"{arm['effective_blocks']:.1f}, since classes are not spread evenly over them (mean over "
+        f"classes; fewest: {_join_words(named)}); below {MIN_BLOCKS} there is no interval."
+    )
+    lengths = results.block_lengths
+    if not len(lengths):
+        return summary
+    verdicts = results.comparisons.set_index(["question", "arm", "against"])["verdict"]
+    keys = lengths[["question", "arm", "against"]].apply(tuple, axis=1)
+    other = lengths[lengths["verdict"] != keys.map(verdicts)]
+    changed = [
+        f"{r.arm} against {r.against} ({r.verdict} with {r.block})" for r in other.itertuples()
+    ]
+    return (
+        f"{summary} With blocks of {_join_words([f'{n}' for n in lengths['block'].unique()])} "
+        f"frames, {len(changed) or 'none'} of {len(lengths)} verdicts would differ"
+        f"{': ' + '; '.join(changed) if changed else ''}."
+    )
+
+
 def verdict_or_unknown(row: pd.Series) -> str:
     """Return the verdict of a comparison, or that there can be none."""
     return UNKNOWN if np.isnan(row["p_corrected"]) else row["verdict"]
@@ -263,9 +288,7 @@ def _over_images(row) -> str:
     """Return the interval of a noise question's mean, and what it carries, in words."""
     if np.isnan(row.low):
         return ""
-    over = "seeds and images" if row.seeds > 1 else "images alone"
-    over = over if row.blocks > 1 else "seeds alone"
-    return f" (95 % interval over {over} {100 * row.low:.1f} to {100 * row.high:.1f})"
+    return f" (95 % interval over seeds and images {100 * row.low:.1f} to {100 * row.high:.1f})"
 
 
 def verdict_agreement(places: dict[str, pd.DataFrame]) -> str:
@@ -497,14 +520,11 @@ def size_summary(pareto_rows: pd.DataFrame, difference, *, brief: bool = False) 
         )
     else:
         best = more_expensive.loc[more_expensive["val_miou"].idxmax()]
-        changes = [difference(arm, sufficient["arm"]) for arm in more_expensive["arm"]]
         change = difference(best["arm"], sufficient["arm"])
-        upper_bound = max(c["high"] for c in changes)
         summary = (
             f"**{sufficient['label']}** ({format_cost(sufficient['cost'])} multiply-adds, "
-            f"{100 * sufficient['test_miou']:.1f} % mIoU) is the cheapest network that no more "
-            f"expensive one beats significantly; the largest upper confidence bound of a gain over "
-            f"it is {points(upper_bound)} points, among {len(more_expensive)} networks."
+            f"{100 * sufficient['test_miou']:.1f} % mIoU) is the cheapest network that none of the "
+            f"{len(more_expensive)} more expensive ones beats significantly."
         )
         if brief:
             return summary
@@ -514,13 +534,7 @@ def size_summary(pareto_rows: pd.DataFrame, difference, *, brief: bool = False) 
             f"much and changes mIoU by {points(change['difference'])} points "
             f"({_interval_and_verdict(change)})."
         )
-    if len(networks) < 4 or brief:
-        return summary
-    summary += (
-        " The rank correlation of cost with mIoU "
-        f"{rank_correlation(networks['cost'], networks['test_miou'])}"
-    )
-    return summary + "; the networks differ in more than their size."
+    return summary if brief else f"{summary} The networks differ in more than their size."
 
 
 def _interval_and_verdict(row: pd.Series) -> str:
@@ -922,6 +936,11 @@ def answer(study: Study, results: Results) -> list[str]:
         f"{best['parameters'] / 1e6:.2f} M parameters; its expected calibration error is "
         f"{percent(best['calibration_error'])}."
     )
+    if len(arms) > 1:
+        findings[-1] += (
+            " Its test score is of the same seeds that it was chosen with, so it may be a little "
+            "too high."
+        )
     rows_by_trick = _by_trick(places)
     hurtful = [
         f"**{trick}**"
@@ -988,10 +1007,9 @@ def caveats(study: Study, results: Results, *, tested: bool = True) -> list[str]
     )
     widths = 100 * (arms["high"] - arms["low"]) / 2
     blocks, seeds = int(arms["blocks"].iloc[0]), int(arms["seeds"].iloc[0])
-    images = "images like these" if blocks > 1 else "these very images"
-    uncertainty = f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for {images}"
-    if seeds == 1:
-        uncertainty += " and this seed: the variation between seeds is not included"
+    uncertainty = (
+        f"an arm's mIoU is known to ±{widths.median():.1f} points (median), for images like these"
+    )
     if widths.isna().all():
         uncertainty = "the uncertainty of an arm's mIoU is not known"
     statements.append(
@@ -1003,32 +1021,9 @@ def caveats(study: Study, results: Results, *, tested: bool = True) -> list[str]
         gap = 100 * (arms["val_miou"] - arms["test_miou"]).median()
         statements.append(
             f"**Another val split.** Choices are made on val, whose scores lie {gap:+.1f} points "
-            f"from those on test (median); the rank correlation of both over {len(arms)} arms "
-            f"{rank_correlation(arms['val_miou'], arms['test_miou'])}."
-        )
-    places = effects_by_place(study, results)
-    largest_missed = max(
-        ((row, place) for place, rows in places.items() for _, row in rows.iterrows()
-         if verdict_or_unknown(row) == "no effect found"),
-        key=lambda candidate: candidate[0]["high"], default=None,
-    )  # fmt: skip
-    if largest_missed:
-        row, place = largest_missed
-        statements.append(
-            f"**Effects that we may have missed.** **{row['trick']}** "
-            f"{f'({place}) ' if len(places) > 1 else ''}may still gain up to "
-            f"{points(row['high'])} points, the largest upper bound of all comparisons without a "
-            "significant effect."
+            "from those on test (median)."
         )
     return [re.sub(r"(?<=[ (])-(?=\d)", "−", line) for line in statements]
-
-
-def rank_correlation(first: pd.Series, second: pd.Series) -> str:
-    """Return Spearman's rank correlation as the end of a sentence."""
-    correlation = (
-        first.rank().corr(second.rank()) if min(first.nunique(), second.nunique()) > 1 else None
-    )
-    return UNKNOWN if correlation is None else f"is {correlation:+.2f}".replace("-", "−")
 
 
 def worst_images(scores: np.ndarray, names: list[str], share: float = 0.1) -> str:
@@ -1099,15 +1094,11 @@ def boundary_summary(arms: pd.DataFrame) -> str:
         return "No test image has a boundary between two classes."
     gap = known["test_miou"] - known["boundary_iou"]
     smallest, largest = known["label"][gap.idxmin()], known["label"][gap.idxmax()]
-    summary = (
+    return (
         f"Near class boundaries, IoU is {100 * gap.min():.1f} (**{smallest}**) to "
         f"{100 * gap.max():.1f} (**{largest}**) points lower than over the whole image, as a "
         "mean over classes."
     )
-    if len(known) < 4:
-        return summary
-    rank = rank_correlation(known["test_miou"], known["boundary_iou"])
-    return f"{summary} The rank correlation of both scores over these {len(known)} {rank}."
 
 
 def reference_comparison(

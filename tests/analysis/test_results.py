@@ -242,7 +242,9 @@ def test_tricks_are_judged_together(study):
     assert list(effects.trick) == ["f", "t"] and list(effects.tests) == [2, 2]
     assert list(collected.effects("ladder").trick) == ["f"] and not len(collected.effects("heads"))
     tests = {
-        arm: np.stack([Record.read(study.run_folder(arm, s)).counts["test"] for s in study.seeds])
+        arm: metrics.class_sums(
+            np.stack([Record.read(study.run_folder(arm, s)).counts["test"] for s in study.seeds])
+        )
         for arm in ("fcn", "with-f", "fcn-t")
     }
     by_hand = [

@@ -265,6 +265,7 @@ def test_the_split_table_by_hand():
     assert table.shared.isna().tolist() == [True, False, False]
     assert table.shared.tolist()[1:] == [1, 1]
     assert table.class_distance.tolist() == [0, 0.25, 1]
+    assert table.largest.tolist() == [1 / 2, 1, 1 / 3]
 
 
 def test_split_distances_by_hand():

@@ -69,7 +69,7 @@ def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
     summary = text.size_summary(THREE, compare(SEEN))
     assert summary.startswith("**middle** (0.5 · 10⁹ multiply-adds, 33.0 % mIoU) is the cheapest")
     assert "The best of them by val score, **large**, costs 4.0 times as much" in summary
-    assert "a gain over it is +0.0 points, among 2 networks" in summary and "rank correlation" in summary
+    assert "none of the 2 more expensive ones beats significantly" in summary
     assert "−1.0 points (−2.0 to +0.0, no difference found)" in summary
     paying = {**SEEN, ("large", "middle"): (0.05, "better")}
     summary = text.size_summary(THREE, compare(paying))
@@ -163,14 +163,20 @@ def test_a_reference_for_classes_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("seeds", "blocks", "over"),
-    [(5, 9, "seeds and images"), (5, 1, "seeds alone"), (1, 9, "images alone")],
+    ("seeds", "blocks", "basis"),
+    [
+        (5, 9.2, "5 seeds"),
+        (2, 9.2, "2 seeds, and an interval takes 3"),
+        (1, 9.2, "1 seed, and an interval takes 3"),
+        (3, 4.26, "test images worth 4.3 independent blocks, and an interval takes 6"),
+        (2, 1.0, "2 seeds, and an interval takes 3; test images worth 1 independent block, and an interval takes 6"),
+    ],
 )
-def test_an_interval_says_what_it_carries(seeds, blocks, over):
-    row = SimpleNamespace(seeds=seeds, blocks=blocks, low=0.2, high=0.3)
-    assert text._over_images(row) == f" (95 % interval over {over} 20.0 to 30.0)"
-    row.low = np.nan
-    assert text._over_images(row) == ""
+def test_an_interval_says_what_it_rests_on_or_lacks(seeds, blocks, basis):
+    row = pd.Series({"seeds": seeds, "effective_blocks": blocks, "low": np.nan, "high": 0.3})
+    assert text.interval_basis(row) == text.interval_text(row) == basis
+    row["low"] = 0.2
+    assert text.interval_text(row) == f"95 % interval 20.0 to 30.0, {basis}"
 
 
 def test_a_search_is_held_against_the_recipe_s_own_rate():
@@ -193,7 +199,8 @@ def test_a_search_is_held_against_the_recipe_s_own_rate():
 
 
 def test_tricks_of_which_nothing_can_be_told_are_told_in_one_sentence():
-    row = {"trick": "flip", "verdict": "no effect found", "p_corrected": np.nan, "seeds": 1, "blocks": 1}
+    row = {"trick": "flip", "verdict": "no effect found", "p_corrected": np.nan, "seeds": 1, "blocks": 1,
+           "effective_blocks": 1.0}
     unknown = {"alone": pd.DataFrame([row, {**row, "trick": "crop"}])}
     assert text._tricks_in_short(unknown).startswith("Which of 2 tricks help is not known (1 seed")
     seen = {"alone": pd.DataFrame([{**row, "verdict": "helps", "p_corrected": 0.01}, {**row, "trick": "crop"}])}
@@ -342,13 +349,6 @@ def test_a_ladder_s_failed_rungs_are_said_to_have_failed():
     assert f"→ {trick} (failed) →" in summary and summary.count("(failed)") == 1
     first = study.without({start}).questions[ladder.name]
     assert text.ladder_summary(ladder, first).startswith(f"Tricks are added to {start} (failed) one")
-
-
-def test_a_rank_correlation_of_what_does_not_differ_is_unknown():
-    one, two = pd.Series([1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0])
-    assert text.rank_correlation(one, two) == text.UNKNOWN
-    assert text.rank_correlation(two, -two) == "is −1.00"
-    assert text.rank_correlation(two, two) == "is +1.00"
 
 
 def test_a_spread_of_more_points_than_there_are_is_not_reported():
