@@ -420,8 +420,8 @@ def _samples(row) -> np.ndarray:
 
 
 def _plot_samples(axis, row, y: float, colour: str, start: float = 0.0) -> None:
-    samples = start + _samples(row)
-    axis.plot(samples, np.full(len(samples), y), ".", color=colour, markersize=5, zorder=3)
+    if len(samples := start + _samples(row)):
+        axis.plot(samples, np.full(len(samples), y), ".", color=colour, markersize=5, zorder=3)
 
 
 def _interval_note(rows) -> str:
@@ -429,7 +429,7 @@ def _interval_note(rows) -> str:
     rows = list(rows)
     lacking = [row for row in rows if len(_samples(row))]
     if not lacking:
-        return "95 % interval"
+        return "95 % interval" if any(np.isfinite(row.low) for row in rows) else "no interval"
     single = "seeds" if lacking[0].seeds < MIN_SEEDS else "blocks of test images"
     return f"dots: single {single}" if len(lacking) == len(rows) else (
         f"95 % interval or dots for single {single}"

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from roadseg.analysis import intervals, results
-from roadseg.analysis.intervals import Interval
 from roadseg.analysis.tables import TABLES, Results, late_gain, reference
 from roadseg.config import paths
 from roadseg.config.study import load
@@ -35,7 +34,7 @@ def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
     p = (0.5 if low <= 0 <= high else 0.01) if p is None else p
     return {
         "question": "s", "trick": trick, "arm": "b-2", "against": "a-1", "difference": difference,
-        "low": low, "high": high, "seeds": seeds, "blocks": blocks, "p": p, "p_corrected": p,
+        "low": low, "high": high, "seeds": seeds, "blocks": blocks, "effective_blocks": float(blocks), "p": p, "p_corrected": p,
         "tests": tests, "verdict": results.verdict(difference, p, trick=bool(trick)),
     }  # fmt: skip
 
@@ -56,19 +55,14 @@ def test_sentences_say_what_the_interval_says():
         "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % interval +1.2 to +5.0, 3 seeds)."
     )
     assert "3.1 points of mIoU less than" in text.comparison_sentence(pd.Series(row(-0.031, -0.05, -0.012)))
-    unclear = text.comparison_sentence(pd.Series(row(0.011, -0.01, 0.032, 1)))
+    unclear = text.comparison_sentence(pd.Series(row(0.011, -0.01, 0.032)))
     assert "no difference" in unclear and "+1.1 points" in unclear and "−1.0 to +3.2" in unclear
 
 
 def test_sentences_say_what_the_interval_rests_on():
-    assert "over 3 seeds, only one block" in text.comparison_sentence(pd.Series(row(0.02, 0.01, 0.03, 3, 1)))
     unknown = text.comparison_sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1)))
-    assert "+44.1 points" in unknown and "no interval can be computed" in unknown
-    known = pd.Series({"low": 0.012, "high": 0.5, "seeds": 3, "blocks": 25})
-    assert text.interval_text(known) == "95 % interval 1.2 to 50.0, 3 seeds"
-    unknown = pd.Series({"low": np.nan, "high": np.nan, "seeds": 1, "blocks": 1})
-    assert text.interval_text(unknown) == text.interval_basis(unknown)
-    assert results._nan_if_unbounded(Interval(0.3, -np.inf, np.inf, 1)).low is np.nan
+    assert "+44.1 points" in unknown and "1 seed, and an interval takes 3" in unknown
+    assert "worth 1 independent block, and an interval takes 6" in unknown
 
 
 def test_an_interval_that_excludes_zero_decides_nothing_among_many():
@@ -125,17 +119,17 @@ def test_late_gain_is_the_change_since_three_quarters():
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A study of three arms and two seeds, with records whose scores are known."""
+    """A study of four arms and three seeds, with records whose scores are known."""
     (tmp_path / "params.yaml").write_text(
-        """{study: fake, title: t, root: ., folder: ., seeds: [3, 4],
+        """{study: fake, title: t, root: ., folder: ., seeds: [3, 4, 5],
         data: {source: synthetic, path: p, size: [64, 64], block: 1, seed: 0,
-               counts: {train: 1, val: 1, test: 4}},
+               counts: {train: 1, val: 1, test: 8}},
         base: {network: "fcn8s:tu-resnet10t", steps: 2},
         questions: {heads: {asks: q, networks: {baseline: "baseline:0.05",
                             fcn: "fcn8s:tu-resnet10t"}},
                     ladder: {asks: q, start: fcn, ladder: [f]},
                     each: {asks: q, start: fcn, alone: [f, t]},
-                    spread: {asks: q, start: fcn, noise: [3, 4, 5]}}}"""
+                    spread: {asks: q, start: fcn, noise: [3, 4, 5, 6]}}}"""
     )
     (tmp_path / "tricks.yaml").write_text("{f: {set: {flip: 0.5}}, t: {set: {test_flip: true}}}")
     (tmp_path / "networks.yaml").write_text("{}")
@@ -145,18 +139,18 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_prior", lambda *_: prior)  # here are no images
     study = load("params.yaml")
     study.prepared.mkdir(parents=True)
-    splits = {"test": {"names": list("abcd"), "sequences": list("abcd"), "digest": "1"}}
+    splits = {"test": {"names": list("abcdefgh"), "sequences": list("abcdefgh"), "digest": "1"}}
     about = {"size": [64, 64], "classes": ["x", "y"], "splits": splits, "digest": "0",
              "colours": [[0, 0, 0], [9, 9, 9]]}  # fmt: skip
     (study.prepared / "scenes.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
-    np.save(study.prepared / "test_images.npy", rng.integers(0, 256, (4, 3, 64, 64), np.uint8))
-    np.save(study.prepared / "test_labels.npy", rng.integers(0, 2, (4, 64, 64), np.uint8))
+    np.save(study.prepared / "test_images.npy", rng.integers(0, 256, (8, 3, 64, 64), np.uint8))
+    np.save(study.prepared / "test_labels.npy", rng.integers(0, 2, (8, 64, 64), np.uint8))
     right = {"baseline": 0.5, "fcn": 0.7, "with-f": 0.6, "fcn-t": 0.8}
     for arm in study.arms:
         for seed in study.seeds_of(arm):
             counts = {}
-            for split, n in (("val", 1), ("test", 4)):
+            for split, n in (("val", 1), ("test", 8)):
                 hits = rng.binomial(1000, right[arm], (n, 2))
                 counts[split] = np.stack([[[a, 1000 - a], [1000 - b, b]] for a, b in hits]).astype(
                     np.int32
@@ -188,11 +182,12 @@ def run_folder(study, question, arm, seed):
 
 
 def test_the_location_prior_is_scored_as_a_network_is(prepared):
-    train, test = (Scenes.load(prepared, split) for split in ("train", "test"))
-    prior = results._prior(prepared, np.arange(4))
+    train = Scenes.load(prepared, "train")
+    test = Scenes.load(prepared, "test")
+    prior = results._prior(prepared, np.arange(len(test)))
     right = survey.location_prior_accuracy(survey.location_prior(train), test)
     assert prior["accuracy"] == pytest.approx(right)
-    assert prior["low"] <= prior["test_miou"] <= prior["high"]
+    assert prior["test_miou"] <= right and np.isnan(prior["low"])  # of four test images
 
 
 def test_of_equal_trainings_the_first_owns_the_weights():
@@ -213,18 +208,19 @@ def test_the_tables_are_computed_from_the_right_runs(study):
         assert row.test_miou == pytest.approx(score[row.run])
         assert row.run == f"{row.arm}-s{row.seed}"
     for row in collected.arms.itertuples():
-        both = [score[f"{row.arm}-s3"], score[f"{row.arm}-s4"]]
-        assert row.test_miou == pytest.approx(np.mean(both)) and row.low < np.mean(both) < row.high
-        assert row.seed_sd == pytest.approx(np.std(both, ddof=1))
+        of_seeds = [score[f"{row.arm}-s{seed}"] for seed in (3, 4, 5)]
+        mean = np.mean(of_seeds)
+        assert row.test_miou == pytest.approx(mean) and row.low < mean < row.high
+        assert row.seed_sd == pytest.approx(np.std(of_seeds, ddof=1)) and row.effective_blocks == 8
         assert row.boundary_iou == pytest.approx(row.test_miou, abs=1e-3)
         assert row.calibration_error == pytest.approx(400 / 8000)
     for arm, class_rows in collected.classes.groupby("arm"):
         mean = collected.arms.set_index("arm").test_miou[[arm]].iloc[0]
         assert class_rows.iou.mean() == pytest.approx(mean)
         assert (class_rows.low < class_rows.iou).all() and (class_rows.iou < class_rows.high).all()
-    assert (collected.reliability.groupby("arm").pixels.sum() == 16_000).all()
+    assert (collected.reliability.groupby("arm").pixels.sum() == 24_000).all()
     up = collected.difference("heads", "fcn", "baseline")
-    by_hand = np.mean([score[f"fcn-s{s}"] - score[f"baseline-s{s}"] for s in (3, 4)])
+    by_hand = np.mean([score[f"fcn-s{s}"] - score[f"baseline-s{s}"] for s in (3, 4, 5)])
     assert up["difference"] == pytest.approx(by_hand) and by_hand > 0.1
     down = collected.difference("ladder", "with-f", "fcn")
     assert down["difference"] < 0 and down["low"] < down["difference"] < down["high"]
@@ -248,7 +244,7 @@ def test_tricks_are_judged_together(study):
         for arm in ("fcn", "with-f", "fcn-t")
     }
     by_hand = [
-        intervals.interval(tests[arm], np.arange(4), baseline=tests["fcn"])
+        intervals.interval(tests[arm], np.arange(8), baseline=tests["fcn"])
         for arm in ("with-f", "fcn-t")
     ]
     np.testing.assert_allclose(effects.p, [each.p for each in by_hand])
@@ -282,22 +278,50 @@ def test_classes_are_corrected_over_tricks_and_classes(study):
     np.testing.assert_allclose(each.pixel_share, 0.5)
 
 
+def test_where_there_is_no_interval_each_seed_is_told(study):
+    first, second = (
+        np.stack([metrics.class_sums(Record.read(study.run_folder(arm, s)).counts["test"]) for s in study.seeds])
+        for arm in ("fcn", "with-f")
+    )
+    for seeds, blocks, expected in ((2, np.arange(8), 2), (3, np.arange(8) // 2, 4), (3, np.arange(8), 0)):
+        arm, other = first[:seeds], second[:seeds]
+        difference = intervals.interval(arm, blocks, other)
+        samples = [float(x) for x in results._samples_text(difference, arm, other, blocks).split()]
+        assert len(samples) == expected and bool(expected) == np.isnan(difference.low)
+        if seeds == 2:
+            assert np.mean(samples) == pytest.approx(difference.estimate, abs=1e-4)
+
+
+def test_other_lengths_of_blocks_are_tried_on_video(study):
+    tests = {"ladder": {
+        arm: np.stack([
+            metrics.class_sums(Record.read(study.run_folder(arm, s)).counts["test"]) for s in study.seeds
+        ])
+        for arm in ("fcn", "with-f")
+    }}  # fmt: skip
+    assert not len(results._block_lengths(study, ["a"] * 8, tests))  # of single images
+    video = dataclasses.replace(study, data=study.data | {"block": 2})
+    table = results._block_lengths(video, ["a"] * 8, tests)
+    assert table.block.tolist() == [1, 4] and table.effective_blocks.tolist() == [8, 2]
+    assert table.verdict.tolist() == ["hurts", "no effect found"]  # two blocks tell nothing
+
+
 def test_a_noise_question_has_its_own_seeds(study):
     collected = results.collect(study)
     scores = [
-        Confusion(Record.read(study.run_folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5)
+        Confusion(Record.read(study.run_folder("fcn", s)).counts["test"].sum(0)).miou for s in (3, 4, 5, 6)
     ]
     (row,) = collected.noise.itertuples()
-    assert (row.arm, row.seeds) == ("fcn", 3)
+    assert (row.arm, row.seeds) == ("fcn", 4)
     assert row.sd == pytest.approx(np.std(scores, ddof=1)) and row.sd_low < row.sd < row.sd_high
     assert row.low < row.mean < row.high and row.mean == pytest.approx(np.mean(scores))
     arm = collected.arms[collected.arms.arm == "fcn"].iloc[0]
-    assert arm.seeds == 2 and arm.test_miou == pytest.approx(np.mean(scores[:2]))
+    assert arm.seeds == 3 and arm.test_miou == pytest.approx(np.mean(scores[:3]))
 
 
 def test_an_arm_s_outcome_is_the_sum_of_its_trainings(study):
     outcomes = results.collect(study).outcomes.set_index("arm")
-    assert outcomes.seconds.to_dict() == {"baseline": 3.0, "fcn": 4.5, "with-f": 3.0, "fcn-t": 3.0}
+    assert outcomes.seconds.to_dict() == {"baseline": 4.5, "fcn": 6.0, "with-f": 4.5, "fcn-t": 4.5}
     assert outcomes.joules.isna().all() and not outcomes.failed.any()
 
 
@@ -310,10 +334,10 @@ def meter(study, arm, joules):
 
 
 def test_energy_is_told_where_every_run_of_an_arm_has_a_meter(study):
-    meter(study, "baseline", [10.0, 20.0])
-    meter(study, "fcn", [10.0, 20.0, None])
+    meter(study, "baseline", [10.0, 20.0, 30.0])
+    meter(study, "fcn", [10.0, 20.0, 5.0, None])
     joules = results.collect(study).outcomes.set_index("arm").joules
-    assert joules["baseline"] == 30 and joules.drop("baseline").isna().all()
+    assert joules["baseline"] == 60 and joules.drop("baseline").isna().all()
 
 
 def test_runs_of_two_precisions_are_not_compared(study):
@@ -336,7 +360,7 @@ def test_an_arm_that_failed_is_in_no_table_but_outcomes(study):
     fail(study, "heads", "baseline", 4)
     collected = results.collect(study)
     row = collected.outcomes.set_index("arm").loc["baseline"]
-    assert (row.failed, row.why, row.seconds) == (1, "the loss is not finite", 1.5) and np.isnan(row.joules)
+    assert (row.failed, row.why, row.seconds) == (1, "the loss is not finite", 3.0) and np.isnan(row.joules)
     assert collected.failed == {"baseline"} and "baseline" not in set(collected.arms.arm)
     assert "baseline" not in collected.finished(study).arms and "baseline" in collected.ended(study).arms
     assert not len(collected.unfinished)
@@ -358,15 +382,15 @@ def test_a_question_whose_runs_are_not_all_there_is_left_out(study):
     assert list(left.questions) == ["ladder", "each"] and others == ["heads", "spread"]
     collected = results.collect(study)
     assert collected.unfinished.to_dict("records") == [
-        {"question": "heads", "missing": 1, "runs": 4}, {"question": "spread", "missing": 1, "runs": 3},
+        {"question": "heads", "missing": 1, "runs": 6}, {"question": "spread", "missing": 1, "runs": 4},
     ]  # fmt: skip
     assert set(collected.arms.question) == {"ladder", "each"} and not len(collected.noise) and not len(collected.pareto)
-    assert set(collected.outcomes.arm) == {"fcn", "with-f", "fcn-t"} and len(collected.runs) == 6
+    assert set(collected.outcomes.arm) == {"fcn", "with-f", "fcn-t"} and len(collected.runs) == 9
     assert set(results.compact_counts(study)) == set(collected.runs.run)
     results.write(collected, results.compact_counts(study), study.results)
     again = Results.read(study)
     assert list(again.ended(study).questions) == ["ladder", "each"]
-    missing = "heads (1 of 4 runs missing) and spread (1 of 3 runs missing)"
+    missing = "heads (1 of 6 runs missing) and spread (1 of 4 runs missing)"
     assert missing in text.unfinished(again)
     empty = text.empty_chapters(study, again)
     assert list(empty) == ["2_baseline", "3_fcn", "5_networks"]
@@ -392,7 +416,7 @@ def test_tables_read_back(study):
     collected = results.collect(study)
     results.write(collected, results.compact_counts(study), study.results)
     again = Results.read(study)
-    read = again.comparisons.fillna({"trick": ""})  # as every empty text in a CSV file
+    read = again.comparisons.fillna({"trick": "", "samples": ""})  # as every empty text in a CSV file
     pd.testing.assert_frame_equal(read, collected.comparisons, rtol=1e-4, check_dtype=False)
     with np.load(study.results / "tables/counts.npz") as counts:  # which are enough to score again
         for run in collected.runs.itertuples():

@@ -124,7 +124,7 @@ def test_what_cannot_be_known_has_no_whisker():
     arms, rows = ladder([(0.02, "no effect found")])
     rows[["low", "high"]] = np.nan
     (axis,) = figures.waterfall(arms, rows).axes
-    assert not whiskers(axis) and "no intervals" in axis.get_title("left")
+    assert not whiskers(axis) and "no interval" in axis.get_title("left")
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["cannot be told"]
 
 
