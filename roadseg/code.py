@@ -2,7 +2,7 @@
 
 Code is compared as syntax trees. Comments, docstrings, formatting and the texts of messages are no
 part of them, so that an edit of these makes nothing stale. Messages are what `raise`, `say`,
-`print` and `InputError` are given, and what `rule` says is allowed.
+`print` and `InputError` are given, and the second argument of `rule` and `contradiction`.
 """
 
 import ast
@@ -22,6 +22,7 @@ MESSAGE_ARGUMENTS = {
     "print": slice(None),
     "InputError": slice(None),
     "rule": slice(1, 2),
+    "contradiction": slice(1, 2),
 }
 
 

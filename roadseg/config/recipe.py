@@ -204,30 +204,34 @@ def contradictions(recipe) -> list[tuple[str, str]]:
     `recipe` is one, or anything else with its attributes.
     """
     found = []
+
+    def contradiction(name: str, why: str) -> None:
+        found.append((name, why))
+
     if recipe.warmup_steps >= recipe.steps:
-        found.append((
+        contradiction(
             "warmup_steps",
             f"{recipe.warmup_steps} leaves nothing of steps: {recipe.steps}; it must be smaller.",
-        ))  # fmt: skip
+        )
     for name, companion, words in COMPANIONS:
         if getattr(recipe, name) != DEFAULTS[name] and not companion(recipe):
-            found.append((name, f"has no effect without {words}; leave it out."))
+            contradiction(name, f"has no effect without {words}; leave it out.")
     if recipe.class_balance and recipe.class_power:
-        found.append((
+        contradiction(
             "class_power", "class_balance weighs the classes already; set only one of them."
-        ))  # fmt: skip
+        )
     baseline = recipe.network.startswith("baseline")
     for name in ("batch_norm", "residual"):
         if getattr(recipe, name) and not baseline:
-            found.append((
+            contradiction(
                 name,
                 f"is a change to the baseline, and network is {recipe.network!r}; leave it out, or "
                 "let network be a baseline.",
-            ))  # fmt: skip
+            )
     if recipe.dropout and baseline:
-        found.append((
+        contradiction(
             "dropout", "the baselines have their own (half of the channels, twice); leave it out."
-        ))  # fmt: skip
+        )
     return found
 
 
