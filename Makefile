@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test test-slow lab bench clean
+.PHONY: help in-git setup report test test-slow lab bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,11 @@ $(READY): requirements.txt
 		--config-settings editable_mode=compat -e .
 	touch $@
 
-report: $(READY)  ## train what is not trained yet and render the report (STUDY=synthetic)
+in-git:  # before the set-up, which takes minutes
+	@git rev-parse --git-dir > /dev/null 2>&1 || \
+		{ echo "DVC needs a git repository, and this folder is none, as a downloaded ZIP is not. Run: git init"; exit 2; }
+
+report: in-git $(READY)  ## train what is not trained yet and render the report (STUDY=synthetic)
 	@test -f $(STUDY_DIR)/params.yaml || \
 		{ echo "STUDY=$(STUDY): no studies/$(STUDY)/params.yaml; known: synthetic $(notdir $(wildcard studies/*))"; exit 2; }
 	@# the same for all studies; one that was never run has no copy, so that `dvc repro -P` leaves it alone

@@ -71,7 +71,7 @@ def collect(study: Study) -> Results:
         for arm in study.arms
     }
     _check_precision(records)
-    about = json.loads((study.prepared / "scenes.json").read_text())
+    about = scenes.read_about(study.prepared)
     blocks = scenes.blocks(about["splits"]["test"]["sequences"], study.data["block"])
     names = about["classes"]
     paired = {arm: [records[arm][seed] for seed in study.seeds] for arm in study.arms}

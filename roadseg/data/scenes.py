@@ -88,10 +88,7 @@ class Scenes:
         ------
         InputError : the folder holds no prepared data set, or a file of it cannot be read
         """
-        folder = Path(folder)
-        if not (folder / "scenes.json").is_file():
-            raise InputError(f"{folder}: no prepared data here. Run 'make report' first.")
-        about = json.loads((folder / "scenes.json").read_text())
+        folder, about = Path(folder), read_about(folder)
         return cls(
             images=_mapped(folder / f"{split}_images.npy"),
             labels=_mapped(folder / f"{split}_labels.npy"),
@@ -111,14 +108,27 @@ def _mapped(file: Path) -> np.ndarray:
         raise InputError(f"{file}: cannot be read ({why}). {RERUN_HINT}") from None
 
 
+def read_about(folder: Path) -> dict:
+    """Return what `prepare` wrote about a data set: classes, colours, digest, size and splits.
+
+    Raises
+    ------
+    InputError : the folder holds no prepared data set
+    """
+    file = Path(folder) / "scenes.json"
+    if not file.is_file():
+        raise InputError(f"{folder}: no prepared data here. Run 'make report' first.")
+    return json.loads(file.read_text())
+
+
 def data_digest(folder: Path) -> str:
     """Return the hex digest of a whole prepared data set."""
-    return json.loads((Path(folder) / "scenes.json").read_text())["digest"]
+    return read_about(folder)["digest"]
 
 
 def test_is_val(folder: Path) -> bool:
     """Return whether a prepared data set had no test images, and its test holds those of val."""
-    splits = json.loads((Path(folder) / "scenes.json").read_text())["splits"]
+    splits = read_about(folder)["splits"]
     return splits["test"]["names"] == splits["val"]["names"]
 
 
