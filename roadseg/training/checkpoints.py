@@ -87,13 +87,13 @@ class Checkpoints:
         try:
             owner = json.loads(self._owner.read_text())
             since = datetime.datetime.fromtimestamp(owner["started"]).isoformat(" ", "seconds")
-            if psutil.Process(owner["pid"]).ppid() == os.getppid():
+            if os.getpgid(owner["pid"]) == os.getpgid(0):
                 return "waits for another run of this question, which trains this already"
             return (
                 f"waits for process {owner['pid']}, started {since}, which trains this already "
                 f"(kill {owner['pid']} stops it; it saves its state)"
             )
-        except (OSError, ValueError, KeyError, TypeError, psutil.Error):  # it has only just begun
+        except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
             return "waits for another process, which trains this already"
 
     @property
