@@ -288,6 +288,9 @@ def write(results: Results, counts: dict[str, np.ndarray], folder: Path) -> None
         {folder / "tables" / name: content for name, content in tables.items()}
         | {folder / "metrics.json": (json.dumps(headline, indent=1) + "\n").encode()}
     )
+    for file in (folder / "tables").iterdir():
+        if file.name not in tables:  # of an earlier version
+            file.unlink()
 
 
 def _run_row(arm: str, record: Record) -> dict:

@@ -191,7 +191,7 @@ def blocks_summary(results: Results) -> str:
         f"{escape_markdown(r['class'])} {r.effective_blocks:.1f}" for _, r in fewest.iterrows()
     ]
     summary = (
-        f"The {arm['blocks']:.0f} block{'s' * (arm['blocks'] != 1)} of test images count as "
+        f"The {arm['blocks']:.0f} block{'s' * int(arm['blocks'] != 1)} of test images count as "
         f"{arm['effective_blocks']:.1f}, since classes are not spread evenly over them (mean over "
         f"classes; fewest: {_join_words(named)}); below {MIN_BLOCKS} there is no interval."
     )

@@ -423,8 +423,10 @@ def test_tables_read_back(study):
             scores = metrics.iou_of_sums(counts[run.run].sum(0))
             assert np.nanmean(scores) == pytest.approx(run.test_miou)
     before = (study.results / "tables/counts.npz").read_bytes()
+    (study.results / "tables/fronts.csv").write_text("of an earlier version")
     results.write(collected, results.compact_counts(study), study.results)
     assert (study.results / "tables/counts.npz").read_bytes() == before
+    assert not (study.results / "tables/fronts.csv").exists()
 
 
 def test_missing_results_say_how_to_make_them(study):
