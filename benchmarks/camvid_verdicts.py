@@ -41,8 +41,8 @@ def judged_again() -> pd.DataFrame:
     table["new_p"] = [each.p for each in new]
     # a ladder's two ends are outside the correction: they have one test
     family = table["study"].where(table["tests"] > 1, table.index.astype(str))
-    table["new_p_corrected"] = table["new_p"].groupby(family).transform(
-        lambda p: intervals.holm(p.to_numpy())
+    table["new_p_corrected"] = (
+        table["new_p"].groupby(family).transform(lambda p: intervals.holm(p.to_numpy()))
     )
     table["new_verdict"] = [
         verdict(row.new_difference, row.new_p_corrected, trick=isinstance(row.trick, str))

@@ -59,14 +59,14 @@ def reproduced(clone) -> Path:
     """The clone after `dvc repro`."""
     planned = call(clone, "roadseg", "plan")
     assert planned.returncode == 0, planned.stderr
-    assert "6 questions ask for 13 runs; 0 are in the run store." in planned.stdout
+    assert "6 questions ask for 13 runs; 0 of them are in the run store." in planned.stdout
     assert not (clone / "work").exists()
     result = call(clone, "dvc", "repro")
     assert set(trained(result)) == set(QUESTIONS)
     assert re.search(
         r"fcn-8s-s0  epoch +2/2 +step +4/4 +loss \d\.\d+ .* val mIoU \d\.\d+", result.stdout
     )
-    assert "13 are in the run store" in call(clone, "roadseg", "plan").stdout
+    assert "13 of them are in the run store" in call(clone, "roadseg", "plan").stdout
     return clone
 
 

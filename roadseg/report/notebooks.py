@@ -209,12 +209,11 @@ def _execute(
             f"{source.name}, cell {problem.exec_count}: {cause}\n"
             f"The notebook as far as it came: {failed}"
         ) from None
-    except RuntimeError as problem:  # what is said of a kernel that has died or does not answer
+    except RuntimeError:  # of a kernel that has died or does not answer
         working_copy.replace(failed)
         raise InputError(
-            f"{source.name}: its kernel died ({problem}), most often for want of memory (lower "
-            f"batch_size or data: size) or in a library's crash.\nThe notebook as far as it came: "
-            f"{failed}"
+            f"{source.name}: its kernel died, most often for want of memory (lower batch_size or "
+            f"data: size) or in a library's crash.\nThe notebook as far as it came: {failed}"
         ) from None
     else:
         notebook = read(working_copy)

@@ -197,7 +197,7 @@ def test_children_end_with_their_parent_and_have_saved_their_state(
 def test_a_child_that_waits_for_another_s_training_ends_as_well(prepared, tmp_path):
     """Two arms share a pre-training: one trains it, the other waits for that when Ctrl-C comes."""
     process = Process(tmp_path, train_arms, tmp_path, prepared, SHARING)
-    process.until("waits for process")
+    process.until("waits for another run")
     process.until(r"epoch +2/")
     children = children_of(process)
     os.kill(process.pid, signal.SIGINT)
