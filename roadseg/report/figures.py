@@ -419,8 +419,8 @@ def _samples(row) -> np.ndarray:
     return 100 * np.array(text.split() if isinstance(text, str) else [], float)
 
 
-def _plot_samples(axis, row, y: float, colour: str, start: float = 0.0) -> None:
-    if len(samples := start + _samples(row)):
+def _plot_samples(axis, row, y: float, colour: str) -> None:
+    if len(samples := _samples(row)):
         axis.plot(samples, np.full(len(samples), y), ".", color=colour, markersize=5, zorder=3)
 
 
@@ -465,16 +465,15 @@ def waterfall(
     axis = axes[0, 0]
     steps, low, high = (100 * rows[name].to_numpy(float) for name in ("difference", "low", "high"))
     colours = [VERDICTS.get(verdict, UNDECIDED) for verdict in rows["verdict"]]
-    _steps(axis, names, scores[0], steps, colours, low, high)
+    samples = [_samples(row) for row in rows.itertuples()]
+    _steps(axis, names, scores[0], steps, colours, low, high, samples)
     known = np.isfinite(low).any()
-    for y, (x, row) in enumerate(zip(scores, rows.itertuples(), strict=False), start=1):
-        _plot_samples(axis, row, y, "black", x)
     axis.set_title(
         f"This study: {_interval_note(rows.itertuples())}", fontsize=9, loc="left", pad=20
     )
     seen = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
     keys = {verdict: VERDICTS[verdict] for verdict in seen}
-    keys["no effect found" if known else "cannot be told"] = UNDECIDED
+    keys["no effect found" if known else "not known"] = UNDECIDED
     axis.legend(
         [Patch(color=colour) for colour in keys.values()], keys, loc="lower left",
         bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8, borderaxespad=0.2,
@@ -484,7 +483,8 @@ def waterfall(
         scores = 100 * reference["miou"].to_numpy(float)
         nothing = np.full(len(scores) - 1, np.nan)
         colours = [PALETTE[5]] * len(nothing)
-        _steps(axes[0, 1], others, scores[0], np.diff(scores), colours, nothing, nothing)
+        none = [nothing[:0]] * len(nothing)
+        _steps(axes[0, 1], others, scores[0], np.diff(scores), colours, nothing, nothing, none)
         title = f"Course study ({reference['source'].iloc[0]})"
         axes[0, 1].set_title(title, fontsize=9, loc="left", pad=20)
         axes[0, 1].annotate("one run each, no intervals", (0, 1), xytext=(0, 4), fontsize=8,
@@ -500,10 +500,11 @@ def waterfall(
     )
 
 
-def _steps(axis, names, start, steps, colours, low, high) -> None:
+def _steps(axis, names, start, steps, colours, low, high, samples) -> None:
     """Draw a ladder's panel: a bar, a floating step per rung with its whisker, and a bar."""
     before = start + np.concatenate([[0], np.cumsum(steps)])
-    ends = np.concatenate([before, before[:-1] + low, before[:-1] + high])
+    samples = [x + each for x, each in zip(before, samples, strict=False)]
+    ends = np.concatenate([before, before[:-1] + low, before[:-1] + high, *samples])
     smallest, largest = np.nanmin(ends), np.nanmax(ends)
     room = max(largest - smallest, 2)
     left = max(smallest - 0.12 * room, 0) if smallest >= 0 else smallest - 0.12 * room
@@ -516,7 +517,8 @@ def _steps(axis, names, start, steps, colours, low, high) -> None:
         interval = x + low[y - 1], x + high[y - 1]
         if np.isfinite(interval).all():
             axis.plot(interval, (y, y), color="black", linewidth=1, marker="|", markersize=5)
-        _label_right(axis, np.nanmax([x, x + step, *interval]), y, _signed(step))
+        axis.plot(samples[y - 1], np.full(len(samples[y - 1]), y), "k.", markersize=5)
+        _label_right(axis, np.nanmax([x, x + step, *interval, *samples[y - 1]]), y, _signed(step))
     for y, x in enumerate(before):
         axis.plot((x, x), (y + 0.31, y + 0.69), color="black", linewidth=0.6)
     axis.set_yticks(range(len(names)), [_wrap(name) for name in names], fontsize=8)
