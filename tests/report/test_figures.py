@@ -125,7 +125,21 @@ def test_what_cannot_be_known_has_no_whisker():
     rows[["low", "high"]] = np.nan
     (axis,) = figures.waterfall(arms, rows).axes
     assert not whiskers(axis) and "no interval" in axis.get_title("left")
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["cannot be told"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["not known"]
+
+
+def test_where_there_is_no_interval_each_seed_is_a_dot():
+    arms, rows = ladder([(0.02, "no effect found")])
+    rows = rows.assign(low=np.nan, high=np.nan, seeds=2, samples="0.01 0.03")
+    (axis,) = figures.waterfall(arms, rows).axes
+    start = 100 * arms.test_miou.iloc[0]
+    dots = [line for line in axis.lines if line.get_marker() == "." and len(line.get_xdata())]
+    np.testing.assert_allclose(dots[0].get_xdata(), [start + 1, start + 3])
+    assert "single seeds" in axis.get_title("left")
+    for figure in (figures.forest({"alone": rows}), figures.differences([row for _, row in rows.iterrows()])):
+        dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
+        np.testing.assert_allclose(dots[0].get_xdata(), [1, 3])
+        assert "single seeds" in figure.axes[0].get_xlabel()
 
 
 def test_the_course_ladder_stands_beside_it_without_intervals():
