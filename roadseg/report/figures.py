@@ -27,6 +27,7 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 VERDICTS = {name: PALETTE[2] for name in ("helps", "better")}
 VERDICTS |= {name: PALETTE[1] for name in ("hurts", "worse")}
 UNDECIDED = "#999999"
+MAX_CONFUSED = 24  # classes of a confusion matrix
 GROUPS = [PALETTE[number] for number in (0, 4, 3, 5, 6)]  # none that stands for a verdict
 sns.set_theme(style="whitegrid", palette=PALETTE, font_scale=0.9)
 plt.rcParams.update({"figure.dpi": 110, "savefig.bbox": "tight", "svg.hashsalt": "roadseg"})
@@ -1052,24 +1053,31 @@ def _errors(predicted: np.ndarray, truth: np.ndarray, chosen: list[int]) -> dict
 
 
 def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Drawing:
-    """Show counts (K, K) as shares of each true class, in percent."""
-    occurs = counts.sum(1) > 0
-    share = 100 * counts[occurs] / counts[occurs].sum(1, keepdims=True)
-    figure, axis = _subplots(figsize=(8, 0.8 + 0.34 * occurs.sum()))
+    """Show counts (K, K) as shares of each true class, in percent.
+
+    Of more classes than can be read, those that most pixels are confused with, and the rest as one.
+    """
+    totals, found = counts.sum(1), np.diagonal(counts)
+    columns, shares = list(classes), counts / np.maximum(totals, 1)[:, None]
+    rows = np.flatnonzero(totals > 0)
+    if len(classes) > MAX_CONFUSED:
+        wrong = np.where(totals > 0, totals + counts.sum(0) - 2 * found, -1)
+        rows = np.sort(np.argsort(-wrong, kind="stable")[: min(MAX_CONFUSED, len(rows))])
+        others = np.setdiff1d(np.arange(len(classes)), rows)
+        columns = [*(classes[k] for k in rows), f"{len(others)} others"]
+        shares = np.column_stack([shares[:, rows], shares[:, others].sum(1)])
+    percents, names = 100 * shares[rows], [classes[k] for k in rows]
+    figure, axis = _subplots(figsize=(8, 0.8 + 0.34 * len(rows)))
     sns.heatmap(
-        share, annot=np.where(share >= 1, np.round(share).astype(int).astype(str), ""), fmt="",
-        cmap="Blues", vmin=0, vmax=100, cbar=False, annot_kws={"fontsize": 7}, ax=axis,
-        xticklabels=classes, yticklabels=[c for c, yes in zip(classes, occurs, strict=True) if yes],
+        percents, annot=np.where(percents >= 1, np.round(percents).astype(int).astype(str), ""),
+        fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, annot_kws={"fontsize": 7}, ax=axis,
+        xticklabels=columns, yticklabels=names,
     )  # fmt: skip
     axis.set(xlabel="taken for (% of the true class)", ylabel="truth")
     plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
     return figure.with_alt_text(
         "Which share of each true class was found: "
-        + _values_text(
-            [name for name, yes in zip(classes, occurs, strict=True) if yes],
-            100 * np.diagonal(counts)[occurs] / counts[occurs].sum(1),
-            " %",
-        )
+        + _values_text(names, 100 * found[rows] / totals[rows], " %")
     )
 
 

@@ -482,3 +482,22 @@ def test_figures_say_what_they_show():
     assert about["image/png"]["kind"] == "chart"
     picture = Image.open(io.BytesIO(base64.b64decode(shown["image/png"])))
     assert picture.width // 2 == about["image/png"]["width"]
+
+
+def test_a_confusion_matrix_by_hand():
+    counts = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 3]])  # the second is not in the truth
+    (axis,) = figures.confusion(counts, ("road", "bus", "car")).axes
+    np.testing.assert_allclose(axis.collections[0].get_array(), [[80, 20, 0], [25, 0, 75]])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["road", "car"]
+
+
+def test_a_confusion_matrix_of_many_classes_has_the_most_confused():
+    counts = 1000 * np.eye(65, dtype=int)
+    confused = np.arange(3, 65, 2)[: figures.MAX_CONFUSED]
+    counts[confused, 0] = 10  # taken for the first, which is the most confused of all
+    (axis,) = figures.confusion(counts, tuple(f"class {k}" for k in range(65))).axes
+    shown = [0, *confused[:-1]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [f"class {k}" for k in shown]
+    assert axis.get_xticklabels()[-1].get_text() == "41 others"
+    shares = np.asarray(axis.collections[0].get_array())
+    np.testing.assert_allclose(shares.sum(1), 100)
