@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(function=function)
 
     add(fetch, "name", url={"help": "a mirror to load it from"})
-    add(check, "path")
+    add(check, "path", all={
+        "action": "store_true",
+        "help": "also list every problem of every file, one a line",
+    })  # fmt: skip
     add(start, "name", "folder", minutes={
         "type": float,
         "default": 10,
@@ -110,22 +113,28 @@ def fetch(name: str, url: str | None) -> None:
     fetch(name, paths.ROOT / "data/raw", url=url)
 
 
-def check(path: str) -> None:
+def check(path: str, all: bool) -> None:
     """Check a folder of images and labels, or a study's params.yaml and its data."""
     from roadseg.data.check import inspect_source
     from roadseg.data.datasets import find_source, open_folder
     from roadseg.data.folder import DESCRIPTION
+    from roadseg.data.layout import BadData
 
     path = Path(path)
-    if path.suffix in (".yaml", ".yml") and path.name != DESCRIPTION:
-        from roadseg.training.resolve import check_settings
+    try:
+        if path.suffix in (".yaml", ".yml") and path.name != DESCRIPTION:
+            from roadseg.training.resolve import check_settings
 
-        study = load(path)
-        check_settings(study)
-        source = find_source(study.data, paths.ROOT)
-    else:
-        source = open_folder(path.parent if path.name == DESCRIPTION else path)
-    print(f"{path}: no problem found.\n{inspect_source(source)}")
+            study = load(path)
+            check_settings(study)
+            source = find_source(study.data, paths.ROOT)
+        else:
+            source = open_folder(path.parent if path.name == DESCRIPTION else path)
+        print(f"{path}: no problem found.\n{inspect_source(source)}")
+    except BadData as problem:
+        if all:
+            print(*problem.findings, sep="\n")
+        raise
 
 
 def start(name: str, folder: str, minutes: float) -> None:

@@ -34,6 +34,12 @@ class Finding:
     allowed: str
     remedy: str
 
+    def __str__(self) -> str:
+        return (
+            f"{printable(self.file)}: {printable(self.finding)}. Allowed: "
+            f"{printable(self.allowed)}. Remedy: {printable(self.remedy)}."
+        )
+
 
 class BadData(InputError):
     """Everything that is wrong with a data set, as one table of which the first rows are shown.
@@ -71,6 +77,8 @@ class BadData(InputError):
             maxcolwidths=[34, 30, 24, 34], disable_numparse=True,
         )  # fmt: skip
         more = f"\n... and {len(rows) - MAX_ROWS} rows more." if len(rows) > MAX_ROWS else ""
+        if more or any(len(group) > MAX_FILES_PER_ROW for group in groups.values()):
+            more += "\nEvery file: python -m roadseg check FOLDER --all"
         total = f"{count} problem{'s' * (count != 1)}"
         where = printable(str(where))
         super().__init__(f"{where}: {total}; nothing was written.\n{table}{more}")

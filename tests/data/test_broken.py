@@ -448,7 +448,7 @@ roadseg: {mine}: 3 problems; nothing was written.
 """  # noqa: E501
 
 
-def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine):
+def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine, capsys):
     for i in range(24):
         image, labels = broken.scene(100 + i)
         labels[0, 0] = 100 + i
@@ -460,8 +460,12 @@ def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine):
     assert len(caught.value.findings) == 25
     text = str(caught.value)
     assert text.startswith(f"{mine}: 25 problems; nothing was written.")
-    assert text.endswith("... and 5 rows more.") and "turn one of the two" in text
+    assert "... and 5 rows more." in text and "turn one of the two" in text
     assert text.count("├") == 20
+    assert main(["check", str(mine), "--all"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [str(finding) for finding in caught.value.findings]
+    assert lines[0].startswith("labels/east_03.png: is 60 x 40, its image 40 x 60. Allowed: ")
 
 
 def test_equal_problems_of_many_files_are_one_row(mine):
