@@ -518,7 +518,7 @@ MANY = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)) + chunk(
 )
 UNDECODED = r"cannot be decoded \(.+\)"
 IMAGES = {
-    "claims 30000 x 30000": (lambda: a_png(30000, 30000, pixels=b""), r".*it claims too many pixels\)"),
+    "claims 30000 x 30000": (lambda: a_png(30000, 30000, pixels=b""), r"has too many pixels"),
     "claims 2^31 x 2^31": (lambda: a_png(2**31 - 1, 2**31 - 1), UNDECODED),
     "no width": (lambda: a_png(0, 40), UNDECODED),
     "no height": (lambda: a_png(60, 0), UNDECODED),

@@ -19,9 +19,16 @@ from roadseg.data.layout import NOT_ALLOWED, BadData, Coding, Finding, Item, Sou
 from roadseg.data.scenes import UNLABELLED
 
 ORIENTATION = 0x0112  # the EXIF tag
+SAMPLES_PER_PIXEL = 277  # the TIFF tag
 # Those of layout.IMAGE_ENDINGS. Of the others that Pillow knows some run programs (EPS), and many
 # are hardly ever read, with faults that nobody looks for.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+# How files begin that are taken for pictures: what they are, and what to do.
+NO_PICTURES = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the picture", "run: git lfs pull"),
+    (b"GIF8", "is a GIF", "save it as PNG"),
+    (b"{", "is JSON, not a picture", "export label images as PNG"),
+)
 PLAIN_IMAGE = "8-bit RGB, grey or palette"
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
@@ -126,6 +133,8 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
         # Pillow reads some files of 16 bits by their high bytes; only their raw mode tells.
         has_16_bits = ";16" in str(image.tile) and not image.mode.startswith("I")
         scale = 17 if "L;4" in str(image.tile) else 85 if "L;2" in str(image.tile) else 1
+        # Pillow drops those channels of a TIFF that it has no mode for
+        channels = getattr(image, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 0)
         image.load()
         if image.mode == "P" and not image.palette:
             raise OSError("its palette is missing")
@@ -135,12 +144,8 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
         has_frames = getattr(image, "is_animated", False)
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as problem:  # Pillow's decoders raise anything from OSError to SyntaxError
-        what = f"cannot be decoded ({_brief_cause(problem)})"
-        if isinstance(problem, PermissionError):
-            what = "may not be read"
-        elif os.path.isfile(file) and not os.path.getsize(file):
-            what = "is empty"
-        checked.findings.append(Finding(name, what, requirement, "restore the file"))
+        what, remedy = _explain_unreadable(file, problem)
+        checked.findings.append(Finding(name, what, requirement, remedy))
         return None
     if has_16_bits:
         of_labels = file == checked.item.labels
@@ -153,6 +158,7 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
             )
         )
         return None
+    image.info["channels"] = channels
     image.info["scale"] = scale  # by which Pillow spreads the values of 2 or 4 bits over 0 to 255
     if has_frames:
         checked.findings.append(
@@ -170,9 +176,26 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
     return image
 
 
-def _brief_cause(problem: Exception) -> str:
+def _explain_unreadable(file: Path, problem: Exception) -> tuple[str, str]:
+    """Return why a file cannot be decoded, and what to do about it."""
+    if isinstance(problem, PermissionError):
+        return "may not be read", "give the right to read it"
     if isinstance(problem, Image.DecompressionBombError):
-        return "it claims too many pixels"
+        return "has too many pixels", "cut it into tiles, or make it smaller"
+    try:
+        with open(file, "rb") as content:
+            start = content.read(24)
+    except OSError:
+        start = b"?"
+    if not start:
+        return "is empty", "restore the file"
+    for magic, what, remedy in NO_PICTURES:
+        if start.startswith(magic):
+            return what, remedy
+    return f"cannot be decoded ({_brief_cause(problem)})", "restore the file"
+
+
+def _brief_cause(problem: Exception) -> str:
     text = str(problem) or type(problem).__name__
     return "no known image format" if "cannot identify" in text else text.split("\n")[0][:80]
 
@@ -182,6 +205,8 @@ def _read_image(source: Source, item: Item, checked: CheckedItem) -> Image.Image
     if image is None:
         return None
     checked.mode = image.mode
+    if image.mode == "RGB" and image.info["channels"] > 3:
+        checked.mode = f"RGB with {image.info['channels']} channels"
     name = _file_name(source, item.image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -212,9 +237,9 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
     def add_finding(finding: str, allowed: str, remedy: str) -> None:
         checked.findings.append(Finding(name, finding, allowed, remedy))
 
-    if image.format == "JPEG":
+    if lossy := _lossy_format(image, item.labels):
         add_finding(
-            "is a JPEG, which changes label values", GOOD_LABELS, "export the labels as PNG"
+            f"is {lossy}, which changes label values", GOOD_LABELS, "export the labels as PNG"
         )
         return None
     if image.mode in ("RGBA", "LA", "PA"):
@@ -244,6 +269,8 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
         values = rgb[..., 0]
     else:
         values = np.asarray(image).astype(np.int64) // image.info.get("scale", 1)
+        if image.mode == "1" and coding.table[255] < NOT_ALLOWED <= coding.table[1]:
+            values *= 255  # white, as an image of 8 bits has it
         if image.mode == "P" and (problem := _palette_contradiction(image, values, source)):
             add_finding(problem, "ids in the order of the classes",
                         "export again with the right order, or say values: colours")  # fmt: skip
@@ -261,6 +288,18 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
         )
         return None
     return labels
+
+
+def _lossy_format(image: Image.Image, file: Path) -> str:
+    """Return in words the format of a label image that does not keep its values, or ''."""
+    if image.format == "JPEG":
+        return "a JPEG"
+    if image.format == "TIFF" and "jpeg" in image.info.get("compression", ""):
+        return "a TIFF compressed as JPEG"
+    if image.format == "WEBP":
+        with open(file, "rb") as content:
+            return "" if b"VP8L" in content.read(1024) else "a lossy WebP"
+    return ""
 
 
 def _palette_contradiction(image: Image.Image, values: np.ndarray, source: Source) -> str:
@@ -390,13 +429,12 @@ def inspect_source(
     for mode, count in summary.modes.items():
         if mode != "RGB":
             summary.notes.append(f"Images of mode {mode}, read as RGB: {count}.")
-    if size and summary.sizes:
-        (height, width), _ = summary.sizes.most_common(1)[0]
+    for (height, width), count in summary.sizes.most_common() if size else ():
         stretch = (size[1] / size[0]) / (width / height)
         if not 0.9 < stretch < 1.1:
             summary.notes.append(
-                f"Files of {height} x {width} become {size[0]} x {size[1]}: things get "
-                f"{stretch:.2f} times as wide for their height."
+                f"{count} of {total} images, of {height} x {width}, become {size[0]} x {size[1]}: "
+                f"things get {stretch:.2f} times as wide for their height."
             )
     findings += [
         Finding(split, "has no image", "one image or more", "complete the data set")
@@ -499,7 +537,10 @@ def _class_findings(source: Source, summary: Summary, findings: list) -> list[Fi
     train = summary.pixels["train"]
     for index, name in enumerate(classes):
         if source.user_defined and not occurrences[index]:
-            remedy = "correct its value under classes:, or take it out"
+            remedy = (
+                "correct its value under classes:, or leave it out and write the others as "
+                "'name: value' lines, so that they keep their values"
+            )
             if occurrences[UNLABELLED]:
                 unlabelled_share = survey.percent(occurrences[UNLABELLED] / occurrences.sum())
                 remedy += (

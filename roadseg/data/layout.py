@@ -16,7 +16,7 @@ from tabulate import tabulate
 from roadseg.data.scenes import UNLABELLED
 from roadseg.errors import InputError, escaped
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
 MAX_ROWS = 20  # rows that a message's table has at most
 MAX_FILES_PER_ROW = 5  # files that one of its rows names

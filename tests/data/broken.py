@@ -155,6 +155,28 @@ def jpeg_labels(folder: Path) -> None:
     Image.open(file).save(file, format="JPEG")
 
 
+def lossy_webp_labels(folder: Path) -> None:
+    file = folder / "labels/north_00.png"
+    Image.open(file).save(file, format="WEBP", quality=80)
+
+
+def jpeg_in_tiff_labels(folder: Path) -> None:
+    file = folder / "labels/north_00.png"
+    Image.open(file).convert("L").save(file, format="TIFF", compression="jpeg", quality=95)
+
+
+def pointer_for_labels(folder: Path) -> None:
+    """What a clone without Git LFS has in place of a file."""
+    (folder / "labels/north_00.png").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 1234\n"
+    )
+
+
+def gif_labels(folder: Path) -> None:
+    file = folder / "labels/north_00.png"
+    Image.open(file).save(file, format="GIF")
+
+
 def float_labels(folder: Path) -> None:
     file = folder / "labels/north_00.png"
     Image.fromarray(get_ids("north_00").astype(np.float32)).save(file, format="TIFF")

@@ -27,6 +27,10 @@ IDS = "0 to 2, and 255 for not labelled"
 PLAIN = "8-bit RGB, grey or palette"
 WHOLE = "a whole image file of at most 89 million pixels"
 ONE = "a PNG with one id or colour per pixel"
+KEEP_VALUES = (
+    "correct its value under classes:, or leave it out and write the others as 'name: value' lines, so that "
+    "they keep their values"
+)
 LIST_IT = "correct the file, or list the value under classes: or unlabelled: in dataset.yaml"
 ONCE = "each image in one split"
 BELONG = "check that the two belong together; resize labels with nearest only"
@@ -74,11 +78,11 @@ CASES = {
     ],
     described("[road, building, sky]", "[road, building, sky, tram]"): [
         ("class tram", "never occurs in any label image", "classes that occur",
-         "correct its value under classes:, or take it out")
+         KEEP_VALUES)
     ],
     broken.mask_of_0_and_255: [
         ("class road", "never occurs in any label image", "classes that occur",
-         "correct its value under classes:, or take it out; 40 % of the pixels count as not "
+         f"{KEEP_VALUES}; 40 % of the pixels count as not "
          "labelled: is it among these?")
     ],
     broken.nothing_labelled_in_val: [
@@ -94,6 +98,18 @@ CASES = {
         ("labels/north_00.png", "is a JPEG, which changes label values", ONE,
          "export the labels as PNG")
     ],
+    broken.lossy_webp_labels: [
+        ("labels/north_00.png", "is a lossy WebP, which changes label values", ONE,
+         "export the labels as PNG")
+    ],
+    broken.jpeg_in_tiff_labels: [
+        ("labels/north_00.png", "is a TIFF compressed as JPEG, which changes label values", ONE,
+         "export the labels as PNG")
+    ],
+    broken.pointer_for_labels: [
+        ("labels/north_00.png", "is a Git LFS pointer, not the picture", WHOLE, "run: git lfs pull")
+    ],
+    broken.gif_labels: [("labels/north_00.png", "is a GIF", WHOLE, "save it as PNG")],
     broken.float_labels: [
         ("labels/north_00.png", "has mode F", ONE, "export the labels as 8-bit PNG")
     ],
@@ -137,8 +153,8 @@ CASES = {
         ("labels/north_01.png", "has mode I;16", ONE, "export the labels as 8-bit PNG")
     ],
     broken.large_but_not_a_bomb: [
-        ("images/west_00.png", "cannot be decoded (it claims too many pixels)", WHOLE,
-         "restore the file")
+        ("images/west_00.png", "has too many pixels", WHOLE,
+         "cut it into tiles, or make it smaller")
     ],
     saved("F", ".tif"): [
         ("images/north_01.tif", "holds floating-point numbers", PLAIN,
@@ -157,8 +173,8 @@ CASES = {
          "restore the file")
     ],
     broken.bomb: [
-        ("images/west_00.png", "cannot be decoded (it claims too many pixels)", WHOLE,
-         "restore the file")
+        ("images/west_00.png", "has too many pixels", WHOLE,
+         "cut it into tiles, or make it smaller")
     ],
     # pairs and splits
     broken.label_missing: [
@@ -630,3 +646,51 @@ def test_what_fuzzing_starts_from_is_read(tmp_path, name, capsys):
     assert outcomes == ({"read", "refused"} if name == "labels" else {"read"})
     (tmp_path / "empty").mkdir()
     assert target(b"", tmp_path / "empty") == ("read" if name == "remarks" else "refused")
+
+
+def test_a_lossless_webp_and_a_jfif_are_read(mine):
+    file, expected = mine / "labels/north_00.png", get(mine, "north_00")
+    Image.open(file).save(file, format="WEBP", lossless=True)
+    image = mine / "images/north_01.png"
+    Image.open(image).save(image.with_suffix(".jfif"), format="JPEG")
+    image.unlink()
+    labels = {}
+    inspect_source(open_folder(mine), keep=lambda split, i, checked: labels.update({(split, i): checked.labels}))
+    np.testing.assert_array_equal(labels["train", 0], expected)
+
+
+def test_of_four_channels_the_first_three_are_read_and_that_is_told(mine):
+    file = mine / "images/north_00.png"
+    bands = np.dstack([np.asarray(Image.open(file).convert("RGB")), np.full((40, 60), 9, np.uint8)])
+    image = Image.frombytes("RGBX", (60, 40), bands.tobytes())
+    file.unlink()
+    image.save(file.with_suffix(".tif"))
+    images = {}
+    summary = inspect_source(
+        open_folder(mine), keep=lambda split, i, checked: images.update({(split, i): checked.image})
+    )
+    assert "Images of mode RGB with 4 channels, read as RGB: 1." in summary.notes
+    np.testing.assert_array_equal(images["train", 0], bands[..., :3].transpose(2, 0, 1))
+
+
+def test_white_of_a_mask_of_one_bit_is_255_where_that_is_a_class(mine):
+    for name in NAMES:
+        road = (get(mine, name) > 0).astype(np.uint8)
+        put(mine, name, 255 * road)
+        if name != "north_00":
+            Image.fromarray(road > 0).save(mine / f"labels/{name}.png")
+    described("[road, building, sky]", "{other: 0, road: 255}\nunlabelled: rest")(mine)
+    summary = inspect_source(open_folder(mine))
+    assert not any(pixels[255] for pixels in summary.pixels.values())
+    assert all(pixels[1] > 0 for pixels in summary.pixels.values())
+
+
+def test_each_shape_that_is_stretched_is_told(mine):
+    for name in NAMES[:3]:
+        for folder in ("images", "labels"):
+            file = mine / folder / f"{name}.png"
+            Image.open(file).crop((0, 0, 30, 40)).save(file)
+    summary = inspect_source(open_folder(mine), (40, 60))
+    assert [note for note in summary.notes if "wide" in note] == [
+        "3 of 12 images, of 40 x 30, become 40 x 60: things get 2.00 times as wide for their height."
+    ]

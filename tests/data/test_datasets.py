@@ -506,7 +506,7 @@ def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
 def test_the_shape_of_things_is_kept_or_noted(small_camvid, tmp_path, capsys):
     prepared_from({**SETTINGS, "size": [36, 96]}, tmp_path, tmp_path / "out")
     assert (
-        "note: Files of 36 x 48 become 36 x 96: things get 2.00 times as wide for their height."
+        "note: 18 of 18 images, of 36 x 48, become 36 x 96: things get 2.00 times as wide for their height."
         in capsys.readouterr().out
     )
     prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, tmp_path / "out")
