@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("roadseg: stopped; called again, it goes on from there", file=sys.stderr, flush=True)
+        print("roadseg: stopped; run the same command to resume", file=sys.stderr, flush=True)
         return 130
 
 
@@ -164,7 +164,7 @@ def plan(study: Study, prune: bool) -> None:
 
 
 def adopt(study: Study) -> int:
-    """Keep finished trainings after a change of code, if a few come to the same again."""
+    """Keep finished runs after a change of code, if training a few again gives equal results."""
     from roadseg.training.adopt import adopt
 
     return 0 if adopt(study) else 1

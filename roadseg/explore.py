@@ -83,7 +83,7 @@ def compare_runs(study: Study) -> widgets.Box:
     first = widgets.Dropdown(options=names, value=names[0], description="run")
     fcn = study.fcn and f"{list(study.fcn.arms)[-1]}-s{study.seeds[0]}"
     other = fcn if fcn in runs else names[-1]
-    second = widgets.Dropdown(options=names, value=other, description="beside")
+    second = widgets.Dropdown(options=names, value=other, description="compare with")
     index = widgets.IntSlider(min=0, max=last, value=last // 2, description="image")
     only = widgets.Dropdown(options=[ALL, *scenes.classes], description="class")
     opacity = widgets.FloatSlider(min=0, max=1, step=0.05, value=0.6, description="opacity")

@@ -438,7 +438,7 @@ def test_control_c_ends_the_pipeline_and_it_goes_on(fresh, whole, record_propert
     assert time.monotonic() - pressed < 15, out
     more = out[len(before) :]
     assert status != 0 and len(re.findall(r"stopped at step \d+", more)) == len(training), out
-    assert "roadseg: stopped; called again, it goes on from there" in more
+    assert "roadseg: stopped; run the same command to resume" in more
     assert "Traceback" not in out and "Running stage" not in more  # the next question is not begun
     nothing_left(fresh, 5)
     assert states(fresh) == training

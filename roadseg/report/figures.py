@@ -953,7 +953,7 @@ def effective_fields(maps: dict[str, np.ndarray], sides: dict[str, float]) -> Dr
         axis.set_title(f"{name}: {side:.0f} px", fontsize=8)
     figure.tight_layout(pad=0.4)
     return figure.with_alt_text(
-        "How far from the middle pixels sway the output there; the side that holds most: "
+        "Effective receptive field around the centre pixel; the side that holds most: "
         + _values_text(maps, [sides[name] for name in maps], " pixels")
     )
 
@@ -1073,7 +1073,7 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Drawing:
         fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, annot_kws={"fontsize": 7}, ax=axis,
         xticklabels=columns, yticklabels=names,
     )  # fmt: skip
-    axis.set(xlabel="taken for (% of the true class)", ylabel="truth")
+    axis.set(xlabel="predicted class (% of the true class)", ylabel="true class")
     plt.setp(axis.get_xticklabels(), rotation=50, ha="right", rotation_mode="anchor")
     return figure.with_alt_text(
         "Which share of each true class was found: "

@@ -40,12 +40,12 @@ def interval_basis(row: pd.Series) -> str:
     seeds = f"{int(row['seeds'])} seed{'s' if row['seeds'] > 1 else ''}"
     lacking = []
     if row["seeds"] < MIN_SEEDS:
-        lacking.append(f"{seeds}, and an interval takes {MIN_SEEDS}")
+        lacking.append(f"{seeds}, and an interval needs {MIN_SEEDS}")
     if round(row["effective_blocks"], 2) < MIN_BLOCKS:
         blocks = f"{row['effective_blocks']:.1f}".removesuffix(".0")
         lacking.append(
             f"test images worth {blocks} independent block{'s' * (blocks != '1')}, and an interval "
-            f"takes {MIN_BLOCKS}"
+            f"needs {MIN_BLOCKS}"
         )
     return "; ".join(lacking) or seeds
 
@@ -174,7 +174,7 @@ def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
                 "none" if np.isnan(low) else f"{points(low)} to {points(high)}"
                 for low, high in zip(rows["low"], rows["high"], strict=True)
             ],
-            "p, corrected": [_format_p(p) for p in rows["p_corrected"]],
+            "p (Holm)": [_format_p(p) for p in rows["p_corrected"]],
             "verdict": [verdict_or_unknown(row) for _, row in rows.iterrows()],
             "passes per test image": arm_rows["test_passes"].astype(int).to_numpy(),
             "training s": arm_rows["train_seconds"].map("{:.0f}".format).to_numpy(),
@@ -191,9 +191,10 @@ def blocks_summary(results: Results) -> str:
         f"{escape_markdown(r['class'])} {r.effective_blocks:.1f}" for _, r in fewest.iterrows()
     ]
     summary = (
-        f"The {arm['blocks']:.0f} block{'s' * int(arm['blocks'] != 1)} of test images count as "
-        f"{arm['effective_blocks']:.1f}, since classes are not spread evenly over them (mean over "
-        f"classes; fewest: {_join_words(named)}); below {MIN_BLOCKS} there is no interval."
+        f"The {arm['blocks']:.0f} block{'s' * int(arm['blocks'] != 1)} of test images are worth "
+        f"{arm['effective_blocks']:.1f} independent ones, since classes are unevenly spread over "
+        f"them (mean over classes; fewest: {_join_words(named)}); below {MIN_BLOCKS} there is no "
+        "interval."
     )
     lengths = results.block_lengths
     if not len(lengths):
@@ -255,7 +256,7 @@ def noise_summary(noise: pd.DataFrame) -> str:
         if row.seeds < MIN_SEEDS:
             sentences.append(
                 f"{row.seeds} seed{'s' * (row.seeds != 1)} of **{row.arm}** cannot show how much "
-                f"seeds vary; it takes {MIN_SEEDS}."
+                f"seeds vary; that needs {MIN_SEEDS}."
             )
             continue
         max_difference, low, high = (
@@ -475,8 +476,8 @@ def budget_table(pareto_rows: pd.DataFrame, difference) -> pd.DataFrame:
                     "mIoU %": f"{100 * row.test_miou:.1f}",
                     "95 % interval": "none" if np.isnan(row.low)
                     else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
-                    "gain over the next cheaper": gain,
-                    "on the front of test scores, % of resamples": front_share,
+                    "gain over the previous row": gain,
+                    "Pareto-optimal on test, % of bootstrap samples": front_share,
                 }
             )  # fmt: skip
             cheaper = row
@@ -914,7 +915,7 @@ def answer(study: Study, results: Results) -> list[str]:
             lambda *pair: results.difference(question.name, *pair),
             brief=True,
         )
-        recipe = "with the same tricks" if question.shared else "at one recipe"
+        recipe = "with the same tricks" if question.shared else "with one recipe"
         findings.append(f"{len(question.arms)} networks were compared {recipe}. {size}")
     best = best_on_val(results)
     chosen = "There is one arm,"
@@ -929,8 +930,8 @@ def answer(study: Study, results: Results) -> list[str]:
     )
     if len(arms) > 1:
         findings[-1] += (
-            " Its test score is of the same seeds that it was chosen with, so it may be a little "
-            "too high."
+            " It was chosen and tested with the same seeds, so its test score may be slightly "
+            "optimistic."
         )
     rows_by_trick = _by_trick(places)
     hurtful = [

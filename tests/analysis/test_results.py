@@ -61,8 +61,8 @@ def test_sentences_say_what_the_interval_says():
 
 def test_sentences_say_what_the_interval_rests_on():
     unknown = text.comparison_sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1)))
-    assert "+44.1 points" in unknown and "1 seed, and an interval takes 3" in unknown
-    assert "worth 1 independent block, and an interval takes 6" in unknown
+    assert "+44.1 points" in unknown and "1 seed, and an interval needs 3" in unknown
+    assert "worth 1 independent block, and an interval needs 6" in unknown
 
 
 def test_an_interval_that_excludes_zero_decides_nothing_among_many():

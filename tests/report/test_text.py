@@ -59,10 +59,10 @@ def test_a_budget_buys_the_best_affordable_network_by_val():
         "0.1 · 10⁹ to 0.5 · 10⁹", "0.5 · 10⁹ to 2 · 10⁹", "2 · 10⁹ and more"
     ]  # fmt: skip
     assert list(table["mIoU %"]) == ["21.0", "33.0", "32.0"]
-    assert list(table["gain over the next cheaper"]) == [
+    assert list(table["gain over the previous row"]) == [
         "the cheapest", "+12.0 (better)", "−1.0 (no difference found)"
     ]  # fmt: skip
-    assert set(table["on the front of test scores, % of resamples"]) == {"76"}
+    assert set(table["Pareto-optimal on test, % of bootstrap samples"]) == {"76"}
 
 
 def test_size_stops_paying_at_the_cheapest_that_none_is_seen_to_beat():
@@ -166,10 +166,10 @@ def test_a_reference_for_classes_by_hand():
     ("seeds", "blocks", "basis"),
     [
         (5, 9.2, "5 seeds"),
-        (2, 9.2, "2 seeds, and an interval takes 3"),
-        (1, 9.2, "1 seed, and an interval takes 3"),
-        (3, 4.26, "test images worth 4.3 independent blocks, and an interval takes 6"),
-        (2, 1.0, "2 seeds, and an interval takes 3; test images worth 1 independent block, and an interval takes 6"),
+        (2, 9.2, "2 seeds, and an interval needs 3"),
+        (1, 9.2, "1 seed, and an interval needs 3"),
+        (3, 4.26, "test images worth 4.3 independent blocks, and an interval needs 6"),
+        (2, 1.0, "2 seeds, and an interval needs 3; test images worth 1 independent block, and an interval needs 6"),
     ],
 )
 def test_an_interval_says_what_it_rests_on_or_lacks(seeds, blocks, basis):
@@ -355,7 +355,7 @@ def test_the_spread_between_seeds_takes_three():
     noise = {"arm": "a", "blocks": 9, "mean": 0.6, "low": 0.5, "high": 0.7, "sd": 0.02, "sd_low": 0.01, "sd_high": 0.06}
     five, two = (text.noise_summary(pd.DataFrame([noise | {"seeds": n}])) for n in (5, 2))
     assert "1.00 to 6.00" in five and "2.8 to 16.6" in five
-    assert two == "2 seeds of **a** cannot show how much seeds vary; it takes 3."
+    assert two == "2 seeds of **a** cannot show how much seeds vary; that needs 3."
 
 
 def test_short_trainings_are_marked():
