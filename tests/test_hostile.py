@@ -519,7 +519,7 @@ MANY = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)) + chunk(
 UNDECODED = r"cannot be decoded \(.+\)"
 IMAGES = {
     "claims 30000 x 30000": (lambda: a_png(30000, 30000, pixels=b""), r"has too many pixels"),
-    "claims 2^31 x 2^31": (lambda: a_png(2**31 - 1, 2**31 - 1), UNDECODED),
+    "claims 2^31 x 2^31": (lambda: a_png(2**31 - 1, 2**31 - 1), r"has too many pixels"),
     "no width": (lambda: a_png(0, 40), UNDECODED),
     "no height": (lambda: a_png(60, 0), UNDECODED),
     "claims 9000 x 9000": (lambda: a_png(9000, 9000), UNDECODED),
@@ -545,7 +545,7 @@ IMAGES = {
     "much text": (lambda: a_png(before=chunk(b"tEXt", b"a\0" + b"x" * 900_000) * 80), UNDECODED),
     "EXIF that is none": (lambda: a_png(before=chunk(b"eXIf", b"x" * 10**6)), UNDECODED),
     "APNG of 2^31": (lambda: a_png(before=MANY), "holds several pictures"),
-    "GIF": (a_gif, r".*no known image format\)"),
+    "GIF": (a_gif, r"is a GIF"),
     "TIFF in a circle": (lambda: a_tiff(4, back=True), "holds several pictures"),
     "TIFF of 100,000": (lambda: a_tiff(100_000), "holds several pictures"),
     "SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="60"></svg>', r".*no known image format\)"),

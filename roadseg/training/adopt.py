@@ -23,7 +23,12 @@ from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged
 from roadseg.training.plan import RequestedRuns, is_finished
 from roadseg.training.run import load_splits, train_or_load
-from roadseg.training.store import Training, newest_trainings, rewrite_key
+from roadseg.training.store import (
+    Training,
+    newest_trainings,
+    rewrite_key,
+    scores_decided_by,
+)
 from roadseg.training.workers import run_jobs
 
 Say = Callable[[str], None]
@@ -94,10 +99,13 @@ def adopt(study: Study, say: Say = print) -> bool:
         for c in chosen
     }
     failed = [o.value for o in run_jobs(jobs, device, say).values() if o.how == "failed"]
-    differing = [c for c in chosen if not _equal(c, requested.splits, device)]
-    if failed or differing:
+    if failed:
         for problem in failed:
             say(str(problem))
+        say("Not all of them came to their end, so nothing is adopted. Mend that, and call again.")
+        return False
+    differing = [c for c in chosen if not _equal(c, requested.splits, device)]
+    if differing:
         for c in differing:
             say(
                 f"{c.network} (seed {c.recipe.seed}; {', '.join(sorted(c.hyperparameters))}) comes "
@@ -151,18 +159,23 @@ def _train(recipe: Recipe, prepared: Path, device: torch.device, say: Say) -> No
 
 
 def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device) -> bool:
-    """Return whether old and new weights come to the same counts on val and test."""
+    """Return whether old and new weights, and scores in the store, are the same counts."""
     if not _converged(candidate.new):
         return False
-    old, new = (
-        training.network(candidate.recipe, device) for training in (candidate.old, candidate.new)
-    )
-    return all(
-        np.array_equal(
-            *(evaluate(n, splits[split], device, **candidate.recipe.testing) for n in (old, new))
-        )
-        for split in ("val", "test")
-    )
+    networks = [t.network(candidate.recipe, device) for t in (candidate.old, candidate.new)]
+    decided_by = scores_decided_by(candidate.recipe, splits["val"], splits["test"], device)
+    stored = candidate.old.scores(decided_by) / "counts.npz"
+    for split in ("val", "test"):
+        counts = [
+            evaluate(network, splits[split], device, **candidate.recipe.testing)
+            for network in networks
+        ]
+        if stored.is_file():  # by the code before: what the networks compute may have changed alike
+            with np.load(stored) as scores:
+                counts.append(scores[split])
+        if not all(np.array_equal(counts[0], other) for other in counts[1:]):
+            return False
+    return True
 
 
 def _adopt_candidate(candidate: Candidate) -> None:

@@ -121,8 +121,11 @@ class Checkpoints:
                 os.fsync(file.fileno())
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            partial.replace(self.folder / f"step-{step:07d}-{digest[:16]}.pt")
-            for old in self._files()[2:]:
+            new = self.folder / f"step-{step:07d}-{digest[:16]}.pt"
+            partial.replace(new)
+            # By time, not by step: those that were passed over may have later steps.
+            others = [file for file in self._files() if file != new]
+            for old in sorted(others, key=lambda file: file.stat().st_mtime)[:-1]:
                 old.unlink(missing_ok=True)
         except (OSError, RuntimeError) as problem:  # torch's own, for a disk that is full
             with contextlib.suppress(OSError):

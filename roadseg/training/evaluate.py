@@ -16,6 +16,8 @@ from roadseg.training import metrics
 from roadseg.training.device import precision_on
 from roadseg.training.metrics import count
 
+TEST_BATCH = 8  # images that are predicted at once
+
 
 def score(
     network: Segmenter,
@@ -96,8 +98,8 @@ def evaluate(
     network.eval()
     counts = []
     bf16 = precision_on(device, precision) == "bf16"
-    for first in range(0, len(scenes), 8):
-        rows = slice(first, first + 8)
+    for first in range(0, len(scenes), TEST_BATCH):
+        rows = slice(first, first + TEST_BATCH)
         x = torch.from_numpy(read(scenes.images, rows)).to(device)
         y = torch.from_numpy(read(scenes.labels, rows)).to(device)
         x = x.contiguous(memory_format=torch.channels_last)

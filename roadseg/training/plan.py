@@ -17,7 +17,7 @@ from roadseg.data.scenes import CITYSCAPES, Scenes
 from roadseg.errors import InputError
 from roadseg.training import store
 from roadseg.training.device import default_device, device_name
-from roadseg.training.files import work_folder
+from roadseg.training.files import work_folder, write_if_changed
 from roadseg.training.loop import Diverged, make_network, train
 from roadseg.training.lr_search import trials
 from roadseg.training.run import Run, load_splits, progress, stored_recipe
@@ -208,8 +208,7 @@ def _estimate_seconds(requested: RequestedRuns) -> tuple[float, Recipe]:
         if key not in timings:
             timings[key] = step_seconds(recipe, tuple(study.data["size"]), classes, at_once)
         solo_seconds.append(recipe.steps * timings[key])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(timings, indent=1) + "\n")
+    write_if_changed(file, json.dumps(timings, indent=1) + "\n")
     seconds = max(sum(solo_seconds) / processes(device), *solo_seconds)
     longest = missing[solo_seconds.index(max(solo_seconds))]
     stored = {run.recipe for run in requested.stored}

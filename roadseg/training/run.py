@@ -19,7 +19,7 @@ from roadseg.models.segmenter import Segmenter
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import device_name, peak_memory
 from roadseg.training.energy import spending
-from roadseg.training.evaluate import score
+from roadseg.training.evaluate import TEST_BATCH, score
 from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged, train
 from roadseg.training.lr_search import search, trials
@@ -108,7 +108,10 @@ def train_or_load(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         try:
-            with _enough_memory(recipe, splits["train"]), spending(device) as spent:
+            with (
+                _enough_memory(recipe.batch_size, splits["train"], "batch_size, or data: size"),
+                spending(device) as spent,
+            ):
                 network, curve, seconds = train(
                     recipe, splits["train"], splits["val"], device=device, start=start,
                     teacher=teacher, checkpoints=checkpoints, say=say,
@@ -182,7 +185,7 @@ def _about(
 
 
 @contextlib.contextmanager
-def _enough_memory(recipe: Recipe, scenes: Scenes) -> Iterator[None]:
+def _enough_memory(batch_size: int, scenes: Scenes, remedy: str) -> Iterator[None]:
     """Turn a want of memory into an InputError that says what to lower."""
     try:
         yield
@@ -192,8 +195,8 @@ def _enough_memory(recipe: Recipe, scenes: Scenes) -> Iterator[None]:
             raise
         height, width = scenes.labels.shape[1:]
         raise InputError(
-            f"out of memory with batch_size {recipe.batch_size} and images of {height} x {width}: "
-            "lower batch_size, or data: size."
+            f"out of memory with batch_size {batch_size} and images of {height} x {width}: lower "
+            f"{remedy}."
         ) from None
 
 
@@ -219,7 +222,7 @@ def _score(
     """Score a finished training on val and test, into a folder."""
     network = training.network(recipe, device)
     files = stamp(*splits.values())
-    with atomic_folder(folder) as work, _enough_memory(recipe, splits["test"]):
+    with atomic_folder(folder) as work, _enough_memory(TEST_BATCH, splits["test"], "data: size"):
         counts, reliability = score(
             network,
             splits["val"],

@@ -280,7 +280,10 @@ def weights_file(source: str, seed: int) -> Path:
         return file
     study, _, arm = name.partition("/")
     runs = paths.ROOT / "build" / study / "runs"
-    for folder in sorted(runs.glob(f"*/{arm}/s{seed}")):  # equal ones, whatever question asks
+    # equal ones, whatever question asks; QUESTION.PID.partial is a copy under way
+    for folder in sorted(runs.glob(f"[!.]*/{arm}/s{seed}")):
+        if "." in folder.parent.parent.name:
+            continue
         if (folder / "weights.pt").is_file():
             return folder / "weights.pt"
         if (folder / "failed.json").is_file():

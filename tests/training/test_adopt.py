@@ -104,6 +104,18 @@ def test_a_change_that_alters_results_is_told_and_nothing_is_kept(prepared, root
     assert "nothing is adopted" in lines[-1]
 
 
+def test_scores_of_the_store_are_compared_too(prepared, root):
+    """What a network computes may have changed for old and new weights alike."""
+    study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
+    for training in all_trainings():
+        (file,) = training.folder.glob("scores/*/counts.npz")
+        with np.load(file) as counts:
+            other = {name: values + (name == "test") for name, values in counts.items()}
+        np.savez_compressed(file, **other)
+    assert not adopt(study, lines.append)
+    assert "nothing is adopted" in lines[-1] and of_code() == {"before": 2, "anew": 2}
+
+
 def test_a_run_that_fails_now_is_a_change_as_well(prepared, root, monkeypatch):
     study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
 
@@ -114,6 +126,7 @@ def test_a_run_that_fails_now_is_a_change_as_well(prepared, root, monkeypatch):
     assert not adopt(study, lines.append)
     assert of_code() == {"before": 2}
     assert any("the change is wrong" in line for line in lines)
+    assert not any("alters results" in line for line in lines)
 
 
 def test_where_there_is_nothing_to_adopt_that_is_said(prepared, root):
