@@ -1,7 +1,8 @@
 """Runs the tests that try faults, stops and hostile input, also the slow ones; writes the page.
 
 The tests tell what they tried by pytest's `record_property("tried", ...)`: area, what, how often,
-outcome. A test that fails is in the table as well.
+outcome. A test that fails is in the table as well. Given tests as arguments, it runs these alone
+and puts their rows into the table that is there, if that is of the same machine.
 """
 
 import dataclasses
@@ -93,18 +94,52 @@ def spread() -> str:
     return f"{what}{left}\n\n{page.table(rows)}"
 
 
-def main() -> int:
+def table_rows(text: str) -> list[dict]:
+    """Return the rows of the page's table."""
+    section = text.partition("<!-- tried: written by a benchmark -->")[2]
+    section = section.partition("<!-- tried: end -->")[0]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not line.startswith("|:")
+    ]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+
+
+def merged(before: list[dict], rows: list[dict], tests: list[str]) -> list[dict]:
+    """Return the rows of a table with those of some tests that were run again."""
+    names = [test.rpartition("::")[2] for test in tests]
+    failed = [
+        row
+        for row in before
+        if row["area"] in ("FAILED", "not tried")
+        and any(f".{name}`" in row["tried"] or f".{name}[" in row["tried"] for name in names)
+    ]
+    table = {(r["area"], r["tried"]): r for r in before if r not in failed}
+    table |= {(row["area"], row["tried"]): row for row in rows}
+    return [table[key] for key in sorted(table)]
+
+
+def main(tests: list[str]) -> int:
     """Run the tests and write the page; return pytest's exit status."""
+    machine = page.conditions().rpartition(", ")[0]
+    if tests and machine not in PAGE.read_text():
+        raise SystemExit(f"{PAGE}: its table is of another machine; run all tests.")
     files = sorted(f for f in (ROOT / "tests").rglob("test_*.py") if TELLS in f.read_text())
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tried.xml"
         options = ["-m", "slow or not slow", f"--junitxml={report}"]
-        done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT)
+        command = [sys.executable, "-m", "pytest", *options, *(tests or files)]
+        done = subprocess.run(command, cwd=ROOT)
         rows = tried(report)
+    if tests:
+        rows = merged(table_rows(PAGE.read_text()), rows, tests)
     page.section("tried", f"{page.conditions()}\n\n{page.table(rows)}", PAGE)
+    if tests:
+        return done.returncode
     page.section("gpu", f"{page.conditions()} {spread()}", PAGE)
     return done.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

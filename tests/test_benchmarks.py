@@ -207,3 +207,14 @@ def test_camvid_s_frozen_comparisons_are_judged_again():
     assert (table.new_low < table.new_difference).all() and (table.new_p_corrected >= table.new_p).all()
     flip = table[table.trick == "flip-testing"]
     assert len(flip) == 2 and (flip.verdict == "no effect seen").all() and (flip.new_verdict == "helps").all()
+
+
+def test_rows_of_tests_that_are_run_again_take_the_place_of_theirs():
+    row = {"area": "Resume", "tried": "a kill", "times": "1", "outcome": "goes on"}
+    failed = {"area": "FAILED", "tried": "`tests.test_x.test_stop[3]`", "times": "1", "outcome": "no"}
+    other = failed | {"tried": "`tests.test_x.test_other`"}
+    text = f"<!-- tried: written by a benchmark -->\n\n{page.table([failed, other, row])}\n<!-- tried: end -->"
+    before = reliability.table_rows(text)
+    assert before == [failed, other, row]
+    again = [row | {"times": "2"}, row | {"tried": "a stop"}]
+    assert reliability.merged(before, again, ["tests/test_x.py::test_stop"]) == [other, *again]
