@@ -13,7 +13,7 @@ import torch
 from roadseg.config import paths
 from roadseg.config.recipe import Recipe
 from roadseg.config.study import EMBEDDED, Study, load
-from roadseg.data.scenes import CITYSCAPES, Scenes
+from roadseg.data.scenes import CITYSCAPES, Scenes, read_about
 from roadseg.errors import InputError
 from roadseg.training import store
 from roadseg.training.device import default_device, device_name
@@ -200,7 +200,7 @@ def _estimate_seconds(requested: RequestedRuns) -> tuple[float, Recipe]:
     timings = json.loads(file.read_text()) if file.is_file() else {}
     classes = len(CITYSCAPES)
     if (study.prepared / "scenes.json").is_file():
-        classes = len(json.loads((study.prepared / "scenes.json").read_text())["classes"])
+        classes = len(read_about(study.prepared)["classes"])
     machine = f"{device_name(device)}, torch {torch.__version__}"
     solo_seconds, at_once = [], min(processes(device), len(missing))
     for recipe in missing:
