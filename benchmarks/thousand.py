@@ -92,6 +92,7 @@ def write_records(study) -> None:
     from roadseg.data.scenes import UNLABELLED, Scenes
     from roadseg.training import metrics
     from roadseg.training.loop import make_network
+    from roadseg.training.score import BINS
 
     scenes = {split: Scenes.load(study.prepared, split) for split in ("val", "test")}
     k = len(scenes["test"].classes)
@@ -120,8 +121,8 @@ def write_records(study) -> None:
             folder.mkdir(parents=True)
             boundary = metrics.class_sums(counts["test"]) // 4
             np.savez_compressed(folder / "counts.npz", **counts, boundary=boundary.astype(np.int32))
-            sure = rng.multinomial(counts["test"].sum(), np.full(metrics.BINS, 1 / metrics.BINS))
-            levels = (np.arange(metrics.BINS) + 0.5) / metrics.BINS
+            sure = rng.multinomial(counts["test"].sum(), np.full(BINS, 1 / BINS))
+            levels = (np.arange(BINS) + 0.5) / BINS
             table = np.stack([sure, sure * levels, sure * levels], 1)
             header = "pixels,right,confidence"
             np.savetxt(folder / "reliability.csv", table, "%.9g", ",", header=header, comments="")

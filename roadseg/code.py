@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent
 # What decides the weights that a recipe comes to, and what decides the scores of weights.
 TRAINING = ("roadseg.training.loop", "roadseg.training.warm_start")
 DOCSTRING_OWNERS = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-EVALUATION = ("roadseg.training.evaluate",)
+EVALUATION = ("roadseg.training.score",)
 MESSAGE_ARGUMENTS = {
     "say": slice(None),
     "print": slice(None),

@@ -33,6 +33,7 @@ from roadseg.training import metrics
 from roadseg.training.device import default_device, device_name, precision_on
 from roadseg.training.loop import make_network
 from roadseg.training.metrics import Confusion
+from roadseg.training.score import BINS, calibration_error
 from roadseg.training.store import Record, failure
 from roadseg.training.workers import values_of
 
@@ -372,7 +373,7 @@ def _arm_row(records: list[Record], blocks: np.ndarray) -> dict:
         "course_miou": np.mean([test.course_miou for test in tests]),
         "accuracy": np.mean([test.accuracy for test in tests]),
         "boundary_iou": pd.Series(_boundary(records)).mean(),  # NaN where nothing has a contour
-        "calibration_error": np.mean([metrics.calibration_error(r.reliability) for r in records]),
+        "calibration_error": np.mean([calibration_error(r.reliability) for r in records]),
         # Whatever ran beside it made a training longer, never shorter.
         "train_seconds": np.min([r.about["seconds"] + r.about["start_seconds"] for r in records]),
         "lr": records[0].about["lr_used"],
@@ -407,7 +408,7 @@ def _class_rows(
 
 def _reliability_rows(arm: str, records: list[Record]) -> pd.DataFrame:
     pixels, correct, confidence = np.sum([record.reliability for record in records], axis=0)
-    edges = np.arange(metrics.BINS) / metrics.BINS
+    edges = np.arange(BINS) / BINS
     return pd.DataFrame(
         {"arm": arm, "above": edges, "pixels": pixels, "correct": correct, "confidence": confidence}
     )

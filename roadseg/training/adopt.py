@@ -4,6 +4,7 @@ A changed loop is another key, so that the run store would train everything anew
 few runs again, and keeps all others if these come to the same counts.
 """
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -14,24 +15,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from roadseg.config.recipe import Recipe
+from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study
 from roadseg.data.scenes import Scenes
 from roadseg.training.device import default_device
 from roadseg.training.evaluate import evaluate
 from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged
-from roadseg.training.plan import RequestedRuns, is_finished
+from roadseg.training.plan import RequestedRuns, held_against_other_code, is_finished
 from roadseg.training.run import load_splits, train_or_load
-from roadseg.training.store import (
-    Training,
-    newest_trainings,
-    rewrite_key,
-    scores_decided_by,
-)
+from roadseg.training.store import Training, rewrite_key, scores_decided_by
 from roadseg.training.workers import run_jobs
 
 Say = Callable[[str], None]
+
+
+# Hyperparameters of which another number runs the same code; the network is compared by name.
+NUMBERS_WITHOUT_PATHS = ("network", "seed", "steps", "batch_size", "lr")
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,33 @@ class Candidate:
         """What the recipe sets, apart from the seed."""
         return set(self.recipe.differences()) - {"seed"}
 
+    @property
+    def paths(self) -> set[tuple]:
+        """What decides which lines of code a training runs: (hyperparameter, value).
+
+        Of numbers, whether they are neutral; of 'kind:name', the kind.
+        """
+        return {
+            (name, value.partition(":")[0] if isinstance(value, str) else value == DEFAULTS[name])
+            for name, value in dataclasses.asdict(self.recipe.training).items()
+            if name not in NUMBERS_WITHOUT_PATHS
+        }
+
 
 def adopt(study: Study, say: Say = print) -> bool:
     """Keep the trainings of a study that other training code made, if they come to the same.
 
-    One run of each network is trained anew, and one more for each hyperparameter that none of them
-    sets and others do.
+    Of all codes before, it is the one of which most is left. One run of each network is trained
+    anew, and further ones until each hyperparameter is both set and neutral in one of them, as far
+    as the study has such runs.
 
     Returns
     -------
     Whether all that was trained anew came to the same counts on val and test; True also where
     there was nothing to adopt
     """
-    device, newest = default_device(), newest_trainings()
-
-    def substitute(training: Training) -> Training:
-        """Return what stands for a training until it is adopted: its search chose a rate by it."""
-        return (
-            training if is_finished(training) else newest.get(training.key_without_code, training)
-        )
-
-    requested = RequestedRuns(study, device, substitute)
+    device = default_device()
+    requested = held_against_other_code(study, device)
     if requested.splits is None:
         say(f"{study.name}: its data are not prepared; there is nothing to adopt.")
         return True
@@ -80,16 +86,15 @@ def adopt(study: Study, say: Say = print) -> bool:
     if not candidates:
         say(f"{study.name}: no finished training is of other code; there is nothing to adopt.")
         return True
-    chosen = _choose_candidates(
-        [c for c in candidates if _converged(c.old) and _on_study_data(c, requested)]
-    )
-    if not chosen:
+    comparable = [c for c in candidates if _converged(c.old) and _on_study_data(c, requested)]
+    if not comparable:
         say(
             f"{study.name}: {len(candidates)} trainings were made by other code, and none of them "
             "can be compared, since they failed or are on other data: nothing is adopted. "
             "'make report' trains all of it anew."
         )
         return False
+    chosen = _choose_candidates(comparable)
     say(
         f"{study.name}: {len(candidates)} trainings were made by other code. {len(chosen)} are "
         "trained again, to see whether they come to the same."
@@ -123,6 +128,8 @@ def adopt(study: Study, say: Say = print) -> bool:
                     copy_function=_link,
                 )  # fmt: skip
     say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
+    if held_against_other_code(study, device).adoptable:
+        say("More trainings are of yet other code: call again to compare these.")
     return True
 
 
@@ -139,18 +146,21 @@ def _on_study_data(candidate: Candidate, requested: RequestedRuns) -> bool:
 
 
 def _choose_candidates(candidates: list[Candidate]) -> list[Candidate]:
-    """Return few trainings that have every network, and between them every hyperparameter.
+    """Return few trainings that have every network, and between them every path of the code.
 
-    Of each network the one that sets most; of equals the shortest.
+    Of each network the one that sets most, of equals the shortest; then the one of all that sets
+    least, since plain settings may have a path of their own; then what is not covered yet.
     """
-    chosen, covered = [], set()
     ranked = sorted(candidates, key=lambda c: (-len(c.hyperparameters), c.recipe.steps))
-    for network in dict.fromkeys(c.network for c in candidates):
-        chosen.append(next(c for c in ranked if c.network == network))
-        covered |= chosen[-1].hyperparameters
-    while rest := [c for c in ranked if c.hyperparameters - covered]:
-        chosen.append(max(rest, key=lambda c: len(c.hyperparameters - covered)))
-        covered |= chosen[-1].hyperparameters
+    networks = dict.fromkeys(c.network for c in candidates)
+    chosen = [next(c for c in ranked if c.network == network) for network in networks]
+    plainest = min(candidates, key=lambda c: (len(c.hyperparameters), c.recipe.steps))
+    if all(c.hyperparameters > plainest.hyperparameters for c in chosen):
+        chosen.append(plainest)
+    covered = {path for c in chosen for path in c.paths}
+    while rest := [c for c in ranked if c.paths - covered]:
+        chosen.append(max(rest, key=lambda c: len(c.paths - covered)))
+        covered |= chosen[-1].paths
     return chosen
 
 

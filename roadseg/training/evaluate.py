@@ -1,74 +1,18 @@
-"""Scoring a trained network: counts per image, near contours and by confidence."""
+"""What a network predicts for scenes, counted: for the curve of a training as for its scores."""
 
-import contextlib
-import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from roadseg.data.scenes import UNLABELLED, Scenes, read
+from roadseg.data.scenes import Scenes, read
 from roadseg.models.segmenter import Segmenter
-from roadseg.training import metrics
 from roadseg.training.device import precision_on
 from roadseg.training.metrics import count
 
 TEST_BATCH = 8  # images that are predicted at once
-
-
-def score(
-    network: Segmenter,
-    val: Scenes,
-    test: Scenes,
-    device: torch.device,
-    predictions: Path,
-    **testing,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Score a network on val and test, each image once.
-
-    Parameters
-    ----------
-    predictions : an .npz file to write, 'test' uint8 (N, H, W)
-    testing : `precision`, `scales` and `flip`, see `evaluate`
-
-    Returns
-    -------
-    counts : 'val' and 'test', int64 (N, K, K) per image; 'boundary' of test, int64 (N, 3, K) per
-        image, see `metrics.boundary_sums`
-    reliability : of test, float64 (3, BINS), see `metrics.reliability`
-    """
-    reliability, boundary = np.zeros((3, metrics.BINS)), []
-    with _array_in(predictions, "test", test.labels.shape) as append:
-
-        def keep_scores(predicted: Tensor, confidence: Tensor, labels: Tensor) -> None:
-            append(predicted.to(torch.uint8).cpu().numpy())
-            labelled = labels != UNLABELLED
-            correct = (predicted == labels)[labelled].cpu().numpy()
-            reliability[:] += metrics.reliability(confidence[labelled].cpu().numpy(), correct)
-            boundary.append(metrics.boundary_sums(predicted, labels, len(test.classes)).cpu())
-
-        counts = {
-            "val": evaluate(network, val, device, **testing),
-            "test": evaluate(network, test, device, **testing, keep=keep_scores),
-        }
-    return counts | {"boundary": torch.cat(boundary).numpy()}, reliability
-
-
-@contextlib.contextmanager
-def _array_in(
-    file: Path, name: str, shape: tuple[int, ...]
-) -> Iterator[Callable[[np.ndarray], object]]:
-    """Give what appends rows to an array uint8 of a new .npz file, which need not fit in memory."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with (
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open(f"{name}.npy", "w", force_zip64=True) as array,
-    ):
-        np.lib.format.write_array_header_1_0(array, header)
-        yield lambda rows: array.write(rows.tobytes())
 
 
 @torch.no_grad()

@@ -33,6 +33,19 @@ def write_if_changed(file: Path, text: str) -> None:
     partial.replace(file)
 
 
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file so that it has all of its content, on the disk, or is as it was before."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to write into; at the end it takes the place of `folder`, as a whole.
@@ -44,9 +57,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     InputError : it cannot be written
     """
     work = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    for leftover in folder.parent.glob(f"{folder.name}.*.partial"):
-        if leftover == work or not psutil.pid_exists(int(leftover.name.split(".")[-2])):
-            shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+    remove_leftovers(folder.parent, f"{folder.name}.*.partial")
     try:
         work.mkdir(parents=True)
         yield work
@@ -55,6 +67,22 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         raise unwritable(folder, problem) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, pattern: str) -> int:
+    """Remove folders NAME.PID.partial of processes that are gone; return their size in bytes."""
+    size = 0
+    for leftover in folder.glob(pattern):
+        if not psutil.pid_exists(int(leftover.name.split(".")[-2])):
+            size += folder_size(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
+    return size
+
+
+def folder_size(folder: Path) -> int:
+    """Return the size in bytes of the files of a folder that no other folder links to."""
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    return sum(file.st_size for file in files if file.st_nlink == 1)
 
 
 def _replace_folder(work: Path, folder: Path) -> None:

@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +23,13 @@ from roadseg.training.files import work_folder, write_if_changed
 from roadseg.training.loop import Diverged, make_network, train
 from roadseg.training.lr_search import trials
 from roadseg.training.run import Run, load_splits, progress, stored_recipe
-from roadseg.training.store import Training, newest_trainings, training_of
+from roadseg.training.store import (
+    Training,
+    key_of,
+    scores_decided_by,
+    training_of,
+    trainings_by_code,
+)
 from roadseg.training.warm_start import (
     pretraining,
     pretraining_scenes,
@@ -42,16 +50,17 @@ class RequestedRuns:
 
     Parameters
     ----------
-    substitute : returns what stands for a training of the search for a learning rate, see `adopt`
+    others : trainings of one other code, by `key_without_code`, that stand for those that are
+        missing until they are adopted: a search has chosen its learning rate by them
     """
 
     def __init__(
         self,
         study: Study,
         device: torch.device,
-        substitute: Callable[[Training], Training] = lambda training: training,
+        others: dict[str, Training] | None = None,
     ):
-        self.study, self.device, self.substitute = study, device, substitute
+        self.study, self.device, self.others = study, device, others or {}
         self.runs = [
             Run(study.runs[f"{arm}-s{seed}"], study.seeds_of(arm)[0])
             for arm in study.arms
@@ -92,7 +101,7 @@ class RequestedRuns:
             recipes = [*trials(run.search_recipe).values()]
             with contextlib.suppress(Diverged):  # at all rates, so that none is trained further
                 chosen = self.splits and stored_recipe(
-                    run, self.splits, self.device, self.substitute
+                    run, self.splits, self.device, self._substitute
                 )
                 recipes.append(chosen or run.recipe.at_lr(run.recipe.lr))
             for recipe in recipes:
@@ -102,6 +111,11 @@ class RequestedRuns:
                     if (part, data_name) not in trainings:
                         trainings[part, data_name] = part, self._stored_training(part, run.recipe)
         return list(trainings.values())
+
+    def _substitute(self, training: Training) -> Training:
+        if is_finished(training):
+            return training
+        return self.others.get(training.key_without_code, training)
 
     def _stored_training(self, recipe: Recipe, run: Recipe) -> Training | None:
         if self.splits is None:
@@ -115,6 +129,28 @@ class RequestedRuns:
         return training_of(recipe, splits, self.device)
 
     @property
+    def scores(self) -> dict[str, set[str]]:
+        """Key of each training of a run -> keys of the scores that are asked for."""
+        scores = defaultdict(set)
+        for run in self.runs:
+            with contextlib.suppress(Diverged):
+                if self.splits and (recipe := stored_recipe(run, self.splits, self.device)):
+                    training = training_of(recipe, self.splits, self.device)
+                    decided_by = scores_decided_by(
+                        recipe, self.splits["val"], self.splits["test"], self.device
+                    )
+                    scores[training.key].add(key_of(decided_by))
+        return scores
+
+    @property
+    def pretraining_folders(self) -> set[Path]:
+        """Where the scenes lie that networks are pre-trained on."""
+        size = tuple(self.study.data["size"])
+        sources = {run.recipe.pretrained for run in self.runs}
+        numbers = [int(s.partition(":")[2]) for s in sources if s.startswith("scenes:")]
+        return {synthetic_folder(n, size) for n in numbers}
+
+    @property
     def missing(self) -> list[Recipe]:
         """The trainings that the store has not got."""
         return [
@@ -123,13 +159,18 @@ class RequestedRuns:
 
     @cached_property
     def adoptable(self) -> list[tuple[Recipe, Training, Training]]:
-        """Missing trainings of which the store has one by other code: recipe, place, and that."""
-        newest = newest_trainings()
+        """Missing trainings of which `others` has one: recipe, place, and that."""
         return [
-            (recipe, place, newest[place.key_without_code])
+            (recipe, place, self.others[place.key_without_code])
             for recipe, place in self.trainings
-            if place and not is_finished(place) and place.key_without_code in newest
+            if place and not is_finished(place) and place.key_without_code in self.others
         ]
+
+
+def held_against_other_code(study: Study, device: torch.device) -> RequestedRuns:
+    """Return what a study asks for, held against that other code of which most can be adopted."""
+    requested = [RequestedRuns(study, device, others) for others in trainings_by_code().values()]
+    return max(requested, key=lambda r: len(r.adoptable), default=RequestedRuns(study, device))
 
 
 def is_finished(training: Training) -> bool:
@@ -174,9 +215,9 @@ def plan(study: Study) -> str:
         summary += " The data are not prepared yet, or their settings changed."
     if not requested.missing:
         return summary
-    if requested.adoptable:
+    if adoptable := held_against_other_code(study, device).adoptable:
         summary += (
-            f"\n{_count(len(requested.adoptable), 'training is', 'trainings are')} in the store, "
+            f"\n{_count(len(adoptable), 'training is', 'trainings are')} in the store, "
             "made by other training code. If the change alters no result, `python -m roadseg adopt "
             f"{study.name}` keeps them."
         )
@@ -222,45 +263,56 @@ def _estimate_seconds(requested: RequestedRuns) -> tuple[float, Recipe]:
 
 
 def prune() -> str:
-    """Remove from the run store what no study asks for; return in words what that was.
+    """Remove from the run store what no study of this project asks for; return what that was.
 
-    Trainings by other training code stay as long as `adopt` may keep them. Where a study cannot be
-    read or its data are not prepared, all that may be its own stays.
+    Trainings by other code stay as long as `adopt` may keep them, and all trainings on data of a
+    study that is not prepared here.
+
+    Raises
+    ------
+    InputError : a study cannot be read, or it is not prepared and shares the data of another, so
+        that nobody knows which runs are its own
     """
-    trainings, scenes, unreadable, device = [], set(), [], default_device()
-    for name in [EMBEDDED, *(f.parent.name for f in paths.ROOT.glob("studies/*/params.yaml"))]:
-        try:
-            requested = RequestedRuns(load(name), device)
-            if requested.splits is None:
-                unreadable.append(name)
-            trainings += [training for _, training in requested.trainings if training]
-            scenes |= {
-                synthetic_folder(int(source.partition(":")[2]), tuple(requested.study.data["size"]))
-                for source in (run.recipe.pretrained for run in requested.runs)
-                if source.startswith("scenes:")
-            }
-        except InputError:
-            unreadable.append(name)
-    needed_keys = {training.key for training in trainings}
+    device = default_device()
+    names = [EMBEDDED, *(f.parent.name for f in paths.ROOT.glob("studies/*/params.yaml"))]
+    requested = [RequestedRuns(load(name), device) for name in names]
+    prepared = [r for r in requested if r.splits is not None]
+    unprepared = [r.study for r in requested if r.splits is None]
+    for study in unprepared:
+        if any(study.arrays == r.study.arrays for r in prepared):
+            raise InputError(
+                f"{study.name}: its data are not prepared, though another study has the same, so "
+                f"that its runs cannot be told from those that nobody asks for. Nothing was "
+                f"removed. Run: python -m roadseg prepare {study.name}"
+            )
+    others = trainings_by_code().values()
+    held_against = [RequestedRuns(r.study, device, o) for r in prepared for o in [None, *others]]
+    trainings = [training for r in held_against for _, training in r.trainings if training]
+    wanted = {training.key for training in trainings}
     adoptable = {training.key_without_code for training in trainings if not is_finished(training)}
     train_digests = {training.decided_by["train"] for training in trainings}
 
     def keep(training: Training) -> bool:
-        of_unreadable_study = bool(unreadable) and training.decided_by["train"] not in train_digests
         return (
-            training.key in needed_keys
+            training.key in wanted
             or training.key_without_code in adoptable
-            or of_unreadable_study
+            or (bool(unprepared) and training.decided_by["train"] not in train_digests)
         )
 
-    removed, size = store.prune(keep, lambda key: key in needed_keys or bool(unreadable))
-    for folder in set(work_folder().glob("scenes-*")) - scenes if not unreadable else ():
-        shutil.rmtree(folder, ignore_errors=True)
+    removed, size = store.prune(
+        keep,
+        lambda key: key in wanted or bool(unprepared),
+        {key: scores for r in prepared for key, scores in r.scores.items()},
+    )
+    if not unprepared:
+        scenes = {folder for r in prepared for folder in r.pretraining_folders}
+        for folder in set(work_folder().glob("scenes-*")) - scenes:
+            shutil.rmtree(folder, ignore_errors=True)
     removal = f"{removed} trainings that no study asks for were removed: {size / 1e6:.0f} MB."
-    if unreadable:
+    if unprepared:
         removal += (
-            " Runs that may belong to these studies were kept, since their settings or data "
-            f"cannot be read here: {', '.join(unreadable)}."
+            " Trainings that may belong to these studies were kept, since their data are not "
+            f"prepared: {', '.join(study.name for study in unprepared)}."
         )
     return removal
 

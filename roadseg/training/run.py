@@ -19,10 +19,11 @@ from roadseg.models.segmenter import Segmenter
 from roadseg.training.checkpoints import Checkpoints
 from roadseg.training.device import device_name, peak_memory
 from roadseg.training.energy import spending
-from roadseg.training.evaluate import TEST_BATCH, score
+from roadseg.training.evaluate import TEST_BATCH
 from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged, train
 from roadseg.training.lr_search import search, trials
+from roadseg.training.score import score
 from roadseg.training.store import (
     VERSIONS,
     Training,
@@ -30,7 +31,7 @@ from roadseg.training.store import (
     scores_decided_by,
     training_of,
 )
-from roadseg.training.warm_start import load_teacher, start_weights
+from roadseg.training.warm_start import starting_point
 
 Say = Callable[[str], None]
 
@@ -129,10 +130,9 @@ def train_or_load(
 def _starting_point(
     recipe: Recipe, splits: dict[str, Scenes], device: torch.device, say: Say
 ) -> tuple[Callable[[Segmenter], None] | None, Segmenter | None, list[dict]]:
-    """Return what puts a recipe's first weights into its network, its teacher, and their costs.
+    """Return `starting_point`, and the records of what had to be trained for it.
 
-    Either is None where the recipe has none. What has to be trained for that is in the store then,
-    for others to find too; the costs are what the records of these trainings say.
+    These trainings are in the store then, for others to find too.
     """
     prerequisites = []
 
@@ -144,13 +144,7 @@ def _starting_point(
         prerequisites.append(first.about())
         return first.network(recipe, device)
 
-    start, teacher = None, None
-    if recipe.pretrained:
-        start = start_weights(recipe, splits["train"], train_first, say)
-    if recipe.teacher:
-        teacher = load_teacher(recipe, len(splits["train"].classes), train_first, say)
-        teacher = teacher.to(device, memory_format=torch.channels_last).eval()
-    return start, teacher, prerequisites
+    return *starting_point(recipe, splits["train"], device, train_first, say), prerequisites
 
 
 def _about(

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,13 @@ from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.segmenter import Segmenter
 from roadseg.training.device import precision_on
-from roadseg.training.files import atomic_folder, work_folder
+from roadseg.training.files import (
+    folder_size,
+    remove_leftovers,
+    unwritable,
+    work_folder,
+    write_whole,
+)
 from roadseg.training.loop import Diverged, make_network
 from roadseg.training.warm_start import start_digest
 
@@ -164,20 +171,43 @@ class Training:
         return network.to(device, memory_format=torch.channels_last).eval()
 
     def keep(self, network: Segmenter, curve: pd.DataFrame, recipe: Recipe, about: dict) -> dict:
-        """Write a finished training in place of its checkpoints; return what its record says."""
+        """Write a finished training in place of its checkpoints; return what its record says.
+
+        Whoever calls has the right to train it. Killed at any moment, this leaves checkpoints from
+        which it can be written again, or all of it.
+
+        Raises
+        ------
+        InputError : it cannot be written
+        """
         packed = io.BytesIO()  # torch's own writer calls a full disk an internal error
         torch.save(network.state_dict(), packed)
         about = about | {"weights": hashlib.sha256(packed.getbuffer()).hexdigest()}
-        with atomic_folder(self.folder) as work:
-            curve.to_csv(work / "curve.csv", index=False)
-            (work / "weights.pt").write_bytes(packed.getbuffer())
-            _write_json(work / "training.json", self._record(recipe) | {"about": about})
+        record = _json_text(self._record(recipe) | {"about": about})
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.folder / "scores", ignore_errors=True)  # of weights before these
+            write_whole(self.folder / "curve.csv", curve.to_csv(index=False).encode())
+            write_whole(self.folder / "weights.pt", packed.getbuffer())
+            write_whole(self.folder / "training.json", record.encode())  # last: now it is finished
+        except OSError as problem:
+            raise unwritable(self.folder, problem) from None
+        self._remove_checkpoints()
         return about
 
     def keep_failure(self, recipe: Recipe, why: str) -> None:
         """Write that its loss did not stay finite: a result, which no second try would change."""
-        with atomic_folder(self.folder) as work:
-            _write_json(work / "failed.json", self._record(recipe) | {"why": why})
+        record = _json_text(self._record(recipe) | {"why": why})
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / "failed.json", record.encode())
+        except OSError as problem:
+            raise unwritable(self.folder, problem) from None
+        self._remove_checkpoints()
+
+    def _remove_checkpoints(self) -> None:
+        for file in [*self.folder.glob("step-*.pt"), *self.folder.glob("*.partial")]:
+            file.unlink(missing_ok=True)
 
     def _record(self, recipe: Recipe) -> dict:
         return {"decided_by": self.decided_by, "recipe": dataclasses.asdict(recipe)}
@@ -205,15 +235,12 @@ def all_trainings() -> Iterator[Training]:
                 yield Training(record["decided_by"])
 
 
-def newest_trainings() -> dict[str, Training]:
-    """Return the newest of all finished trainings that differ in their code alone.
-
-    The key is that of the rest, `Training.key_without_code`.
-    """
-    return {
-        training.key_without_code: training
-        for training in sorted(all_trainings(), key=lambda t: t.folder.stat().st_mtime)
-    }
+def trainings_by_code() -> dict[str, dict[str, Training]]:
+    """Return the finished trainings: digest of their code -> `key_without_code` -> training."""
+    by_code = defaultdict(dict)
+    for training in all_trainings():
+        by_code[training.decided_by["code"]][training.key_without_code] = training
+    return dict(by_code)
 
 
 def rewrite_key(folder: Path, decided_by: dict, adopted_from: str) -> None:
@@ -223,9 +250,13 @@ def rewrite_key(folder: Path, decided_by: dict, adopted_from: str) -> None:
             (folder / name).unlink()  # a link to the old one, maybe
             record["decided_by"] = decided_by
             if "about" in record:
-                record["about"] |= {"training": key_of(decided_by), "code": decided_by["code"]}
+                record["about"] |= {
+                    "training": key_of(decided_by),
+                    "code": decided_by["code"],
+                    "adopted_from": adopted_from,
+                }
             record["adopted_from"] = adopted_from
-            _write_json(folder / name, record)
+            (folder / name).write_text(_json_text(record))
 
 
 def export(
@@ -246,12 +277,14 @@ def export(
         shutil.copyfile(training.folder / name, folder / name)
     for name in SCORES:
         shutil.copyfile(scores / name, folder / name)
-    _write_json(folder / "record.json", {"recipe": dataclasses.asdict(recipe), "about": about})
+    record = {"recipe": dataclasses.asdict(recipe), "about": about}
+    (folder / "record.json").write_text(_json_text(record))
 
 
 def export_failure(recipe: Recipe, why: str, folder: Path) -> None:
     """Write that a run's loss did not stay finite into its folder, which must be there."""
-    _write_json(folder / "failed.json", {"recipe": dataclasses.asdict(recipe), "why": why})
+    failed = {"recipe": dataclasses.asdict(recipe), "why": why}
+    (folder / "failed.json").write_text(_json_text(failed))
 
 
 @dataclass(frozen=True)
@@ -264,8 +297,8 @@ class Record:
     about : digest, data digest, device, versions, precision, seconds, memory
     curve : one row per epoch: step, loss (mean, nats per pixel), lr, val_miou (where it was taken)
     counts : 'val' and 'test', int64 (N, K, K) per image
-    boundary : of test, int64 (N, 3, K) per image, see `metrics.boundary_sums`
-    reliability : of test, float64 (3, BINS), see `metrics.reliability`
+    boundary : of test, int64 (N, 3, K) per image, see `score.boundary_sums`
+    reliability : of test, float64 (3, BINS), see `score.reliability`
     """
 
     recipe: Recipe
@@ -297,31 +330,41 @@ def failure(folder: Path) -> str:
 
 
 def prune(
-    keep: Callable[[Training], bool], keep_unfinished: Callable[[str], bool]
+    keep: Callable[[Training], bool],
+    keep_unfinished: Callable[[str], bool],
+    scores: dict[str, set[str]],
 ) -> tuple[int, int]:
-    """Remove trainings that nobody wants; return how many, and how many bytes they took.
+    """Remove trainings that nobody wants; return how many, and how many bytes were freed.
 
     Parameters
     ----------
     keep : whether to keep a finished training
     keep_unfinished : whether to keep the checkpoints under a key; those in use stay
+    scores : key of a training -> keys of its scores that are wanted, the others are removed; of
+        other trainings all stay
     """
     finished = {training.key: training for training in all_trainings()}
-    unwanted = [training.folder for training in finished.values() if not keep(training)]
-    unwanted += [
+    folders = [folder for folder in runs_folder().glob("*/") if "." not in folder.name]
+    unwanted = [
         folder
-        for folder in runs_folder().glob("*/")
-        if "." not in folder.name
-        and folder.name not in finished
-        and not keep_unfinished(folder.name)
+        for folder in folders
+        if not (
+            keep(finished[folder.name]) if folder.name in finished else keep_unfinished(folder.name)
+        )
     ]
-    removed, size = 0, 0
-    for folder in unwanted:
-        with contextlib.suppress(Timeout), FileLock(f"{folder}.lock", timeout=0):
-            size += sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    old_scores = [
+        folder
+        for key, wanted in scores.items()
+        for folder in (runs_folder() / key / "scores").glob("*/")
+        if folder.name not in wanted
+    ]
+    size = remove_leftovers(runs_folder(), "*.partial")
+    for folder in [*unwanted, *old_scores]:
+        key = folder.relative_to(runs_folder()).parts[0]
+        with contextlib.suppress(Timeout), FileLock(runs_folder() / f"{key}.lock", timeout=0):
+            size += folder_size(folder)
             shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
-    return removed, size
+    return sum(not folder.is_dir() for folder in unwanted), size
 
 
 def _read_json(file: Path) -> dict | None:
@@ -331,5 +374,5 @@ def _read_json(file: Path) -> dict | None:
         return None
 
 
-def _write_json(file: Path, content: dict) -> None:
-    file.write_text(json.dumps(content, indent=1) + "\n")
+def _json_text(content: dict) -> str:
+    return json.dumps(content, indent=1) + "\n"

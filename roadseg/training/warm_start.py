@@ -35,6 +35,35 @@ from roadseg.training.loop import make_network, parameter_groups
 SCENES_SEED = 1_000_003  # of scenes drawn for pre-training, which no study's own scenes share
 
 
+def starting_point(
+    recipe: Recipe,
+    scenes: Scenes,
+    device: torch.device,
+    train_first: Callable[..., Segmenter],
+    say: Callable[[str], None],
+) -> tuple[Callable[[Segmenter], None] | None, Segmenter | None]:
+    """Return what puts a recipe's first weights into its network, and its teacher in eval mode.
+
+    Either is None where the recipe has none.
+
+    Parameters
+    ----------
+    scenes : what it will learn from
+    train_first : trains a recipe on 'train' and 'val', if given, else on those of `recipe`
+
+    Raises
+    ------
+    InputError : weights or teacher are not there, or do not fit
+    """
+    start, teacher = None, None
+    if recipe.pretrained:
+        start = start_weights(recipe, scenes, train_first, say)
+    if recipe.teacher:
+        teacher = load_teacher(recipe, len(scenes.classes), train_first, say)
+        teacher = teacher.to(device, memory_format=torch.channels_last).eval()
+    return start, teacher
+
+
 def start_weights(
     recipe: Recipe,
     scenes: Scenes,
@@ -279,28 +308,34 @@ def weights_file(source: str, seed: int) -> Path:
             raise InputError(f"{source}: no such file. Paths start at the project's root.")
         return file
     study, _, arm = name.partition("/")
-    runs = paths.ROOT / "build" / study / "runs"
-    # equal ones, whatever question asks; QUESTION.PID.partial is a copy under way
-    for folder in sorted(runs.glob(f"[!.]*/{arm}/s{seed}")):
-        if "." in folder.parent.parent.name:
+    folders = [folder for folder in _run_folders(study) if folder.parent.name == arm]
+    for folder in folders:  # equal ones, whatever question asks
+        if folder.name != f"s{seed}":
             continue
         if (folder / "weights.pt").is_file():
             return folder / "weights.pt"
         if (folder / "failed.json").is_file():
             why = json.loads((folder / "failed.json").read_text())["why"]
             raise InputError(f"{source}: its seed {seed} failed: {why}")
-    seeds = sorted({int(file.parent.name[1:]) for file in runs.glob(f"*/{arm}/s*/weights.pt")})
+    seeds = sorted({int(f.name[1:]) for f in folders if (f / "weights.pt").is_file()})
     if seeds:
         raise InputError(
             f"{source}: has no run of seed {seed}, only of {', '.join(map(str, seeds))}. Train it "
             f"with that seed too, so that seeds stay independent."
         )
-    known = dict.fromkeys(sorted(f.parent.parent.name for f in runs.glob("*/*/s*/weights.pt")))
+    known = sorted({f.parent.name for f in _run_folders(study) if (f / "weights.pt").is_file()})
     available = f"It has: {', '.join(known)}." if known else "It has none."
     raise InputError(
         f"{source}: study {study!r} has no trained arm {arm!r}. {available} "
         f"Run 'make report STUDY={study}' first."
     )
+
+
+def _run_folders(study: str) -> list[Path]:
+    """Return the folders of a study's runs: QUESTION/ARM/sSEED of the finished questions."""
+    runs = paths.ROOT / "build" / study / "runs"
+    # QUESTION.PID.partial is a copy under way
+    return [f for f in sorted(runs.glob("[!.]*/*/s*")) if "." not in f.parent.parent.name]
 
 
 def start_digest(recipe: Recipe) -> str:

@@ -157,6 +157,38 @@ def test_each_hyperparameter_is_in_a_run_that_is_trained_anew(prepared, root):
     assert kept.decided_by["recipe"].keys().isdisjoint({"flip", "label_smoothing", "schedule"})
 
 
+def test_neutral_settings_have_a_run_that_is_trained_anew(prepared, root, monkeypatch):
+    """The change breaks the plain loss alone, which runs that set something do not take."""
+    questions = HEADS.replace("baseline, fcn", "fcn")
+    questions += "alone: {asks: 'What helps?', start: fcn, alone: [smooth]}\n"
+    study, lines, loss = trained_study(root, prepared, questions, TRICKS), [], loop.segmentation_loss
+
+    def changed(logits, labels, **options):
+        return loss(logits if options.get("label_smoothing") else logits * 2, labels, **options)
+
+    monkeypatch.setattr(loop, "segmentation_loss", changed)
+    assert not adopt(study, lines.append)
+    assert of_code() == {"before": 4, "anew": 2}
+
+
+def test_trainings_of_one_code_vouch_for_no_others(prepared, root):
+    study = trained_study(root, prepared, HEADS, seeds=(0,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "TRAINING_CODE", "long before")
+        arms = {
+            arm: [Run(recipe.changed({"seed": 1}))]
+            for arm, recipe in study.questions["heads"].arms.items()
+            if arm == "fcn"
+        }
+        train_question(arms, study.prepared, root / "out", device=CPU, say=quiet)
+    study, lines = toy_study(root, prepared, HEADS, seeds=(0, 1)), []
+    assert adopt(study, lines.append) and "call again" in lines[-1]
+    assert {t.decided_by["recipe"].get("seed", 0) for t in all_trainings()
+            if t.decided_by["code"] == store.TRAINING_CODE} == {0}  # fmt: skip
+    assert adopt(study, lines.append)
+    assert len(RequestedRuns(study, CPU).missing) == 1  # the baseline's second seed
+
+
 SEARCH = "search: {set: {lr_search: [0.5, 2.0], lr_search_steps: 2}}\nwild: {set: {lr: 1.0e+30}}\n"
 
 

@@ -187,11 +187,13 @@ def test_what_decides_a_training():
     assert all(file.is_file() for file in files.values())
 
 
-def test_what_decides_scores_is_part_of_what_decides_a_training():
-    """The curve is scored by the same code."""
-    files = code.closure(*code.EVALUATION)
-    assert {"roadseg.training.evaluate", "roadseg.training.metrics"} <= set(files)
-    assert "roadseg.training.loop" not in files and set(files) <= set(code.closure(*code.TRAINING))
+def test_what_scores_alone_need_is_no_part_of_what_decides_a_training():
+    """The curve counts by the same code; boundary IoU and calibration are for the scores."""
+    training, scoring = code.closure(*code.TRAINING), code.closure(*code.EVALUATION)
+    shared = {"roadseg.training.evaluate", "roadseg.training.metrics"}
+    assert shared <= set(scoring) & set(training)
+    assert set(scoring) - set(training) == {"roadseg.training.score"}
+    assert "roadseg.training.loop" not in scoring
 
 
 def test_the_closure_is_what_python_imports():

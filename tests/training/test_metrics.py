@@ -6,18 +6,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
 
-from roadseg.training.metrics import (
-    BINS,
-    Confusion,
-    boundary_sums,
-    calibration_error,
-    class_sums,
-    count,
-    iou,
-    iou_of_sums,
-    miou,
-    reliability,
-)
+from roadseg.training.metrics import Confusion, class_sums, count, iou, iou_of_sums, miou
+from roadseg.training.score import BINS, boundary_sums, calibration_error, reliability
 
 
 def test_worked_example():

@@ -7,6 +7,7 @@ import torch
 from toys import CPU, SMALLEST, TINY, done, give_own_root, quiet, toy_study
 
 from roadseg.config import study as studies
+from roadseg.errors import InputError
 from roadseg.training import plan as planning
 from roadseg.training import store
 from roadseg.training.loop import Diverged
@@ -178,7 +179,7 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     other.mkdir(parents=True)
     params = (root / "params.yaml").read_text().replace("study: synthetic", "study: other")
     params = params.replace("root: .", "root: ../..").replace("folder: .", "folder: studies/other")
-    (other / "params.yaml").write_text(params)
+    (other / "params.yaml").write_text(params.replace("seed: 3", "seed: 4"))
     for name in ("tricks.yaml", "networks.yaml", "remarks.md"):
         (other / name).write_text("")
     theirs = load_splits(study.prepared)
@@ -190,6 +191,13 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     summary = prune()
     assert summary.startswith("1 trainings") and "other" in summary
     assert len(list(all_trainings())) == 3 and place.folder.is_dir()
+    (other / "params.yaml").write_text(params)  # the same data: nobody knows whose runs are whose
+    with pytest.raises(InputError, match=r"other: .* Nothing was removed"):
+        prune()
+    (other / "params.yaml").write_text(params + "sedes: [0]\n")
+    with pytest.raises(InputError, match="sedes"):
+        prune()
+    assert len(list(all_trainings())) == 3
     shutil.rmtree(other)
     assert prune().startswith("1 trainings") and not place.folder.exists()
 
@@ -203,6 +211,17 @@ def test_pruning_leaves_what_other_code_trained_until_it_is_trained_anew(asking,
     train_all(study, ["heads"])
     assert len(list(all_trainings())) == 2 * before
     assert prune().startswith(f"{before} trainings")
+
+
+def test_pruning_leaves_what_a_search_of_other_code_chose(asking, monkeypatch):
+    """Its learning rate is known by its trials alone, which are of that code as well."""
+    study = asking("heads: {asks: 'Which?', tricks: [search], networks: [baseline]}\n", seeds=(0,))
+    train_all(study)
+    before = {training.key for training in all_trainings()}
+    assert len(before) == 3
+    monkeypatch.setattr(store, "TRAINING_CODE", "edited")
+    assert prune().startswith("0 trainings")
+    assert {training.key for training in all_trainings()} == before
 
 
 def test_a_step_is_measured_beside_another(monkeypatch):

@@ -29,11 +29,13 @@ from toys import (
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.build import build
-from roadseg.training import loop, metrics
+from roadseg.training import loop, store
 from roadseg.training import run as runs
 from roadseg.training.evaluate import evaluate
+from roadseg.training.files import write_whole
 from roadseg.training.loop import Diverged
 from roadseg.training.run import Run, load_splits, train_or_load
+from roadseg.training.score import boundary_sums
 from roadseg.training.store import Record, training_of
 
 
@@ -70,7 +72,7 @@ def test_a_record_is_what_its_weights_come_to(prepared, root):
     np.testing.assert_array_equal(counts, record.counts["test"])
     val = evaluate(network, Scenes.load(prepared, "val"), CPU, **TINY.testing)
     np.testing.assert_array_equal(val, record.counts["val"])
-    np.testing.assert_array_equal(record.boundary, metrics.boundary_sums(best, labels, 19))
+    np.testing.assert_array_equal(record.boundary, boundary_sums(best, labels, 19))
     pixels, right, sums = record.reliability
     assert pixels.sum() == counts.sum() and right.sum() == np.trace(counts.sum(0))
     assert sums.sum() == pytest.approx(float(confidence[labels != 255].double().sum()), rel=1e-6)
@@ -198,14 +200,53 @@ def test_a_loss_that_is_not_finite_is_a_result(prepared, root, monkeypatch, reco
 
 def test_what_a_killed_process_left_is_removed(prepared, root):
     place = place_of(SMALLEST, prepared)
+    done(SMALLEST, prepared)
+    (scores,) = place.folder.glob("scores/*")
     gone, alive, other = (
-        place.folder.with_name(f"{name}.partial")
-        for name in (f"{place.key}.4194999", f"{place.key}.{os.getppid()}", "0123456789ab.4194999")
+        scores.with_name(f"{name}.partial")
+        for name in (f"{scores.name}.4194999", f"{scores.name}.{os.getppid()}", "other.4194999")
     )
     for left in (gone, alive, other):
         left.mkdir(parents=True)
+    half = place.folder / "weights.pt.4194999.partial"
+    half.write_bytes(b"half")
+    shutil.rmtree(scores)
     done(SMALLEST, prepared)
     assert not gone.exists() and alive.exists() and other.exists()
+    (place.folder / "weights.pt").unlink()
+    assert done(SMALLEST, prepared) == "trained" and not half.exists()
+
+
+@pytest.mark.parametrize("moment", ["curve.csv", "weights.pt", "training.json", "after"])
+def test_killed_while_a_training_is_written_it_is_written_again(
+    prepared, root, monkeypatch, moment
+):
+    """Its checkpoints are there until all of it is."""
+    monkeypatch.setattr("roadseg.training.checkpoints.MIN_PAUSE", 0)
+    place = place_of(TINY, prepared)
+
+    class Killed(BaseException):
+        pass
+
+    def write(file, content):
+        if file.name == moment:
+            raise Killed
+        write_whole(file, content)
+        if file.name == "training.json" and moment == "after":
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(store, "write_whole", write)
+        train_or_load(TINY, load_splits(prepared), CPU, quiet)
+    assert list(place.folder.glob("step-*.pt")) and place.is_whole == (moment == "after")
+    lines = []
+    _, trained = train_or_load(TINY, load_splits(prepared), CPU, lines.append)
+    assert trained == (moment != "after")
+    assert any("goes on after step" in line for line in lines) == trained
+    expected, _, _ = loop.train(TINY, *list(load_splits(prepared).values())[:2], device=CPU, say=quiet)
+    weights = place.network(TINY, CPU).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in expected.state_dict().items())
+    assert not trained or not list(place.folder.glob("step-*.pt"))
 
 
 def test_scores_are_written_once_by_two_that_come_at_once(prepared, root, monkeypatch):

@@ -234,17 +234,34 @@ def test_pruning_removes_what_is_not_kept(prepared, splits, root):
     size = sum(
         file.stat().st_size for t in (second, third) for file in t.folder.rglob("*") if file.is_file()
     )
-    assert prune(lambda training: training.key == first.key, lambda _: True) == (2, size)
+    assert prune(lambda training: training.key == first.key, lambda _: True, {}) == (2, size)
     assert [t.key for t in all_trainings()] == [first.key]
     assert not second.folder.exists() and first.is_whole
     abandoned = first.folder.with_name("0123456789ab")
     abandoned.mkdir()
     (abandoned / "step-0000001-x.pt").write_bytes(b"12345")
-    assert prune(lambda _: True, lambda _: True) == (0, 0)
+    assert prune(lambda _: True, lambda _: True, {}) == (0, 0)
     with FileLock(f"{abandoned}.lock"):
-        assert prune(lambda _: True, lambda _: False) == (0, 0)
-    assert prune(lambda _: True, lambda _: False) == (1, 5) and not abandoned.exists()
+        assert prune(lambda _: True, lambda _: False, {}) == (0, 0)
+    assert prune(lambda _: True, lambda _: False, {}) == (1, 5) and not abandoned.exists()
     assert done(recipes[0], prepared) == "stored" and done(recipes[1], prepared) == "trained"
+
+
+def test_pruning_removes_old_scores_and_what_killed_processes_left(prepared, splits, root):
+    done(SMALLEST, prepared)
+    training = training_of(SMALLEST, splits, CPU)
+    (scores,) = training.folder.glob("scores/*")
+    old = scores.with_name("0123456789ab")
+    gone, alive = (
+        training.folder.with_name(f"{training.key}.{pid}.partial") for pid in (4194999, os.getpid())
+    )
+    for folder in (old, gone, alive):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"123")
+    assert prune(lambda _: True, lambda _: True, {}) == (0, 3) and alive.exists() and old.exists()
+    assert not gone.exists()
+    assert prune(lambda _: True, lambda _: True, {training.key: {scores.name}}) == (0, 3)
+    assert not old.exists() and scores.exists() and done(SMALLEST, prepared) == "stored"
 
 
 def test_a_record_under_another_key_is_a_record_of_that(prepared, splits, root, monkeypatch):
@@ -258,7 +275,9 @@ def test_a_record_under_another_key_is_a_record_of_that(prepared, splits, root, 
     shutil.copytree(old.folder, new.folder, copy_function=os.link)
     store.rewrite_key(new.folder, new.decided_by, adopted_from=old.key)
     assert new.is_whole and old.is_whole and (old.folder / "training.json").read_text() == before
-    assert new.about() == old.about() | {"training": new.key, "code": "other"}
+    assert new.about() == old.about() | {
+        "training": new.key, "code": "other", "adopted_from": old.key,
+    }  # fmt: skip
     kept = json.loads((new.folder / "training.json").read_text())
     assert kept["adopted_from"] == old.key
     assert done(SMALLEST, prepared) == "stored"
