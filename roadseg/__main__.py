@@ -15,7 +15,7 @@ from pathlib import Path
 
 from roadseg import code as digests
 from roadseg.config import paths
-from roadseg.config.study import Study, load
+from roadseg.config.study import Study, load, load_resolved
 from roadseg.errors import InputError, escaped
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -70,18 +70,18 @@ def main(arguments: list[str] | None = None) -> int:
     add(adopt, "study")
     add(code, "study")
     add(resolve, "study")
-    add(prepare, "study")
-    add(train, "study", "question")
-    add(results, "study")
-    add(chapters, "study")
-    add(report, "study")
+    # What follows `resolve` in the pipeline: an edit meanwhile is for the next call.
+    later_stages = (prepare, train, results, chapters, report)
+    for stage in later_stages:
+        add(stage, "study", *(["question"] if stage is train else []))
     options = vars(parser.parse_args(arguments))
     function = options.pop("function")
     del options["command"]
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         if "study" in options:
-            options["study"] = load(options["study"])
+            load_study = load_resolved if function in later_stages else load
+            options["study"] = load_study(options["study"])
         status = function(**options)
         sys.stdout.flush()
         return status or 0

@@ -4,6 +4,7 @@
 `tricks.yaml` and `networks.yaml`, to which a study can add.
 """
 
+import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class Study:
     questions : in the order of params.yaml; a recipe has one name in all of them
     problems : knows where each setting stands: file and line; ('arms', NAME) is where an arm is
         asked for
+    content : of the files, as `parse` takes it
     """
 
     name: str
@@ -73,6 +75,7 @@ class Study:
     networks: dict[str, Network]
     questions: dict[str, Question]
     problems: Problems = field(compare=False, repr=False)
+    content: dict = field(compare=False, repr=False)
 
     @property
     def fcn(self) -> Question | None:
@@ -215,6 +218,22 @@ def load(study: str | Path = EMBEDDED) -> Study:
     return parse(content, problems, _remarks(file.with_name("remarks.md"), problems))
 
 
+def load_resolved(study: str) -> Study:
+    """Return a study, given by its name, as the pipeline resolved it last.
+
+    Its runs and tables are of these settings, whatever was edited since. Where it was not resolved,
+    or by an earlier version, that is `load`.
+    """
+    file = paths.ROOT / "build" / study / "study.json"
+    if not file.is_file():
+        return load(study)
+    resolved = json.loads(file.read_text())
+    try:
+        return parse(resolved["content"], Problems(resolved["params"]), tuple(resolved["remarks"]))
+    except InputError:
+        return load(study)
+
+
 def _display_path(file: Path) -> str:
     return str(file).removeprefix(f"{paths.ROOT}/")
 
@@ -346,7 +365,7 @@ def parse(content: dict, problems: Problems, remarks: tuple[str, ...] = ()) -> S
     return Study(
         content["study"], content["title"], problems.file, content["data"], remarks,
         tuple(content["seeds"]), context.tricks, context.networks, with_one_name(questions),
-        problems,
+        problems, content,
     )  # fmt: skip
 
 

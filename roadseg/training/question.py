@@ -25,7 +25,7 @@ from roadseg.training.run import (
     train_or_load,
     write_out,
 )
-from roadseg.training.store import Record, export_failure, training_of
+from roadseg.training.store import Record, export_failure, finished_keys, training_of
 from roadseg.training.warm_start import start_digest, synthetic_scenes
 from roadseg.training.workers import Outcome, run_jobs
 
@@ -124,6 +124,7 @@ def train_question(
         name: partial(run_and_score, run, prepared, device, files=files)
         for name, (_, run) in sorted(missing.items(), key=lambda item: -item[1][1].recipe.steps)
     }
+    before = finished_keys()
     ended = run_jobs(jobs, device, say, {name: arm for name, (arm, _) in missing.items()})
     outcomes = {name: outcomes.get(name) or ended[name] for name in runs}
     _raise_failed(outcomes)
@@ -136,7 +137,10 @@ def train_question(
             except Diverged as problem:
                 outcomes[name] = Outcome("diverged", str(problem))
                 export_failure(run.recipe, str(problem), run_folder)
-    say(_summary(outcomes))
+    trained_before_runs = len(finished_keys() - before) - sum(
+        outcome.value == "trained" or outcome.how == "diverged" for outcome in ended.values()
+    )
+    say(_summary(outcomes, trained_before_runs))
     return {
         arm: [_record(folder / arm / f"s{run.recipe.seed}") for run in arm_runs]
         for arm, arm_runs in arms.items()
@@ -188,7 +192,7 @@ def _raise_failed(outcomes: dict[str, Outcome]) -> None:
         raise InputError("\n".join(lines))
 
 
-def _summary(outcomes: dict[str, Outcome]) -> str:
+def _summary(outcomes: dict[str, Outcome], trained_before_runs: int) -> str:
     counts = Counter(o.value if o.how == "done" else o.how for o in outcomes.values())
     parts = [
         (counts["trained"], "trained"),
@@ -196,7 +200,13 @@ def _summary(outcomes: dict[str, Outcome]) -> str:
         (counts["stored"], "from the store"),
         (counts["diverged"], "whose loss did not stay finite"),
     ]
-    return f"{len(outcomes)} runs: " + ", ".join(f"{n} {what}" for n, what in parts if n)
+    summary = f"{len(outcomes)} runs: " + ", ".join(f"{n} {what}" for n, what in parts if n)
+    if trained_before_runs > 0:  # by other processes too, while these ran
+        summary += (
+            f"; {trained_before_runs} more trainings before them (learning rates, pre-training, "
+            "teachers)"
+        )
+    return summary
 
 
 def _record(folder: Path) -> Record | None:

@@ -28,9 +28,9 @@ def resolve(study: Study) -> None:
     """Check a study, and write what it asks for into `build/<study>/`.
 
     `data.json` is what the arrays are made from, `questions/NAME.json` what is trained for a
-    question, `tables.json` what the tables depend on beside that, `texts.json` what is said in
-    the report. A file is written only if its content changed. Runs of questions that are gone are
-    removed.
+    question, `tables.json` what the tables depend on beside that, `study.json` all of it, with the
+    texts of the report. A file is written only if its content changed. Runs of questions that are
+    gone are removed.
 
     Raises
     ------
@@ -47,7 +47,10 @@ def resolve(study: Study) -> None:
     for name, content in questions.items():
         _write(build / "questions" / f"{name}.json", content)
     _write(build / "tables.json", _tables(study))
-    _write(build / "texts.json", _texts(study))
+    _write(
+        build / "study.json",
+        {"params": study.params, "content": study.content, "remarks": study.remarks},
+    )
     for file in (build / "questions").glob("*.json"):
         if file.stem not in questions:
             file.unlink()
@@ -69,17 +72,6 @@ def _tables(study: Study) -> dict:
             for question in study.questions.values()
         },
     }  # fmt: skip
-
-
-def _texts(study: Study) -> dict:
-    return {
-        "title": study.title,
-        "data": study.data,
-        "remarks": study.remarks,
-        "questions": {question.name: question.asks for question in study.questions.values()},
-        "tricks": {t.name: [t.hyperparameters, t.idea, t.source] for t in study.tricks.values()},
-        "networks": {n.name: [n.network, n.idea, n.source] for n in study.networks.values()},
-    }
 
 
 def _write(file: Path, content: dict) -> None:

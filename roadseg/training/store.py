@@ -235,6 +235,16 @@ def all_trainings() -> Iterator[Training]:
                 yield Training(record["decided_by"])
 
 
+def finished_keys() -> set[str]:
+    """Return the keys of all finished trainings."""
+    return {
+        file.parent.name
+        for name in ("training.json", "failed.json")
+        for file in runs_folder().glob(f"[!.]*/{name}")
+        if "." not in file.parent.name
+    }
+
+
 def trainings_by_code() -> dict[str, dict[str, Training]]:
     """Return the finished trainings: digest of their code -> `key_without_code` -> training."""
     by_code = defaultdict(dict)

@@ -9,6 +9,7 @@ from tiny import LISTED, MANY, TINY, appended, load, spoilt, write
 from roadseg.__main__ import main
 from roadseg.config import paths
 from roadseg.config.recipe import Recipe
+from roadseg.config.study import load_resolved
 from roadseg.errors import InputError
 from roadseg.training.question import read_question, resolved_question
 from roadseg.training.resolve import resolve
@@ -185,7 +186,7 @@ def test_only_files_whose_content_changed_are_written(tmp_path):
     build = tmp_path / "build/tiny"
     before = stamps(build)
     questions = {f"questions/{name}.json" for name in ("heads", "ladder", "without", "each", "spread")}
-    assert set(before) == {"data.json", "tables.json", "texts.json", *questions}
+    assert set(before) == {"data.json", "tables.json", "study.json", *questions}
 
     def written(*changes) -> set[str]:
         old = stamps(build)
@@ -195,18 +196,38 @@ def test_only_files_whose_content_changed_are_written(tmp_path):
         return {name for name in old | new if old.get(name) != new.get(name)}
 
     assert written() == set()
-    assert written(("asks: Which?", "asks: Which one?")) == {"texts.json"}
-    assert written(("title: A tiny study", "title: Another")) == {"texts.json"}
-    assert written(("source: someone", "idea: mirrored")) == {"texts.json"}
-    assert written(("block: 1", "block: 2")) == {"tables.json", "texts.json"}
-    assert written(("seed: 0", "seed: 1")) == {"data.json", "texts.json"}
-    assert written(("[0, 1, 2, 5]", "[0, 1, 2, 5, 6]")) == {"questions/spread.json", "tables.json"}
+    assert written(("asks: Which?", "asks: Which one?")) == {"study.json"}
+    assert written(("title: A tiny study", "title: Another")) == {"study.json"}
+    assert written(("source: someone", "idea: mirrored")) == {"study.json"}
+    assert written(("block: 1", "block: 2")) == {"tables.json", "study.json"}
+    assert written(("seed: 0", "seed: 1")) == {"data.json", "study.json"}
+    assert written(("[0, 1, 2, 5]", "[0, 1, 2, 5, 6]")) == {
+        "questions/spread.json", "study.json", "tables.json"
+    }  # fmt: skip
     assert written(("weight_decay: 0.01", "weight_decay: 0.02")) == {
-        "questions/ladder.json", "questions/without.json", "texts.json"
+        "questions/ladder.json", "questions/without.json", "study.json"
     }  # fmt: skip
     (tmp_path / "remarks.md").write_text("- Nothing was tuned.\n")
-    assert written() == {"texts.json"}
-    assert json.loads((build / "texts.json").read_text())["remarks"] == ["Nothing was tuned."]
+    assert written() == {"study.json"}
+    assert json.loads((build / "study.json").read_text())["remarks"] == ["Nothing was tuned."]
+
+
+def test_stages_after_it_see_the_study_as_it_was_resolved(tmp_path):
+    """An edit while a study trains is for the next call: tables are of what was trained."""
+    files = spoilt(MANY, ("study: tiny", "study: synthetic"))
+    resolve(load(tmp_path, files))
+    edited = load(tmp_path, spoilt(files, ("weight_decay: 0.01", "weight_decay: 0.02"),
+                                   ("title: A tiny study", "title: Another")))  # fmt: skip
+    resolved = load_resolved("synthetic")
+    assert resolved.title == "A tiny study" and edited.title == "Another"
+    assert resolved == load(tmp_path, files) and resolved.arms == load(tmp_path, files).arms
+    load(tmp_path, spoilt(files, ("title: A tiny study", "title: Another")))
+    (tmp_path / "remarks.md").touch()
+    file = tmp_path / "build/synthetic/study.json"
+    earlier = {"params": "params.yaml", "content": {"studies": 1}, "remarks": []}
+    for content in (json.dumps(earlier), None):
+        file.unlink() if content is None else file.write_text(content)
+        assert load_resolved("synthetic").title == "Another"
 
 
 def test_questions_that_are_gone_leave_nothing(tmp_path):
