@@ -458,7 +458,7 @@ def test_a_wrong_folder_ends_with_one_sentence_and_status_2(clone):
                 "roadseg: data/raw/nowhere: no such folder. Put the camvid data there"
             )
         (clone / "data/raw/nowhere").mkdir(parents=True)
-        result = call(clone, "roadseg", "prepare", "synthetic")
+        result = call(clone, "roadseg", "resolve", "synthetic")
         assert result.returncode == 2 and "data/raw/nowhere/train: no such folder." in result.stderr
         shutil.rmtree(clone / "data/raw")
 

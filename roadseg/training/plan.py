@@ -283,7 +283,7 @@ def prune() -> str:
             raise InputError(
                 f"{study.name}: its data are not prepared, though another study has the same, so "
                 f"that its runs cannot be told from those that nobody asks for. Nothing was "
-                f"removed. Run: python -m roadseg prepare {study.name}"
+                f"removed. Run: python -m roadseg resolve {study.name}, then prepare {study.name}."
             )
     others = trainings_by_code().values()
     held_against = [RequestedRuns(r.study, device, o) for r in prepared for o in [None, *others]]
