@@ -30,7 +30,12 @@ FORMS = {
     "tv": "tv:NETWORK",
     "smp": "smp:ARCHITECTURE:ENCODER",
 }
-STRIDED = ("deeplabv3", "deeplabv3plus")
+# Architectures of segmentation-models-pytorch that take one more number, and which ones.
+SMP_OPTIONS = {
+    "deeplabv3": ("STRIDE", (8, 16)),
+    "deeplabv3plus": ("STRIDE", (8, 16)),
+    "fpn": ("CHANNELS", tuple(range(32, 513, 32))),
+}
 
 
 def build(
@@ -53,7 +58,8 @@ def build(
         factor on its channels such as 0.25), 'fcn32s:ENCODER', 'fcn16s:ENCODER', 'fcn8s:ENCODER',
         'fcn4s:ENCODER', 'tv:NETWORK' (see `tv.BACKBONES`), or 'smp:ARCHITECTURE:ENCODER', with
         DeepLabV3 and DeepLabV3+ also 'smp:...:STRIDE', where the encoder stops getting coarser: 8
-        or 16
+        or 16; with FPN also 'smp:fpn:ENCODER:CHANNELS', the width of its maps (256, and 128 in the
+        last ones, if not given)
     classes : number of classes K >= 2
     batch_norm, residual : see `Baseline`, and for the baselines only
     dropout : probability of dropping a channel of what the last score layer reads (in an FCN, of
@@ -78,8 +84,15 @@ def build(
         body = {"unet": UNet, "dabnet": DABNet, "lmffnet": LMFFNet}[kind](classes, width=width)
         stride, head = body.stride, None
     elif kind == "smp":
-        architecture, encoder, *stride_option = rest
-        options = {"encoder_output_stride": int(stride_option[0])} if stride_option else {}
+        architecture, encoder, *option = rest
+        options = {}
+        if option and architecture == "fpn":
+            options = {
+                "decoder_pyramid_channels": int(option[0]),
+                "decoder_segmentation_channels": int(option[0]),
+            }
+        elif option:
+            options = {"encoder_output_stride": int(option[0])}
         if encoder.startswith("tu-swin"):  # made for one size, unless told
             options["strict_img_size"] = False
         body = smp.create_model(
@@ -163,12 +176,18 @@ def check_name(name: str) -> None:
         if not is_valid:
             raise InputError(f"network {name!r}: write {form}, WIDTH a factor in (0, 4].")
         return
-    has_stride = kind == "smp" and len(rest) == 3 and rest[0] in STRIDED
-    if has_stride and rest.pop() not in ("8", "16"):
-        raise InputError(f"network {name!r}: write {form}:STRIDE, STRIDE 8 or 16.")
+    if kind == "smp" and len(rest) == 3 and rest[0] in SMP_OPTIONS:
+        option, choices = SMP_OPTIONS[rest[0]]
+        if rest.pop() not in map(str, choices):
+            known = " or ".join(map(str, choices))
+            if len(choices) > 2:
+                known = f"a multiple of {choices[0]} up to {choices[-1]}"
+            raise InputError(f"network {name!r}: write {form}:{option}, {option} {known}.")
     if len(rest) != form.count(":"):
-        stride_hint = f" ({' and '.join(STRIDED)} also with :STRIDE)" if kind == "smp" else ""
-        raise InputError(f"network {name!r}: write {form}{stride_hint}.")
+        options = ", ".join(f"{a} also with :{option}" for a, (option, _) in SMP_OPTIONS.items())
+        raise InputError(
+            f"network {name!r}: write {form}{f' ({options})' if kind == 'smp' else ''}."
+        )
     if kind == "smp" and rest[0] not in smp.MODEL_ARCHITECTURES_MAPPING:
         raise InputError(
             f"network {name!r}: unknown architecture {rest[0]!r}."

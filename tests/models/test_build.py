@@ -17,6 +17,7 @@ NAMES = [
     "smp:unet:resnet18",
     "smp:deeplabv3plus:resnet18",
     "smp:deeplabv3plus:tu-test_resnet:8",
+    "smp:fpn:tu-test_resnet:32",
     "smp:segformer:mit_b0",
     "smp:segformer:tu-swin_tiny_patch4_window7_224",
     "smp:unetplusplus:tu-test_resnet",
@@ -64,7 +65,9 @@ def test_every_network_of_the_list_takes_odd_sizes_and_a_step(name):
         ("smp:unet:resnet19", "network 'smp:unet:resnet19': unknown encoder 'resnet19'."
          " Did you mean 'resnet1"),
         ("smp:unet", "network 'smp:unet': write smp:ARCHITECTURE:ENCODER (deeplabv3"
-         " and deeplabv3plus also with :STRIDE)."),
+         " also with :STRIDE, deeplabv3plus also with :STRIDE, fpn also with :CHANNELS)."),
+        ("smp:fpn:resnet18:48", "network 'smp:fpn:resnet18:48': write"
+         " smp:ARCHITECTURE:ENCODER:CHANNELS, CHANNELS a multiple of 32 up to 512."),
         ("baseline:wide", "network 'baseline:wide': write baseline[:WIDTH]"),
         ("baseline:0", "network 'baseline:0': write baseline[:WIDTH]"),
         ("unet:big", "network 'unet:big': write unet[:WIDTH], WIDTH a factor in (0, 4]."),
