@@ -128,9 +128,10 @@ def check(path: str, all: bool) -> None:
             study = load(path)
             check_settings(study)
             source = find_source(study.data, paths.ROOT)
+            size = tuple(study.data["size"])
         else:
-            source = open_folder(path.parent if path.name == DESCRIPTION else path)
-        print(f"{path}: no problem found.\n{inspect_source(source)}")
+            source, size = open_folder(path.parent if path.name == DESCRIPTION else path), None
+        print(f"{path}: no problem found.\n{inspect_source(source, size)}")
     except BadData as problem:
         if all:
             print(*problem.findings, sep="\n")

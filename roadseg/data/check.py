@@ -1,10 +1,11 @@
 """Looks at every file of a data set once, and finds all that is wrong with any of them."""
 
+import contextlib
 import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ NO_PICTURES = (
     (b"GIF8", "is a GIF", "save it as PNG"),
     (b"{", "is JSON, not a picture", "export label images as PNG"),
 )
+# What is tried to keep a class that images are too small for: shares of their sides, and the share
+# of its images that are to keep it.
+LARGER, KEPT = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8), 0.9
 PLAIN_IMAGE = "8-bit RGB, grey or palette"
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
@@ -42,6 +46,7 @@ class CheckedItem:
     image : uint8 (3, H, W); labels : uint8 (H, W), 255 where not labelled; both of the size asked
     size : height and width of the files
     pixels : int64 (256,), label pixels by class at the files' size
+    resized_pixels : the same at other sizes, see `_resized_pixels`
     image_digest : digest of the image's pixels, equal for equal images
     thumbnail : the two, small, where they were read from files
     """
@@ -52,13 +57,18 @@ class CheckedItem:
     labels: np.ndarray | None = None
     size: tuple[int, int] | None = None
     pixels: np.ndarray | None = None
+    resized_pixels: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     image_digest: bytes = b""
     thumbnail: tuple[np.ndarray, np.ndarray] | None = None
     mode: str = "RGB"
 
 
 def check_item(
-    source: Source, item: Item, size: tuple[int, int] | None = None, keep: bool = True
+    source: Source,
+    item: Item,
+    size: tuple[int, int] | None = None,
+    keep: bool = True,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> CheckedItem:
     """Read one item and check it.
 
@@ -67,6 +77,7 @@ def check_item(
     size : (height, width) to bring image (box filter) and labels (nearest) to; None keeps the
         files' own
     keep : False leaves image and labels out of what is returned
+    sizes : further sizes to count label pixels at
 
     Returns
     -------
@@ -100,6 +111,7 @@ def check_item(
         checked.pixels = np.bincount(labels.ravel(), minlength=256)
     if checked.findings or picture is None or labels_image is None:
         return checked
+    checked.resized_pixels = _resized_pixels(labels_image, checked.pixels, sizes)
     if not source.draw:
         checked.thumbnail = survey.thumbnail(np.asarray(picture), labels, height=180)
     if not keep:
@@ -110,6 +122,23 @@ def check_item(
     checked.image = np.asarray(picture).transpose(2, 0, 1)
     checked.labels = np.asarray(labels_image)
     return checked
+
+
+def _resized_pixels(
+    labels: Image.Image, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], np.ndarray]:
+    """Count label pixels by class at some sizes, (height, width) -> int64 (256,).
+
+    Sizes larger than one at which no class is lost are not tried: they have the files' own counts.
+    """
+    counts, complete = {}, False
+    for size in sorted(sizes):
+        counts[size] = pixels
+        if not complete:
+            resized = labels.resize(size[::-1], Image.Resampling.NEAREST)
+            counts[size] = np.bincount(np.asarray(resized).ravel(), minlength=256)
+            complete = not ((pixels > 0) & (counts[size] == 0)).any()
+    return counts
 
 
 def _file_name(source: Source, file: Path) -> str:
@@ -338,6 +367,9 @@ class Summary:
     Attributes
     ----------
     pixels : split -> int64 (256,), label pixels by class, at the files' size
+    size : (height, width) that everything is brought to, if that is known
+    resized_pixels : split -> label pixels by class at that size
+    images : split -> size, or None for the files' own -> int64 (256,), images that hold each class
     sizes : how many images have each (height, width)
     modes : how many images have each Pillow mode
     """
@@ -347,6 +379,9 @@ class Summary:
     sizes: Counter
     modes: Counter
     notes: list[str]
+    size: tuple[int, int] | None = None
+    resized_pixels: dict[str, np.ndarray] = field(default_factory=dict)
+    images: dict[str, dict[tuple[int, int] | None, np.ndarray]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the summary that a clean check prints."""
@@ -358,12 +393,14 @@ class Summary:
 
         row("images", [str(len(items)) for items in splits.values()])
         row("sequences", [str(len({i.sequence for i in items})) for items in splits.values()])
-        labelled = {split: p[: len(self.source.palette)].sum() for split, p in self.pixels.items()}
-        shares = [1 - labelled[s] / max(1, p.sum()) for s, p in self.pixels.items()]
+        pixels = self.resized_pixels or self.pixels
+        labelled = {split: p[: len(self.source.palette)].sum() for split, p in pixels.items()}
+        shares = [1 - labelled[s] / max(1, p.sum()) for s, p in pixels.items()]
         row("not labelled, %", [f"{100 * share:.2f}" for share in shares])
-        lines.append("share of labelled pixels, %")
+        at_size = f" at {_size_text(self.size)}" if self.resized_pixels else ""
+        lines.append(f"share of labelled pixels{at_size}, %")
         for index, name in enumerate(self.source.palette):
-            counts = [p[index] for p in self.pixels.values()]
+            counts = [p[index] for p in pixels.values()]
             totals = labelled.values()
             row(f"  {name}", [f"{100 * c / max(1, t):.3f}" if c else "-"
                               for c, t in zip(counts, totals, strict=True)])  # fmt: skip
@@ -382,6 +419,7 @@ def inspect_source(
     source: Source,
     size: tuple[int, int] | None = None,
     keep: Callable[[str, int, CheckedItem], None] | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Summary:
     """Look at every item of a data set, in order, on all cores.
 
@@ -389,13 +427,16 @@ def inspect_source(
     ----------
     size : (height, width) to bring everything to; None keeps the files' own
     keep : called with split, index and what was read of each item, as long as nothing was wrong
+    sizes : those to count the classes at, if `size` is not decided yet, see `lost_classes`
 
     Raises
     ------
     BadData : everything that is wrong with any file
     """
     findings = list(source.findings)
-    summary = Summary(source, {}, Counter(), Counter(), list(source.notes))
+    summary = Summary(source, {}, Counter(), Counter(), list(source.notes), size)
+    if size and not source.draw:  # which draws at that size
+        sizes = larger_sizes(size)
     images_by_digest: dict[bytes, tuple[str, Item]] = {}
     alignment, last_number = survey.Alignment(), -2
     names = [str(item.labels) for items in source.splits.values() for item in items]
@@ -405,13 +446,20 @@ def inspect_source(
     with tqdm(total=total, unit=" images", desc="reading", disable=None, leave=False) as bar:
         for split, items in source.splits.items():
             pixels = np.zeros(256, np.int64)
-            for index, checked in enumerate(_check_items(source, items, size, keep is not None)):
+            images = {key: np.zeros(256, np.int64) for key in (None, *sizes)}
+            resized_pixels = np.zeros(256, np.int64)
+            checked_items = _check_items(source, items, size, keep is not None, sizes)
+            for index, checked in enumerate(checked_items):
                 bar.update()
                 findings += checked.findings
                 if checked.pixels is None and not checked.findings and not source.findings:
                     findings += _vanished_findings(source, checked.item)
                 if checked.pixels is not None:
                     pixels += checked.pixels
+                if checked.resized_pixels:
+                    resized_pixels += checked.resized_pixels.get(size, 0)
+                    for key, counts in ((None, checked.pixels), *checked.resized_pixels.items()):
+                        images[key] += counts > 0
                 if checked.size:
                     summary.sizes[checked.size] += 1
                     summary.modes[checked.mode] += 1
@@ -424,7 +472,9 @@ def inspect_source(
                     last_number = number
                 if keep and not findings:
                     keep(split, index, checked)
-            summary.pixels[split] = pixels
+            summary.pixels[split], summary.images[split] = pixels, images
+            if size in sizes:
+                summary.resized_pixels[split] = resized_pixels
     summary.notes += _sequence_notes(source)
     for mode, count in summary.modes.items():
         if mode != "RGB":
@@ -447,18 +497,73 @@ def inspect_source(
     findings += _class_findings(source, summary, findings)
     if findings:
         raise BadData(source.root, findings)
+    if size in sizes:
+        summary.notes += lost_classes(summary, size)
     return summary
 
 
+def header_size(source: Source) -> tuple[int, int]:
+    """Return the most frequent height and width of a data set's images, by the files' heads.
+
+    Raises
+    ------
+    BadData : none can be read
+    """
+    sizes: Counter = Counter()
+    for item in (item for items in source.splits.values() for item in items):
+        with contextlib.suppress(Exception):  # which `inspect_source` names
+            if os.path.isfile(item.image):
+                with Image.open(item.image, formats=FORMATS) as image:
+                    sizes[image.size[::-1]] += 1
+    if not sizes:
+        inspect_source(source)
+    return sizes.most_common(1)[0][0]
+
+
+def larger_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return a size and larger ones of its shape, in whole fours: where may a class be kept?"""
+    return [size, *(tuple(4 * round(f * side / 4) for side in size) for f in LARGER)]
+
+
+def lost_classes(summary: Summary, size: tuple[int, int]) -> list[str]:
+    """Return a note for each class that fewer than half of a split's images keep at a size.
+
+    Labels are resized by taking the nearest pixel: shares of pixels hold, on average, but lines
+    and specks that are thinner than the step between these pixels fall between them.
+    """
+    notes = []
+    larger = [s for s in summary.images["train"] if s and s[0] * s[1] > size[0] * size[1]]
+    for index, name in enumerate(summary.source.palette):
+        counts = {  # of the splits that lose it: size -> how many images hold the class
+            split: {key: images[index] for key, images in by_size.items()}
+            for split, by_size in summary.images.items()
+            if by_size[size][index] < by_size[None][index] / 2
+        }
+        if not counts:
+            continue
+        kept = (s for s in sorted(larger) if all(n[s] >= KEPT * n[None] for n in counts.values()))
+        keeps = next((f"{_size_text(s)} keeps it" for s in kept), "no size tried keeps it")
+        left = ", ".join(f"{n[size]} of {n[None]} {split}" for split, n in counts.items())
+        notes.append(
+            f"{name} is too small for {_size_text(size)}: it is left in {left} images that have "
+            f"it. {keeps}."
+        )
+    return notes
+
+
 def _check_items(
-    source: Source, items: list[Item], size: tuple[int, int] | None, keep: bool
+    source: Source,
+    items: list[Item],
+    size: tuple[int, int] | None,
+    keep: bool,
+    sizes: Sequence[tuple[int, int]],
 ) -> Iterator[CheckedItem]:
     """Look at items on all cores, in order, a few at a time: memory does not grow with the set."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
         for first in range(0, len(items), 4 * cores):
             part = items[first : first + 4 * cores]
-            yield from pool.map(lambda item: check_item(source, item, size, keep), part)
+            yield from pool.map(lambda item: check_item(source, item, size, keep, sizes), part)
 
 
 def _sequence_notes(source: Source) -> list[str]:
@@ -534,7 +639,7 @@ def _class_findings(source: Source, summary: Summary, findings: list) -> list[Fi
     if missing or findings:
         return missing  # what could not be read may hold the class
     occurrences = sum(summary.pixels.values())
-    train = summary.pixels["train"]
+    train = (summary.resized_pixels or summary.pixels)["train"]
     for index, name in enumerate(classes):
         if source.user_defined and not occurrences[index]:
             remedy = (

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 
 import broken
@@ -542,3 +543,53 @@ def test_an_incomplete_public_set_is_refused(small_camvid, tmp_path):
 def test_unprepared_data_say_how_to_prepare(tmp_path):
     with pytest.raises(InputError, match="no prepared data here. Run 'make report' first."):
         Scenes.load(tmp_path, "train")
+
+
+def with_studs(folder, width=2):
+    """Twelve pairs of 120 x 160: a road, and on it studs of `width` pixels, which train alone lacks in three images."""
+    mine = broken.good(folder)
+    for number, name in enumerate(broken.NAMES):
+        labels = np.zeros((120, 160), np.uint8)
+        labels[60:] = 1
+        if number not in (4, 5, 6):  # of train
+            labels[61 : 61 + width, 1 : 1 + width] = 2
+        Image.fromarray(labels).save(mine / f"labels/{name}.png")
+        image = np.random.default_rng(number).integers(0, 256, (120, 160, 3), np.uint8)
+        Image.fromarray(image).save(mine / f"images/{name}.png")
+    broken.described("[road, building, sky]", "[sky, road, stud]")(mine)
+    return mine
+
+
+def test_classes_that_resizing_loses_are_named_with_a_size_that_keeps_them(tmp_path, capsys):
+    """At a quarter of the size every fourth pixel remains, the third of four: a stud at 1, 2 is between."""
+    mine = with_studs(tmp_path / "mine", width=1)
+    settings = {"source": "folder", "path": "mine", "size": [30, 40], "block": 1}
+    prepared_from(settings, tmp_path, tmp_path / "out")
+    shown = capsys.readouterr().out
+    (note,) = [line for line in shown.splitlines() if "30 x 40: it is left in" in line]
+    assert "stud" in note and "0 of 1 train, 0 of 4 val, 0 of 4 test images" in note
+    size = tuple(map(int, re.search(r"(\d+) x (\d+) keeps it", note).groups()))
+    labels = Image.open(mine / "labels/north_03.png").resize(size[::-1], Image.Resampling.NEAREST)
+    assert 2 in np.asarray(labels)
+    # the shares that are shown are those of the arrays, and what train has not is said
+    assert re.search(r"stud +- +- +-$", shown, re.M) and "at 30 x 40" in shown
+    assert not any((Scenes.load(tmp_path / "out", split).labels == 2).any() for split in SPLITS)
+    # at the files' own size nothing is lost, and without a size nothing is told
+    prepared_from({**settings, "size": [120, 160]}, tmp_path, tmp_path / "whole")
+    check.inspect_source(sources.open_folder(mine))
+    assert "too small" not in capsys.readouterr().out
+
+
+def test_sizes_tried_are_counted_as_they_would_be_prepared(tmp_path):
+    mine = with_studs(tmp_path / "mine")
+    tried = [(30, 40), (60, 80), (96, 128)]
+    summary = check.inspect_source(sources.open_folder(mine), sizes=tried)
+    assert check.header_size(summary.source) == (120, 160)
+    for split, items in summary.source.splits.items():
+        for size in (None, *tried):
+            kept = 0
+            for item in items:
+                labels = Image.open(item.labels)
+                kept += 2 in np.asarray(labels.resize(size[::-1], Image.Resampling.NEAREST) if size else labels)
+            assert summary.images[split][size][2] == kept
+    assert len(check.lost_classes(summary, (30, 40))) == 0 == len(check.lost_classes(summary, (60, 80)))
