@@ -33,6 +33,7 @@ NO_PICTURES = (
 # What is tried to keep a class that images are too small for: shares of their sides, and the share
 # of its images that are to keep it.
 LARGER, KEPT = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8), 0.9
+SMOOTHED = 10  # with more values that are not allowed a label image was smoothed or is a photo
 PLAIN_IMAGE = "8-bit RGB, grey or palette"
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
@@ -310,8 +311,10 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
     if not_allowed.any():
         bad_values = np.unique(values[not_allowed])
         remedy = coding.remedy
-        if coding.kind == "colours" and len(bad_values) > 10:
+        if len(bad_values) > SMOOTHED:
             remedy = "export again without smoothing; resize with nearest only, never save as JPEG"
+            if coding.kind == "ids" and source.user_defined and len(source.palette) == 2:
+                remedy += "; or, for a mask with soft edges, say threshold: 128"
         add_finding(
             _describe_values(values[not_allowed], not_allowed.size, coding), coding.allowed, remedy
         )

@@ -20,6 +20,7 @@ from roadseg.data.layout import (
     check_orphans,
     check_pairs,
     colours_coding,
+    composed,
     find_items,
     ids_coding,
     normalised_name,
@@ -561,7 +562,8 @@ def _named_items(root: Path, items: list[Item], part: str, value, findings: list
             return []
         value = read_list(root / value)
     elif isinstance(value, str):
-        chosen_items = [item for item in items if item.name.startswith(value.rstrip("/") + "/")]
+        folder = composed(value.rstrip("/") + "/")
+        chosen_items = [item for item in items if composed(item.name).startswith(folder)]
         if not chosen_items:
             findings.append(
                 Finding(where, f"no image lies in a folder {value}",
@@ -574,22 +576,26 @@ def _named_items(root: Path, items: list[Item], part: str, value, findings: list
     for item in items:
         file = item.name + item.image.name[len(PurePosixPath(item.name).name) :]
         for name in {item.name, file, item.sequence}:
-            known.setdefault(name, []).append(item)
-        for name in {item.name, file}:
+            for form in {name, composed(name)}:
+                known.setdefault(form, []).append(item)
+        for name in {item.name, file, composed(item.name), composed(file)}:
             parts = name.split("/")
             for first in range(len(parts)):
                 items_by_path_end.setdefault("/".join(parts[first:]), []).append(item)
-    folders = {folder for item in items for folder in item.name.split("/")[:-1]}
+    folders = {composed(folder) for item in items for folder in item.name.split("/")[:-1]}
     chosen_items = {}
     for entry in value:
         # the whole line, or the first word of a list of pairs, as CamVid has them
-        for name in (entry, *entry.split()[:1]):
+        first_word = entry.split()[:1]
+        for name in (entry, composed(entry), *first_word, *map(composed, first_word)):
             matches = known.get(name) or _match_path_end(name, items_by_path_end, folders)
             if matches:
                 break
         if not matches or (len(matches) > 1 and name not in known):
             what = f"names {len(matches)} images" if matches else "is no image and no sequence"
             hint = nearest(entry, known).split(" Known")[0].strip() if len(findings) < 20 else ""
+            if not hint and not entry.isascii() and where.endswith(".txt"):
+                hint = "save the list as UTF-8, if it is in another encoding"
             findings.append(
                 Finding(where, f"{entry} {what}",
                         "names of images, with or without ending, or of sequences",
@@ -611,5 +617,5 @@ def _match_path_end(
     for first in range(len(parts)):
         if matches := items_by_path_end.get("/".join(parts[first:])):
             # west/77 is not north/77, if there is a folder west here too
-            return [] if first and parts[first - 1] in folders else matches
+            return [] if first and composed(parts[first - 1]) in folders else matches
     return []

@@ -18,6 +18,9 @@ from roadseg.errors import InputError, escaped
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
+# What findings of one kind may differ in: shares, the values of a smoothed file, and other files.
+DETAILS = re.compile(r" in [\d.]+ %|(?<=^values ).* and \d+ more|(?<=^colours ).* and \d+ more"
+                     r"|(?<=is missing, though ).*(?= is there)")  # fmt: skip
 MAX_ROWS = 20  # rows that a message's table has at most
 MAX_FILES_PER_ROW = 5  # files that one of its rows names
 MAX_CELL_LENGTH = 400  # characters that one of its cells shows
@@ -55,8 +58,8 @@ class BadData(InputError):
         # Files with the same fault share a row of the table, whatever its extent in each.
         groups: dict[tuple, list[Finding]] = {}
         for row in self.findings:
-            finding = re.sub(r" in [\d.]+ %", "", row.finding)
-            key = (finding, row.allowed, row.remedy.replace(row.file, ""))
+            kind = DETAILS.sub("", row.finding)
+            key = (kind, row.allowed, row.remedy.replace(row.file, ""))
             groups.setdefault(key, []).append(row)
         rows = []
         for group in groups.values():
@@ -64,8 +67,10 @@ class BadData(InputError):
             names += [f"and {len(group) - MAX_FILES_PER_ROW} more"] * (
                 len(group) > MAX_FILES_PER_ROW
             )
-            cells = map(printable, dataclasses.astuple(group[0])[1:])
-            rows.append(Finding("\n".join(names), *cells))
+            cells = dataclasses.astuple(group[0])[1:]
+            if len({row.finding for row in group}) > 1:
+                cells = (f"{cells[0]} (the first file; the others alike)", *cells[1:])
+            rows.append(Finding("\n".join(names), *map(printable, cells)))
         shown = rows
         if len(rows) > MAX_ROWS:  # one of each kind first
             kinds = Counter()
@@ -352,18 +357,31 @@ def _similar_name(file: Path) -> str:
 
 def normalised_name(name: str) -> str:
     """Return a name as systems see it that tell neither case nor ways to write an accent apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
+
+
+def composed(name: str) -> str:
+    """Return a name with each accented letter as one character: some systems write it as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read_list(file: Path) -> list[str]:
     """Return the lines of a text file, without blank ones.
 
+    UTF-8, UTF-16 with its mark, and what else there is as Windows-1252: whether that is right, the
+    names of the files show.
+
     Raises
     ------
-    InputError : the file is no text
+    InputError : the file cannot be read
     """
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
+        content = file.read_bytes()
+        text = content.decode(
+            "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        )
+    except OSError as problem:
         raise InputError(f"{file}: cannot be read as a list of images ({problem}).") from None
-    return [line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,6 +1,7 @@
 """Data sets with one thing wrong: each is refused with exactly this, and nothing is written."""
 
 import dataclasses
+import unicodedata
 
 import broken
 import fuzz
@@ -694,3 +695,55 @@ def test_each_shape_that_is_stretched_is_told(mine):
     assert [note for note in summary.notes if "wide" in note] == [
         "3 of 12 images, of 40 x 30, become 40 x 60: things get 2.00 times as wide for their height."
     ]
+
+
+def soft_masks(mine):
+    """Discs with soft edges: each file has other values between 0 and 255."""
+    for number, name in enumerate(NAMES):
+        distance = np.hypot(*np.mgrid[-20:20, -30:30])
+        soft = np.clip((15 + number / 3 - distance) * 60, 0, 255).astype(np.uint8)
+        put(mine, name, soft)
+    described("[road, building, sky]", "{other: 0, road: 255}")(mine)
+
+
+def test_soft_masks_are_one_row_that_says_threshold(mine):
+    soft_masks(mine)
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert len({finding.finding for finding in caught.value.findings}) > 6
+    text = str(caught.value)
+    assert text.count("├") == 1 and "and 7 more" in text and "threshold: 128" in text
+
+
+def test_many_missing_label_images_are_one_row(mine):
+    for name in NAMES[1:]:
+        (mine / f"labels/{name}.png").unlink()
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert len(caught.value.findings) == 11 and str(caught.value).count("├") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
+@pytest.mark.parametrize("entries", [["Köln_01.png", "Köln_02"], ["/a/Köln_01.png Köln_01_L.png", "Köln_02"], ["Köln"]])
+def test_lists_in_other_encodings_and_normal_forms_find_their_files(mine, encoding, forms, entries):
+    on_disk, in_list = forms.split()
+    if encoding == "cp1252" and in_list == "NFD":
+        return  # which has no such letters
+    for name in NAMES[:4]:
+        for kind in ("images", "labels"):
+            file = mine / f"{kind}/{name}.png"
+            file.rename(file.with_stem(unicodedata.normalize(on_disk, name.replace("east", "Köln"))))
+    (mine / "val.txt").write_text(unicodedata.normalize(in_list, "\n".join(entries)), encoding)
+    described("val: [east]", "val: val.txt")(mine)
+    source = open_folder(mine)
+    assert not source.findings
+    chosen = [unicodedata.normalize("NFC", item.name) for item in source.splits["val"]]
+    assert chosen == [f"Köln_0{i}" for i in ((1, 2) if len(entries) == 2 else range(4))]
+
+
+def test_a_list_in_an_unknown_encoding_says_so(mine):
+    (mine / "val.txt").write_bytes("Рязань_1".encode("koi8-r"))
+    described("val: [east]", "val: val.txt")(mine)
+    (finding, _) = open_folder(mine).findings
+    assert "UTF-8" in finding.remedy
