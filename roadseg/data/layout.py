@@ -237,19 +237,83 @@ def natural_key(name: str) -> list:
 def find_items(
     root: Path, images: str, labels: str, image_ending: str | None, label_ending: str
 ) -> list[Item]:
-    """Return an item for every image below `root/images`, in natural order of names.
+    """Return an item for every image that `images` names, in natural order.
 
-    An item's name is the image's path below that folder without its ending; its label image is
-    expected at that name below `root/labels`, whether it exists or not.
+    `images` is a folder, whose folders are searched too, or a pattern: a path in which each * is
+    any part of one name. A pattern that ends as image files do names files, another one folders.
+    An item's name is the image's path below the folder, or those names of its path that have a *,
+    without its ending. Its label image is expected at that name below `labels`, or at the path
+    that the pattern `labels` has with the same parts, whether it exists or not.
+
+    Raises
+    ------
+    InputError : the two patterns do not have the same number of *
     """
-    items = []
-    for name in find_files(root / images):
-        ending = image_ending or PurePosixPath(name).suffix
-        if name.endswith(ending) and (image_ending or ending.lower() in IMAGE_ENDINGS):
-            file, name = root / images / name, name.removesuffix(ending)
-            items.append(Item(name, name, file, root / labels / (name + label_ending)))
+    regex, names_files = _path_regex(images), is_file_pattern(images)
+    starred = ["*" in part for part in _parts(images)]
+    items, base = [], _base(images)
+    for path in find_files(root / base):
+        path = f"{base}/{path}" if base else path
+        ending = image_ending or PurePosixPath(path).suffix
+        match = regex.fullmatch(path)
+        if not match or not path.endswith(ending):
+            continue
+        if not image_ending and ending.lower() not in IMAGE_ENDINGS:
+            continue
+        *parts, last = match.groups()
+        if names_files:
+            names = [part for part, star in zip(path.split("/"), starred, strict=True) if star]
+            tail = _parts(images)[-1].rpartition("*")[2] if starred[-1] else ""
+            names[-1] = names[-1].removesuffix(tail)
+        else:
+            last = last.removesuffix(ending)
+            names = [part for part, star in zip(path.split("/"), starred, strict=False) if star]
+            names.append(last)
+        name = "/".join(names)
+        label_path = _label_path(labels, label_ending, name, parts, last)
+        items.append(Item(name, name, root / path, root / label_path))
     check_names(root, items)
     return items
+
+
+def is_file_pattern(path: str) -> bool:
+    """Return whether a path is a pattern of files, and no folder or pattern of folders."""
+    return "*" in path and PurePosixPath(path).suffix.lower() in (*IMAGE_ENDINGS, ".json")
+
+
+def _parts(path: str) -> list[str]:
+    return [] if path in ("", ".") else PurePosixPath(path).parts
+
+
+def _base(path: str) -> str:
+    """Return the folder that all paths of a pattern lie in, or the path itself, if it is none."""
+    parts = _parts(path)
+    first = next((i for i, part in enumerate(parts) if "*" in part), len(parts))
+    return "/".join(parts[:first])
+
+
+def _path_regex(path: str) -> re.Pattern:
+    """Return the expression for files' paths: a group for each *, one for what is in folders."""
+    text = "/".join(_parts(path))
+    text = "([^/]+)".join(re.escape(part) for part in text.split("*"))
+    return re.compile(text if is_file_pattern(path) else f"{text}/(.+)" if text else "(.+)")
+
+
+def _label_path(labels: str, label_ending: str, name: str, parts: list[str], last: str) -> str:
+    """Return where an item's label image is expected, from what stood for each * of its image."""
+    count, available = labels.count("*"), [*parts, last]
+    if not count:
+        return f"{labels}/{name}{label_ending}"
+    if not is_file_pattern(labels):
+        labels, count = f"{labels}/*{label_ending}", count + 1
+    if count != len(available):
+        raise InputError(
+            f"labels: {labels} has {count} *, and images: has {len(available)}, with one for the "
+            "names in its folders; give both the same number."
+        )
+    for part in available:
+        labels = labels.replace("*", part.replace("*", "\0"), 1)
+    return labels.replace("\0", "*")
 
 
 def check_names(root: Path, items: list[Item]) -> None:
@@ -312,17 +376,20 @@ def check_pairs(root: Path, items: list[Item], user_defined: bool = False) -> li
 
 
 def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str) -> list[Finding]:
-    """Return findings for label images below `root/labels` that no image asks for."""
-    expected = {item.labels for item in items}
+    """Return findings for label images, as `find_items` looks for them, that no image asks for."""
+    expected, base, regex = {item.labels for item in items}, _base(labels), _path_regex(labels)
+    paths = (f"{base}/{name}" if base else name for name in find_files(root / base))
     return [
         Finding(
-            f"{labels}/{name}",
+            path,
             "is a label image without an image",
             "one image for each label image",
             "add the image, or take the file away",
         )
-        for name in find_files(root / labels)
-        if name.endswith(label_ending) and root / labels / name not in expected
+        for path in paths
+        if regex.fullmatch(path)
+        and (is_file_pattern(labels) or path.endswith(label_ending))
+        and root / path not in expected
     ]
 
 

@@ -407,7 +407,7 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
     ("spoil", "message"),
     [
         (lambda f: (f / DESCRIPTION).unlink(),
-         "FOLDER: is neither CamVid, KITTI nor Cityscapes, and has no dataset.yaml. For your own "
+         "FOLDER: is neither CamVid, KITTI (semantics or Road) nor Cityscapes, and has no dataset.yaml. For your own "
          "images, write one; a smallest is:\n"
          "  images: images             # folder of the images\n"
          "  labels: labels             # folder of the label images, of the same names\n"

@@ -259,6 +259,9 @@ def test_the_variable_never_replaces_real_data(small_camvid, tmp_path, monkeypat
         ("kitti", "raw/training/image_2: no such folder. KITTI's data_semantics.zip has "
          "training/image_2, training/semantic; name the folder above them in params.yaml (data: "
          "path) or in the environment variable ROADSEG_KITTI."),
+        ("kitti_road", "raw/training/image_2: no such folder. KITTI's data_road.zip has "
+         "training/image_2, training/gt_image_2; name the folder above them in params.yaml (data: "
+         "path) or in the environment variable ROADSEG_KITTI_ROAD."),
         ("cityscapes", "raw/leftImg8bit/train: no such folder. Cityscapes has leftImg8bit/train, "
          "leftImg8bit/val, gtFine/train, gtFine/val; name the folder above them in params.yaml "
          "(data: path) or in the environment variable ROADSEG_CITYSCAPES."),
@@ -385,6 +388,45 @@ def test_kitti(tmp_path):
         "7, 8, 11 to 13, 17, 19 to 28, 31 to 33, and 0 to 6, 9, 10, 14 to 16, 18, 29, 30, 255 for "
         "not labelled"
     )
+
+
+def make_kitti_road(folder, **counts):
+    """Write a folder in KITTI Road's layout: of each image, a quarter is road, a quarter not, the rest is void."""
+    for part in ("image_2", "gt_image_2"):
+        (folder / "training" / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels = np.zeros((8, 16, 3), np.uint8)
+    labels[:4, :8], labels[4:, :8] = (255, 0, 0), (255, 0, 255)
+    for category, count in counts.items():
+        for i in range(count):
+            image = Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8))
+            image.save(folder / f"training/image_2/{category}_{i:06d}.png")
+            for kind in ("road", "lane")[: 1 + (category == "um")]:
+                file = folder / f"training/gt_image_2/{category}_{kind}_{i:06d}.png"
+                Image.fromarray(labels if kind == "road" else labels[::-1]).save(file)
+    return folder
+
+
+def test_kitti_road(tmp_path):
+    """The real counts, 95, 96 and 98, in thirty sequences: 2, 10, 18, 26 are val, every fourth is test."""
+    folder = make_kitti_road(tmp_path / "road", um=95, umm=96, uu=98)
+    assert sources.recognise(folder) == "kitti_road"
+    summary = check.inspect_source(sources.open_folder(folder))
+    splits = summary.source.splits
+    assert {split: len(items) for split, items in splits.items()} == {"train": 185, "val": 37, "test": 67}
+    assert {item.sequence for item in splits["val"]} == {"um 2", "um 10", "umm 8", "uu 6"}
+    assert names(summary.source)["val"][8:10] == ["um_000018", "um_000086"]
+    for split, pixels in summary.pixels.items():  # road, not road, void
+        assert (pixels[[0, 1, 255]] == np.array([32, 32, 64]) * len(splits[split])).all()
+    assert list(summary.source.palette) == ["road", "not road"]
+    checked = check.check_item(summary.source, splits["train"][0])
+    assert checked.labels[::4, ::8].tolist() == [[1, 255], [0, 255]]
+    (folder / "training/gt_image_2/uu_road_000097.png").rename(folder / "training/gt_image_2/uu_road_1.png")
+    found = [finding.file for finding in sources.open_folder(folder).findings]
+    assert found == [f"training/gt_image_2/uu_road_{name}.png" for name in ("000097", "1")]
+    (folder / "training/semantic").mkdir()
+    with pytest.raises(InputError, match="both KITTI semantics and KITTI Road"):
+        sources.open_folder(folder)
 
 
 def test_cityscapes(tmp_path):
