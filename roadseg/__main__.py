@@ -116,8 +116,8 @@ def fetch(name: str, url: str | None) -> None:
 def check(path: str, all: bool) -> None:
     """Check a folder of images and labels, or a study's params.yaml and its data."""
     from roadseg.data.check import inspect_source
+    from roadseg.data.dataset_yaml import DESCRIPTION
     from roadseg.data.datasets import find_source, open_folder
-    from roadseg.data.folder import DESCRIPTION
     from roadseg.data.layout import BadData
 
     path = Path(path)

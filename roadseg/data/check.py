@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from roadseg.data import survey
 from roadseg.data.layout import NOT_ALLOWED, BadData, Coding, Finding, Item, Source, natural_key
+from roadseg.data.polygons import draw_coco, paint, read_labelme
 from roadseg.data.scenes import UNLABELLED
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -50,6 +51,7 @@ class CheckedItem:
     resized_pixels : the same at other sizes, see `_resized_pixels`
     image_digest : digest of the image's pixels, equal for equal images
     thumbnail : the two, small, where they were read from files
+    overlap : how many pixels are in masks or outlines of several classes
     """
 
     item: Item
@@ -61,6 +63,7 @@ class CheckedItem:
     resized_pixels: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     image_digest: bytes = b""
     thumbnail: tuple[np.ndarray, np.ndarray] | None = None
+    overlap: int = 0
     mode: str = "RGB"
 
 
@@ -91,7 +94,7 @@ def check_item(
         picture = Image.fromarray(image)
     else:
         picture = _read_image(source, item, checked)
-        labels = _read_labels(source, item, checked)
+        labels = _read_labels(source, item, picture.size[::-1] if picture else None, checked)
         if picture and labels is not None and labels.shape != picture.size[::-1]:
             turned = labels.shape == picture.size
             checked.findings.append(
@@ -178,7 +181,7 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
         checked.findings.append(Finding(name, what, requirement, remedy))
         return None
     if has_16_bits:
-        of_labels = file == checked.item.labels
+        of_labels = file != checked.item.image
         remedy = (
             "export the labels as 8-bit PNG" if of_labels else f"mogrify -depth 8 {quote(name)}"
         )
@@ -257,20 +260,57 @@ def _read_image(source: Source, item: Item, checked: CheckedItem) -> Image.Image
     return image.convert("RGB")
 
 
-def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray | None:
-    """Return the classes uint8 (H, W) that a label image holds, or note what is wrong with it."""
-    image, coding = _decode(source, item.labels, checked), source.coding
+def _read_labels(
+    source: Source, item: Item, size: tuple[int, int] | None, checked: CheckedItem
+) -> np.ndarray | None:
+    """Return the classes uint8 (H, W) of an item, or note what is wrong with its label files.
+
+    `size` is that of its image, if it could be read.
+    """
+    coding = source.coding
+    add = _adder(source, item.labels, checked)
+    labels = None
+    if coding.kind == "coco":
+        annotation = source.annotations.get(item.name)  # if not, the listing has said so
+        if annotation:
+            labels, checked.overlap = draw_coco(annotation, coding, add)
+    elif coding.kind == "labelme":
+        if os.path.isfile(item.labels):
+            labels, checked.overlap = read_labelme(item.labels, coding, size, add)
+    elif coding.kind == "masks":
+        masks = [(n, _read_label_image(source, file, checked)) for n, file in item.masks]
+        shapes = {mask.shape for _, mask in masks if mask is not None}
+        if len(shapes) > 1:
+            sizes = " and ".join(_size_text(shape) for shape in sorted(shapes))
+            add(f"and the other masks of its image are {sizes}", "masks of one size",
+                "export them again")  # fmt: skip
+        elif shapes and not any(mask is None for _, mask in masks):
+            masks = [(number, mask > 0) for number, mask in masks]
+            labels, checked.overlap = paint(*shapes, coding.rest, masks)
+    else:
+        labels = _read_label_image(source, item.labels, checked)
+    return labels
+
+
+def _adder(source: Source, file: Path, checked: CheckedItem) -> Callable[[str, str, str], None]:
+    """Return a function that notes what is wrong with a file, what is allowed, what to do."""
+
+    def add(finding: str, allowed: str, remedy: str) -> None:
+        checked.findings.append(Finding(_file_name(source, file), finding, allowed, remedy))
+
+    return add
+
+
+def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.ndarray | None:
+    """Return what a label image's values mean, uint8 (H, W), or note what is wrong with it."""
+    image, coding = _decode(source, file, checked), source.coding
     if image is None:
         return None
-    name = _file_name(source, item.labels)
-
-    def add_finding(finding: str, allowed: str, remedy: str) -> None:
-        checked.findings.append(Finding(name, finding, allowed, remedy))
-
-    if lossy := _lossy_format(image, item.labels):
-        add_finding(
-            f"is {lossy}, which changes label values", GOOD_LABELS, "export the labels as PNG"
-        )
+    add_finding = _adder(source, file, checked)
+    lossy = "" if coding.is_brightness else _lossy_format(image, file)
+    if lossy:
+        remedy = "export the labels as PNG" + _threshold_hint(source)
+        add_finding(f"is {lossy}, which changes label values", GOOD_LABELS, remedy)
         return None
     if image.mode in ("RGBA", "LA", "PA"):
         if image.getchannel("A").getextrema()[0] < 255:
@@ -280,7 +320,7 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
             return None
         image = image.convert("L" if image.mode == "LA" else "RGB")
     modes = ["1", "L", "P", "RGB"]
-    modes += ["I", "I;16", "I;16B", "I;16L"] * (coding.kind == "ids")
+    modes += ["I", "I;16", "I;16B", "I;16L"] * (coding.kind != "colours")
     if image.mode not in modes:
         add_finding(f"has mode {image.mode}", GOOD_LABELS, "export the labels as 8-bit PNG")
         return None
@@ -298,8 +338,11 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
             return None
         values = rgb[..., 0]
     else:
-        values = np.asarray(image).astype(np.int64) // image.info.get("scale", 1)
-        if image.mode == "1" and coding.table[255] < NOT_ALLOWED <= coding.table[1]:
+        scale = 1 if coding.is_brightness else image.info.get("scale", 1)
+        if coding.is_brightness and image.mode == "P":
+            image = image.convert("L")
+        values = np.asarray(image).astype(np.int64) // scale
+        if image.mode == "1" and coding.white_is_255:
             values *= 255  # white, as an image of 8 bits has it
         if image.mode == "P" and (problem := _palette_contradiction(image, values, source)):
             add_finding(problem, "ids in the order of the classes",
@@ -313,13 +356,19 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
         remedy = coding.remedy
         if len(bad_values) > SMOOTHED:
             remedy = "export again without smoothing; resize with nearest only, never save as JPEG"
-            if coding.kind == "ids" and source.user_defined and len(source.palette) == 2:
-                remedy += "; or, for a mask with soft edges, say threshold: 128"
+            remedy += _threshold_hint(source)
         add_finding(
             _describe_values(values[not_allowed], not_allowed.size, coding), coding.allowed, remedy
         )
         return None
     return labels
+
+
+def _threshold_hint(source: Source) -> str:
+    """Return what else may be done about masks whose edges are soft, or ''."""
+    two = source.coding.kind == "ids" and source.user_defined and len(source.palette) == 2
+    is_mask = two or source.coding.kind == "masks"
+    return "; or, if these are masks with soft edges, say threshold: 128" if is_mask else ""
 
 
 def _lossy_format(image: Image.Image, file: Path) -> str:
@@ -442,9 +491,9 @@ def inspect_source(
         sizes = larger_sizes(size)
     images_by_digest: dict[bytes, tuple[str, Item]] = {}
     alignment, last_number = survey.Alignment(), -2
-    names = [str(item.labels) for items in source.splits.values() for item in items]
+    names = [_label_key(item) for items in source.splits.values() for item in items]
     position = {name: number for number, name in enumerate(sorted(names, key=natural_key))}
-    total = sum(map(len, source.splits.values()))
+    total, overlap = sum(map(len, source.splits.values())), 0
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is a finding here
     with tqdm(total=total, unit=" images", desc="reading", disable=None, leave=False) as bar:
         for split, items in source.splits.items():
@@ -455,6 +504,7 @@ def inspect_source(
             for index, checked in enumerate(checked_items):
                 bar.update()
                 findings += checked.findings
+                overlap += checked.overlap
                 if checked.pixels is None and not checked.findings and not source.findings:
                     findings += _vanished_findings(source, checked.item)
                 if checked.pixels is not None:
@@ -468,7 +518,7 @@ def inspect_source(
                     summary.modes[checked.mode] += 1
                     findings += _duplicate_findings(source, checked, split, images_by_digest)
                 if checked.thumbnail:
-                    number = position[str(checked.item.labels)]
+                    number = position[_label_key(checked.item)]
                     if number != last_number + 1:
                         alignment.skip()
                     alignment.add(*checked.thumbnail)
@@ -479,6 +529,12 @@ def inspect_source(
             if size in sizes:
                 summary.resized_pixels[split] = resized_pixels
     summary.notes += _sequence_notes(source)
+    if overlap:
+        share = survey.percent(overlap / sum(pixels.sum() for pixels in summary.pixels.values()))
+        summary.notes.append(
+            f"{share} of the pixels are in several classes: each is of the one that is named last "
+            "under classes."
+        )
     for mode, count in summary.modes.items():
         if mode != "RGB":
             summary.notes.append(f"Images of mode {mode}, read as RGB: {count}.")
@@ -554,6 +610,10 @@ def lost_classes(summary: Summary, size: tuple[int, int]) -> list[str]:
     return notes
 
 
+def _label_key(item: Item) -> str:
+    return f"{item.labels}/{item.name}"  # one file may hold the labels of several images
+
+
 def _check_items(
     source: Source,
     items: list[Item],
@@ -592,7 +652,7 @@ def _vanished_findings(source: Source, item: Item) -> list[Finding]:
     """Return findings for files that were there when the folder was listed, and are not now."""
     return [
         Finding(_file_name(source, file), "has vanished", "a file that stays", "put it back")
-        for file in (item.image, item.labels)
+        for file in item.files
         if not os.path.isfile(file)
     ]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.data import synthetic
-from roadseg.data.folder import DESCRIPTION, MINIMAL_DESCRIPTION, folder_source
+from roadseg.data.dataset_yaml import DESCRIPTION, MINIMAL_DESCRIPTION
+from roadseg.data.folder import folder_source
 from roadseg.data.layout import (
     Coding,
     Finding,
@@ -103,9 +104,8 @@ def camvid_source(*, path: Path, **_) -> Source:
     """
     if (path / "LabeledApproved_full").is_dir():
         _require_folders(path, ["701_StillsRaw_full"], "camvid", "The original CamVid")
-        items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "_L.png")
-        findings = check_pairs(path, items)
-        findings += check_orphans(path, items, "LabeledApproved_full", "_L.png")
+        items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "*_L.png")
+        findings = _unpaired(path, items, "LabeledApproved_full", "*_L.png")
         splits = {split: [] for split in SPLITS}
         for item in items:
             item = replace(item, sequence=item.name.split("_")[0])
@@ -129,11 +129,13 @@ def camvid_source(*, path: Path, **_) -> Source:
                 for name in duplicates
             ]  # fmt: skip
             names = list(dict.fromkeys(names))
-            unlisted = len(find_items(path, split, "", ".png", ".png")) - len(names)
+            unlisted = len(find_items(path, split, split, ".png", "*.png")) - len(names)
             if unlisted > 0:
                 notes.append(f"{unlisted} images in {split} are not in {listing.name}: left out.")
         else:
-            names = [item.name for item in find_items(path, split, f"{split}annot", ".png", ".png")]
+            names = [
+                item.name for item in find_items(path, split, f"{split}annot", ".png", "*.png")
+            ]
         splits[split] = [
             Item(name, name.split("_")[0], path / split / f"{name}.png",
                  path / f"{split}annot" / f"{name}.png")
@@ -142,7 +144,8 @@ def camvid_source(*, path: Path, **_) -> Source:
         check_names(path, splits[split])
         findings += check_pairs(path, splits[split])
         if not listing.is_file():
-            findings += check_orphans(path, splits[split], f"{split}annot", ".png")
+            expected = {item.labels for item in splits[split]}
+            findings += check_orphans(path, expected, f"{split}annot", "*.png")
     coding = ids_coding(
         [[i] for i in range(len(CAMVID))], [CAMVID_VOID],
         "restore the file, or set source: folder and describe your own ids",
@@ -171,8 +174,8 @@ def kitti_source(*, path: Path, **_) -> Source:
     """
     images, labels = "training/image_2", "training/semantic"
     _require_folders(path, [images, labels], "kitti", "KITTI's data_semantics.zip")
-    items = find_items(path, images, labels, ".png", ".png")
-    findings = check_pairs(path, items) + check_orphans(path, items, labels, ".png")
+    items = find_items(path, images, labels, ".png", "*.png")
+    findings = _unpaired(path, items, labels, "*.png")
     splits = {split: [] for split in SPLITS}
     for index, item in enumerate(items):
         number = index // 10
@@ -206,7 +209,7 @@ def kitti_road_source(*, path: Path, **_) -> Source:
     _require_folders(path, folders, "kitti_road", "KITTI's data_road.zip")
     images, labels = f"{folders[0]}/u*_*.png", f"{folders[1]}/u*_road_*.png"
     items = find_items(path, images, labels, None, "")
-    findings = check_pairs(path, items) + check_orphans(path, items, labels, "")
+    findings = _unpaired(path, items, labels, "")
     splits, categories = {split: [] for split in SPLITS}, {}
     for item in items:
         categories.setdefault(item.name.partition("_")[0], []).append(item)
@@ -240,10 +243,9 @@ def cityscapes_source(*, path: Path, **_) -> Source:
     official_items, findings = {}, []
     for split in ("train", "val"):
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
-        ending = "_gtFine_labelIds.png"
-        official_items[split] = find_items(path, images, labels, "_leftImg8bit.png", ending)
-        findings += check_pairs(path, official_items[split])
-        findings += check_orphans(path, official_items[split], labels, ending)
+        label_file = "*_gtFine_labelIds.png"
+        official_items[split] = find_items(path, images, labels, "_leftImg8bit.png", label_file)
+        findings += _unpaired(path, official_items[split], labels, label_file)
     cities = sorted({item.name.split("/")[0] for item in official_items["train"]})
     val_cities = cities[5::6] or cities[-1:]
     splits = {split: [] for split in SPLITS}
@@ -254,6 +256,11 @@ def cityscapes_source(*, path: Path, **_) -> Source:
             splits[split].append(replace(item, name=name, sequence=city))
     notes = (f"val is the training cities {', '.join(val_cities)}; test is Cityscapes' own val.",)
     return Source(path, CITYSCAPES, splits, _cityscapes_coding(), None, tuple(findings), notes)
+
+
+def _unpaired(path: Path, items: list[Item], labels: str, label_file: str) -> list[Finding]:
+    expected = {item.labels for item in items}
+    return check_pairs(path, items) + check_orphans(path, expected, labels, label_file)
 
 
 def _cityscapes_coding() -> Coding:
