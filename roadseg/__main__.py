@@ -116,8 +116,8 @@ def fetch(name: str, url: str | None) -> None:
 def check(path: str, all: bool) -> None:
     """Check a folder of images and labels, or a study's params.yaml and its data."""
     from roadseg.data.check import inspect_source
+    from roadseg.data.dataset_yaml import DESCRIPTION
     from roadseg.data.datasets import find_source, open_folder
-    from roadseg.data.folder import DESCRIPTION
     from roadseg.data.layout import BadData
 
     path = Path(path)
@@ -128,9 +128,10 @@ def check(path: str, all: bool) -> None:
             study = load(path)
             check_settings(study)
             source = find_source(study.data, paths.ROOT)
+            size = tuple(study.data["size"])
         else:
-            source = open_folder(path.parent if path.name == DESCRIPTION else path)
-        print(f"{path}: no problem found.\n{inspect_source(source)}")
+            source, size = open_folder(path.parent if path.name == DESCRIPTION else path), None
+        print(f"{path}: no problem found.\n{inspect_source(source, size)}")
     except BadData as problem:
         if all:
             print(*problem.findings, sep="\n")

@@ -33,14 +33,14 @@ from PIL import Image
 
 from roadseg.__main__ import main
 from roadseg.config.paths import ROOT
-from roadseg.data import folder, survey
+from roadseg.data import dataset_yaml, survey
 from roadseg.data.check import inspect_source
+from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
-from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import BadData, printable
 from roadseg.data.prepare import prepare
 from roadseg.data.scenes import SPLITS, Scenes
-from roadseg.errors import InputError
+from roadseg.errors import InputError, escaped
 from roadseg.report import figures
 from roadseg.report import text as words
 from roadseg.report.notebooks import CHAPTERS
@@ -138,8 +138,7 @@ def tell(record_property, tried: str, number: int, outcome: str) -> None:
 )  # fmt: skip
 def test_what_is_no_name_of_a_class(mine, name):
     describe(mine, classes=["road", "building", name])
-    finding = findings(mine)[0]
-    assert finding.finding.endswith(" is no name") and finding.allowed.startswith("up to 60 characters")
+    assert f": classes: {escaped(repr(name))} is not a name; give up to 60 characters" in message(mine)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +146,7 @@ def test_what_is_no_name_of_a_class(mine, name):
 )
 def test_classes_that_look_alike_are_one_twice(mine, one, other):
     describe(mine, classes=[one, other, "sky"])
-    (finding,) = findings(mine)
-    assert finding.file == f"{DESCRIPTION}, classes: {other}" and finding.finding == "is named twice"
+    assert f": classes: {other!r} is named twice" in message(mine)
 
 
 @pytest.fixture(scope="module")
@@ -652,7 +650,7 @@ def test_a_file_that_may_not_be_read(mine, monkeypatch):
         ("images: \x1b[31m", "not valid YAML"),
         ("- a\n- b", "must hold 'key: value' lines"),
         ("\0", "not valid YAML"),
-        ("images: \"\\e[31m\"\n\"\\e]0;x\\a\": 1", "no such key"),
+        ("images: \"\\e[31m\"\n\"\\e]0;x\\a\": 1", "no such setting"),
         ("labels: \"\\ud800\"", "not valid YAML"),
         ("images: " + "x" * 9999 + "\nlabels: " + "x/" * 9999, "no folder x"),
     ],
@@ -678,7 +676,7 @@ def test_folders_that_are_none_or_outside(mine, key, value):
     if value in ("", "."):
         assert findings(mine)
         return
-    assert f"{DESCRIPTION}, {key}" in {row.file for row in findings(mine)}
+    assert f"{DESCRIPTION}:1: {key}: " in message(mine)
 
 
 @pytest.mark.parametrize("value", ["../x.txt", "/etc/passwd.txt", "a\0b.txt", "x" * 5000 + ".txt", "..", "/etc",
@@ -687,7 +685,12 @@ def test_folders_that_are_none_or_outside(mine, key, value):
 def test_splits_that_are_none_or_outside(mine, value):
     (mine.parent / "x.txt").write_text("west\n")
     describe(mine, splits={"val": ["east"], "test": value})
-    assert all("splits: test" in row.file for row in findings(mine))
+    with pytest.raises(InputError) as caught:
+        inspect_source(open_folder(mine))
+    if isinstance(caught.value, BadData):  # about the files
+        assert all("splits: test" in row.file for row in caught.value.findings)
+    else:  # about dataset.yaml
+        assert "splits: test: " in str(caught.value)
 
 
 def test_a_line_of_a_million_folders_takes_no_time(mine):
@@ -703,7 +706,7 @@ def test_expressions_that_are_none(mine, expression):
     if expression is None:  # as if it were not there
         assert findings(mine)
         return
-    assert [row.file for row in findings(mine)] == [f"{DESCRIPTION}, sequence"]
+    assert f"{DESCRIPTION}:1: sequence: " in message(mine)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../x", "a/b", "/tmp/x", "a\nb", "a\n", "-x", "x-", "a b", "a\0", "é",
@@ -790,7 +793,7 @@ def descriptions(draw) -> bytes:
         "classes": ["road", "sky"],
         "splits": {"val": 0.3, "test": 0.3},
     }
-    for key in draw(st.lists(st.sampled_from([*folder.KEYS]), min_size=1, max_size=3)):
+    for key in draw(st.lists(st.sampled_from([*dataset_yaml.KEYS]), min_size=1, max_size=3)):
         about[key] = draw(VALUES)
     return json.dumps(about).encode()
 

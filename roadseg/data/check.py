@@ -1,10 +1,11 @@
 """Looks at every file of a data set once, and finds all that is wrong with any of them."""
 
+import contextlib
 import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from roadseg.data import survey
 from roadseg.data.layout import NOT_ALLOWED, BadData, Coding, Finding, Item, Source, natural_key
+from roadseg.data.polygons import draw_coco, paint, read_labelme
 from roadseg.data.scenes import UNLABELLED
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -29,6 +31,10 @@ NO_PICTURES = (
     (b"GIF8", "is a GIF", "save it as PNG"),
     (b"{", "is JSON, not a picture", "export label images as PNG"),
 )
+# What is tried to keep a class that images are too small for: shares of their sides, and the share
+# of its images that are to keep it.
+LARGER, KEPT = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8), 0.9
+SMOOTHED = 10  # with more values that are not allowed a label image was smoothed or is a photo
 PLAIN_IMAGE = "8-bit RGB, grey or palette"
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
@@ -42,8 +48,10 @@ class CheckedItem:
     image : uint8 (3, H, W); labels : uint8 (H, W), 255 where not labelled; both of the size asked
     size : height and width of the files
     pixels : int64 (256,), label pixels by class at the files' size
+    resized_pixels : the same at other sizes, see `_resized_pixels`
     image_digest : digest of the image's pixels, equal for equal images
     thumbnail : the two, small, where they were read from files
+    overlap : how many pixels are in masks or outlines of several classes
     """
 
     item: Item
@@ -52,13 +60,19 @@ class CheckedItem:
     labels: np.ndarray | None = None
     size: tuple[int, int] | None = None
     pixels: np.ndarray | None = None
+    resized_pixels: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     image_digest: bytes = b""
     thumbnail: tuple[np.ndarray, np.ndarray] | None = None
+    overlap: int = 0
     mode: str = "RGB"
 
 
 def check_item(
-    source: Source, item: Item, size: tuple[int, int] | None = None, keep: bool = True
+    source: Source,
+    item: Item,
+    size: tuple[int, int] | None = None,
+    keep: bool = True,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> CheckedItem:
     """Read one item and check it.
 
@@ -67,6 +81,7 @@ def check_item(
     size : (height, width) to bring image (box filter) and labels (nearest) to; None keeps the
         files' own
     keep : False leaves image and labels out of what is returned
+    sizes : further sizes to count label pixels at
 
     Returns
     -------
@@ -79,7 +94,7 @@ def check_item(
         picture = Image.fromarray(image)
     else:
         picture = _read_image(source, item, checked)
-        labels = _read_labels(source, item, checked)
+        labels = _read_labels(source, item, picture.size[::-1] if picture else None, checked)
         if picture and labels is not None and labels.shape != picture.size[::-1]:
             turned = labels.shape == picture.size
             checked.findings.append(
@@ -100,6 +115,7 @@ def check_item(
         checked.pixels = np.bincount(labels.ravel(), minlength=256)
     if checked.findings or picture is None or labels_image is None:
         return checked
+    checked.resized_pixels = _resized_pixels(labels_image, checked.pixels, sizes)
     if not source.draw:
         checked.thumbnail = survey.thumbnail(np.asarray(picture), labels, height=180)
     if not keep:
@@ -110,6 +126,23 @@ def check_item(
     checked.image = np.asarray(picture).transpose(2, 0, 1)
     checked.labels = np.asarray(labels_image)
     return checked
+
+
+def _resized_pixels(
+    labels: Image.Image, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], np.ndarray]:
+    """Count label pixels by class at some sizes, (height, width) -> int64 (256,).
+
+    Sizes larger than one at which no class is lost are not tried: they have the files' own counts.
+    """
+    counts, complete = {}, False
+    for size in sorted(sizes):
+        counts[size] = pixels
+        if not complete:
+            resized = labels.resize(size[::-1], Image.Resampling.NEAREST)
+            counts[size] = np.bincount(np.asarray(resized).ravel(), minlength=256)
+            complete = not ((pixels > 0) & (counts[size] == 0)).any()
+    return counts
 
 
 def _file_name(source: Source, file: Path) -> str:
@@ -148,7 +181,7 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
         checked.findings.append(Finding(name, what, requirement, remedy))
         return None
     if has_16_bits:
-        of_labels = file == checked.item.labels
+        of_labels = file != checked.item.image
         remedy = (
             "export the labels as 8-bit PNG" if of_labels else f"mogrify -depth 8 {quote(name)}"
         )
@@ -227,20 +260,57 @@ def _read_image(source: Source, item: Item, checked: CheckedItem) -> Image.Image
     return image.convert("RGB")
 
 
-def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray | None:
-    """Return the classes uint8 (H, W) that a label image holds, or note what is wrong with it."""
-    image, coding = _decode(source, item.labels, checked), source.coding
+def _read_labels(
+    source: Source, item: Item, size: tuple[int, int] | None, checked: CheckedItem
+) -> np.ndarray | None:
+    """Return the classes uint8 (H, W) of an item, or note what is wrong with its label files.
+
+    `size` is that of its image, if it could be read.
+    """
+    coding = source.coding
+    add = _adder(source, item.labels, checked)
+    labels = None
+    if coding.kind == "coco":
+        annotation = source.annotations.get(item.name)  # if not, the listing has said so
+        if annotation:
+            labels, checked.overlap = draw_coco(annotation, coding, add)
+    elif coding.kind == "labelme":
+        if os.path.isfile(item.labels):
+            labels, checked.overlap = read_labelme(item.labels, coding, size, add)
+    elif coding.kind == "masks":
+        masks = [(n, _read_label_image(source, file, checked)) for n, file in item.masks]
+        shapes = {mask.shape for _, mask in masks if mask is not None}
+        if len(shapes) > 1:
+            sizes = " and ".join(_size_text(shape) for shape in sorted(shapes))
+            add(f"and the other masks of its image are {sizes}", "masks of one size",
+                "export them again")  # fmt: skip
+        elif shapes and not any(mask is None for _, mask in masks):
+            masks = [(number, mask > 0) for number, mask in masks]
+            labels, checked.overlap = paint(*shapes, coding.rest, masks)
+    else:
+        labels = _read_label_image(source, item.labels, checked)
+    return labels
+
+
+def _adder(source: Source, file: Path, checked: CheckedItem) -> Callable[[str, str, str], None]:
+    """Return a function that notes what is wrong with a file, what is allowed, what to do."""
+
+    def add(finding: str, allowed: str, remedy: str) -> None:
+        checked.findings.append(Finding(_file_name(source, file), finding, allowed, remedy))
+
+    return add
+
+
+def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.ndarray | None:
+    """Return what a label image's values mean, uint8 (H, W), or note what is wrong with it."""
+    image, coding = _decode(source, file, checked), source.coding
     if image is None:
         return None
-    name = _file_name(source, item.labels)
-
-    def add_finding(finding: str, allowed: str, remedy: str) -> None:
-        checked.findings.append(Finding(name, finding, allowed, remedy))
-
-    if lossy := _lossy_format(image, item.labels):
-        add_finding(
-            f"is {lossy}, which changes label values", GOOD_LABELS, "export the labels as PNG"
-        )
+    add_finding = _adder(source, file, checked)
+    lossy = "" if coding.is_brightness else _lossy_format(image, file)
+    if lossy:
+        remedy = "export the labels as PNG" + _threshold_hint(source)
+        add_finding(f"is {lossy}, which changes label values", GOOD_LABELS, remedy)
         return None
     if image.mode in ("RGBA", "LA", "PA"):
         if image.getchannel("A").getextrema()[0] < 255:
@@ -250,7 +320,7 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
             return None
         image = image.convert("L" if image.mode == "LA" else "RGB")
     modes = ["1", "L", "P", "RGB"]
-    modes += ["I", "I;16", "I;16B", "I;16L"] * (coding.kind == "ids")
+    modes += ["I", "I;16", "I;16B", "I;16L"] * (coding.kind != "colours")
     if image.mode not in modes:
         add_finding(f"has mode {image.mode}", GOOD_LABELS, "export the labels as 8-bit PNG")
         return None
@@ -268,8 +338,11 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
             return None
         values = rgb[..., 0]
     else:
-        values = np.asarray(image).astype(np.int64) // image.info.get("scale", 1)
-        if image.mode == "1" and coding.table[255] < NOT_ALLOWED <= coding.table[1]:
+        scale = 1 if coding.is_brightness else image.info.get("scale", 1)
+        if coding.is_brightness and image.mode == "P":
+            image = image.convert("L")
+        values = np.asarray(image).astype(np.int64) // scale
+        if image.mode == "1" and coding.white_is_255:
             values *= 255  # white, as an image of 8 bits has it
         if image.mode == "P" and (problem := _palette_contradiction(image, values, source)):
             add_finding(problem, "ids in the order of the classes",
@@ -281,13 +354,21 @@ def _read_labels(source: Source, item: Item, checked: CheckedItem) -> np.ndarray
     if not_allowed.any():
         bad_values = np.unique(values[not_allowed])
         remedy = coding.remedy
-        if coding.kind == "colours" and len(bad_values) > 10:
+        if len(bad_values) > SMOOTHED:
             remedy = "export again without smoothing; resize with nearest only, never save as JPEG"
+            remedy += _threshold_hint(source)
         add_finding(
             _describe_values(values[not_allowed], not_allowed.size, coding), coding.allowed, remedy
         )
         return None
     return labels
+
+
+def _threshold_hint(source: Source) -> str:
+    """Return what else may be done about masks whose edges are soft, or ''."""
+    two = source.coding.kind == "ids" and source.user_defined and len(source.palette) == 2
+    is_mask = two or source.coding.kind == "masks"
+    return "; or, if these are masks with soft edges, say threshold: 128" if is_mask else ""
 
 
 def _lossy_format(image: Image.Image, file: Path) -> str:
@@ -338,6 +419,9 @@ class Summary:
     Attributes
     ----------
     pixels : split -> int64 (256,), label pixels by class, at the files' size
+    size : (height, width) that everything is brought to, if that is known
+    resized_pixels : split -> label pixels by class at that size
+    images : split -> size, or None for the files' own -> int64 (256,), images that hold each class
     sizes : how many images have each (height, width)
     modes : how many images have each Pillow mode
     """
@@ -347,6 +431,9 @@ class Summary:
     sizes: Counter
     modes: Counter
     notes: list[str]
+    size: tuple[int, int] | None = None
+    resized_pixels: dict[str, np.ndarray] = field(default_factory=dict)
+    images: dict[str, dict[tuple[int, int] | None, np.ndarray]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the summary that a clean check prints."""
@@ -358,12 +445,14 @@ class Summary:
 
         row("images", [str(len(items)) for items in splits.values()])
         row("sequences", [str(len({i.sequence for i in items})) for items in splits.values()])
-        labelled = {split: p[: len(self.source.palette)].sum() for split, p in self.pixels.items()}
-        shares = [1 - labelled[s] / max(1, p.sum()) for s, p in self.pixels.items()]
+        pixels = self.resized_pixels or self.pixels
+        labelled = {split: p[: len(self.source.palette)].sum() for split, p in pixels.items()}
+        shares = [1 - labelled[s] / max(1, p.sum()) for s, p in pixels.items()]
         row("not labelled, %", [f"{100 * share:.2f}" for share in shares])
-        lines.append("share of labelled pixels, %")
+        at_size = f" at {_size_text(self.size)}" if self.resized_pixels else ""
+        lines.append(f"share of labelled pixels{at_size}, %")
         for index, name in enumerate(self.source.palette):
-            counts = [p[index] for p in self.pixels.values()]
+            counts = [p[index] for p in pixels.values()]
             totals = labelled.values()
             row(f"  {name}", [f"{100 * c / max(1, t):.3f}" if c else "-"
                               for c, t in zip(counts, totals, strict=True)])  # fmt: skip
@@ -382,6 +471,7 @@ def inspect_source(
     source: Source,
     size: tuple[int, int] | None = None,
     keep: Callable[[str, int, CheckedItem], None] | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Summary:
     """Look at every item of a data set, in order, on all cores.
 
@@ -389,43 +479,62 @@ def inspect_source(
     ----------
     size : (height, width) to bring everything to; None keeps the files' own
     keep : called with split, index and what was read of each item, as long as nothing was wrong
+    sizes : those to count the classes at, if `size` is not decided yet, see `lost_classes`
 
     Raises
     ------
     BadData : everything that is wrong with any file
     """
     findings = list(source.findings)
-    summary = Summary(source, {}, Counter(), Counter(), list(source.notes))
+    summary = Summary(source, {}, Counter(), Counter(), list(source.notes), size)
+    if size and not source.draw:  # which draws at that size
+        sizes = larger_sizes(size)
     images_by_digest: dict[bytes, tuple[str, Item]] = {}
     alignment, last_number = survey.Alignment(), -2
-    names = [str(item.labels) for items in source.splits.values() for item in items]
+    names = [_label_key(item) for items in source.splits.values() for item in items]
     position = {name: number for number, name in enumerate(sorted(names, key=natural_key))}
-    total = sum(map(len, source.splits.values()))
+    total, overlap = sum(map(len, source.splits.values())), 0
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is a finding here
     with tqdm(total=total, unit=" images", desc="reading", disable=None, leave=False) as bar:
         for split, items in source.splits.items():
             pixels = np.zeros(256, np.int64)
-            for index, checked in enumerate(_check_items(source, items, size, keep is not None)):
+            images = {key: np.zeros(256, np.int64) for key in (None, *sizes)}
+            resized_pixels = np.zeros(256, np.int64)
+            checked_items = _check_items(source, items, size, keep is not None, sizes)
+            for index, checked in enumerate(checked_items):
                 bar.update()
                 findings += checked.findings
+                overlap += checked.overlap
                 if checked.pixels is None and not checked.findings and not source.findings:
                     findings += _vanished_findings(source, checked.item)
                 if checked.pixels is not None:
                     pixels += checked.pixels
+                if checked.resized_pixels:
+                    resized_pixels += checked.resized_pixels.get(size, 0)
+                    for key, counts in ((None, checked.pixels), *checked.resized_pixels.items()):
+                        images[key] += counts > 0
                 if checked.size:
                     summary.sizes[checked.size] += 1
                     summary.modes[checked.mode] += 1
                     findings += _duplicate_findings(source, checked, split, images_by_digest)
                 if checked.thumbnail:
-                    number = position[str(checked.item.labels)]
+                    number = position[_label_key(checked.item)]
                     if number != last_number + 1:
                         alignment.skip()
                     alignment.add(*checked.thumbnail)
                     last_number = number
                 if keep and not findings:
                     keep(split, index, checked)
-            summary.pixels[split] = pixels
+            summary.pixels[split], summary.images[split] = pixels, images
+            if size in sizes:
+                summary.resized_pixels[split] = resized_pixels
     summary.notes += _sequence_notes(source)
+    if overlap:
+        share = survey.percent(overlap / sum(pixels.sum() for pixels in summary.pixels.values()))
+        summary.notes.append(
+            f"{share} of the pixels are in several classes: each is of the one that is named last "
+            "under classes."
+        )
     for mode, count in summary.modes.items():
         if mode != "RGB":
             summary.notes.append(f"Images of mode {mode}, read as RGB: {count}.")
@@ -447,18 +556,77 @@ def inspect_source(
     findings += _class_findings(source, summary, findings)
     if findings:
         raise BadData(source.root, findings)
+    if size in sizes:
+        summary.notes += lost_classes(summary, size)
     return summary
 
 
+def header_size(source: Source) -> tuple[int, int]:
+    """Return the most frequent height and width of a data set's images, by the files' heads.
+
+    Raises
+    ------
+    BadData : none can be read
+    """
+    sizes: Counter = Counter()
+    for item in (item for items in source.splits.values() for item in items):
+        with contextlib.suppress(Exception):  # which `inspect_source` names
+            if os.path.isfile(item.image):
+                with Image.open(item.image, formats=FORMATS) as image:
+                    sizes[image.size[::-1]] += 1
+    if not sizes:
+        inspect_source(source)
+    return sizes.most_common(1)[0][0]
+
+
+def larger_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return a size and larger ones of its shape, in whole fours: where may a class be kept?"""
+    return [size, *(tuple(4 * round(f * side / 4) for side in size) for f in LARGER)]
+
+
+def lost_classes(summary: Summary, size: tuple[int, int]) -> list[str]:
+    """Return a note for each class that fewer than half of a split's images keep at a size.
+
+    Labels are resized by taking the nearest pixel: shares of pixels hold, on average, but lines
+    and specks that are thinner than the step between these pixels fall between them.
+    """
+    notes = []
+    larger = [s for s in summary.images["train"] if s and s[0] * s[1] > size[0] * size[1]]
+    for index, name in enumerate(summary.source.palette):
+        counts = {  # of the splits that lose it: size -> how many images hold the class
+            split: {key: images[index] for key, images in by_size.items()}
+            for split, by_size in summary.images.items()
+            if by_size[size][index] < by_size[None][index] / 2
+        }
+        if not counts:
+            continue
+        kept = (s for s in sorted(larger) if all(n[s] >= KEPT * n[None] for n in counts.values()))
+        keeps = next((f"{_size_text(s)} keeps it" for s in kept), "no size tried keeps it")
+        left = ", ".join(f"{n[size]} of {n[None]} {split}" for split, n in counts.items())
+        notes.append(
+            f"{name} is too small for {_size_text(size)}: it is left in {left} images that have "
+            f"it. {keeps}."
+        )
+    return notes
+
+
+def _label_key(item: Item) -> str:
+    return f"{item.labels}/{item.name}"  # one file may hold the labels of several images
+
+
 def _check_items(
-    source: Source, items: list[Item], size: tuple[int, int] | None, keep: bool
+    source: Source,
+    items: list[Item],
+    size: tuple[int, int] | None,
+    keep: bool,
+    sizes: Sequence[tuple[int, int]],
 ) -> Iterator[CheckedItem]:
     """Look at items on all cores, in order, a few at a time: memory does not grow with the set."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
         for first in range(0, len(items), 4 * cores):
             part = items[first : first + 4 * cores]
-            yield from pool.map(lambda item: check_item(source, item, size, keep), part)
+            yield from pool.map(lambda item: check_item(source, item, size, keep, sizes), part)
 
 
 def _sequence_notes(source: Source) -> list[str]:
@@ -484,7 +652,7 @@ def _vanished_findings(source: Source, item: Item) -> list[Finding]:
     """Return findings for files that were there when the folder was listed, and are not now."""
     return [
         Finding(_file_name(source, file), "has vanished", "a file that stays", "put it back")
-        for file in (item.image, item.labels)
+        for file in item.files
         if not os.path.isfile(file)
     ]
 
@@ -534,7 +702,7 @@ def _class_findings(source: Source, summary: Summary, findings: list) -> list[Fi
     if missing or findings:
         return missing  # what could not be read may hold the class
     occurrences = sum(summary.pixels.values())
-    train = summary.pixels["train"]
+    train = (summary.resized_pixels or summary.pixels)["train"]
     for index, name in enumerate(classes):
         if source.user_defined and not occurrences[index]:
             remedy = (

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.data import synthetic
-from roadseg.data.folder import DESCRIPTION, MINIMAL_DESCRIPTION, folder_source
+from roadseg.data.dataset_yaml import DESCRIPTION, MINIMAL_DESCRIPTION
+from roadseg.data.folder import folder_source
 from roadseg.data.layout import (
     Coding,
     Finding,
@@ -63,6 +64,8 @@ CAMVID_GROUPS = {
     "bicyclist": [(0, 128, 192), (192, 0, 192)],  # and motorcycle or scooter
 }
 
+KITTI_ROAD = {"road": (255, 0, 255), "not road": (255, 0, 0)}
+
 # Cityscapes ids of the 19 classes in the order of `data.CITYSCAPES`; the other ids up to 33 (ego
 # vehicle, static, parking, bridge, caravan, ...) are not trained on, and 255 is how some tools
 # write the licence plates' id -1.
@@ -101,9 +104,8 @@ def camvid_source(*, path: Path, **_) -> Source:
     """
     if (path / "LabeledApproved_full").is_dir():
         _require_folders(path, ["701_StillsRaw_full"], "camvid", "The original CamVid")
-        items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "_L.png")
-        findings = check_pairs(path, items)
-        findings += check_orphans(path, items, "LabeledApproved_full", "_L.png")
+        items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "*_L.png")
+        findings = _unpaired(path, items, "LabeledApproved_full", "*_L.png")
         splits = {split: [] for split in SPLITS}
         for item in items:
             item = replace(item, sequence=item.name.split("_")[0])
@@ -127,11 +129,13 @@ def camvid_source(*, path: Path, **_) -> Source:
                 for name in duplicates
             ]  # fmt: skip
             names = list(dict.fromkeys(names))
-            unlisted = len(find_items(path, split, "", ".png", ".png")) - len(names)
+            unlisted = len(find_items(path, split, split, ".png", "*.png")) - len(names)
             if unlisted > 0:
                 notes.append(f"{unlisted} images in {split} are not in {listing.name}: left out.")
         else:
-            names = [item.name for item in find_items(path, split, f"{split}annot", ".png", ".png")]
+            names = [
+                item.name for item in find_items(path, split, f"{split}annot", ".png", "*.png")
+            ]
         splits[split] = [
             Item(name, name.split("_")[0], path / split / f"{name}.png",
                  path / f"{split}annot" / f"{name}.png")
@@ -140,7 +144,8 @@ def camvid_source(*, path: Path, **_) -> Source:
         check_names(path, splits[split])
         findings += check_pairs(path, splits[split])
         if not listing.is_file():
-            findings += check_orphans(path, splits[split], f"{split}annot", ".png")
+            expected = {item.labels for item in splits[split]}
+            findings += check_orphans(path, expected, f"{split}annot", "*.png")
     coding = ids_coding(
         [[i] for i in range(len(CAMVID))], [CAMVID_VOID],
         "restore the file, or set source: folder and describe your own ids",
@@ -160,10 +165,8 @@ def kitti_source(*, path: Path, **_) -> Source:
     """KITTI semantics: `training/image_2/NAME.png` and `training/semantic/NAME.png`.
 
     Label values are Cityscapes ids, of which 19 are classes. The images under `testing` have no
-    public labels, and the split of the course study is not public, so ours is a rule: the file
-    names in order form stretches of ten, since neighbours often come from one drive. Of every eight
-    stretches the second is val, the fourth and the eighth are test: of 200 images 150 are there to
-    train (120) and to choose with (30), 50 are test.
+    public labels, and the split of the course study is not public, so ours is a rule, that of
+    `kitti_split`: of 200 images 150 are there to train (120) and to choose with (30), 50 are test.
 
     Raises
     ------
@@ -171,14 +174,55 @@ def kitti_source(*, path: Path, **_) -> Source:
     """
     images, labels = "training/image_2", "training/semantic"
     _require_folders(path, [images, labels], "kitti", "KITTI's data_semantics.zip")
-    items = find_items(path, images, labels, ".png", ".png")
-    findings = check_pairs(path, items) + check_orphans(path, items, labels, ".png")
+    items = find_items(path, images, labels, ".png", "*.png")
+    findings = _unpaired(path, items, labels, "*.png")
     splits = {split: [] for split in SPLITS}
     for index, item in enumerate(items):
-        stretch = index // 10
-        split = "test" if stretch % 4 == 3 else "val" if stretch % 8 == 1 else "train"
-        splits[split].append(replace(item, sequence=f"stretch {stretch + 1}"))
+        number = index // 10
+        splits[kitti_split(number)].append(replace(item, sequence=f"stretch {number + 1}"))
     return Source(path, CITYSCAPES, splits, _cityscapes_coding(), findings=tuple(findings))
+
+
+def kitti_split(number: int) -> str:
+    """Return the split of the number-th sequence of images, neighbours that often are of one drive.
+
+    Of every eight sequences the second is val, the fourth and the eighth are test.
+    """
+    return "test" if number % 4 == 3 else "val" if number % 8 == 1 else "train"
+
+
+def kitti_road_source(*, path: Path, **_) -> Source:
+    """KITTI Road: `training/image_2/um_000000.png`, `training/gt_image_2/um_road_000000.png`.
+
+    Magenta is road, red is not, black is ignored (Fritsch, Kuehnl and Geiger, "A new performance
+    measure and evaluation benchmark for road detection algorithms", ITSC 2013). Labels of the own
+    lane (`um_lane_*`) are left alone. The labels under `testing` are not public, so the split is
+    a rule: the images of each category (um, umm, uu) are ten sequences of equal length in order of
+    names, and `kitti_split` deals out these thirty. Of 289 images 185 are train, 37 val
+    and 67 test.
+
+    Raises
+    ------
+    InputError : no such folders
+    """
+    folders = ["training/image_2", "training/gt_image_2"]
+    _require_folders(path, folders, "kitti_road", "KITTI's data_road.zip")
+    images, labels = f"{folders[0]}/u*_*.png", f"{folders[1]}/u*_road_*.png"
+    items = find_items(path, images, labels, None, "")
+    findings = _unpaired(path, items, labels, "")
+    splits, categories = {split: [] for split in SPLITS}, {}
+    for item in items:
+        categories.setdefault(item.name.partition("_")[0], []).append(item)
+    for first, (category, members) in enumerate(sorted(categories.items())):
+        for index, item in enumerate(members):
+            number = 10 * index // len(members)
+            item = replace(item, sequence=f"{category} {number + 1}")
+            splits[kitti_split(10 * first + number)].append(item)
+    coding = colours_coding(
+        [[colour] for colour in KITTI_ROAD.values()], [(0, 0, 0)],
+        "use the files um_road_*, umm_road_* and uu_road_* as they were downloaded",
+    )  # fmt: skip
+    return Source(path, KITTI_ROAD, splits, coding, findings=tuple(findings))
 
 
 def cityscapes_source(*, path: Path, **_) -> Source:
@@ -199,10 +243,9 @@ def cityscapes_source(*, path: Path, **_) -> Source:
     official_items, findings = {}, []
     for split in ("train", "val"):
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
-        ending = "_gtFine_labelIds.png"
-        official_items[split] = find_items(path, images, labels, "_leftImg8bit.png", ending)
-        findings += check_pairs(path, official_items[split])
-        findings += check_orphans(path, official_items[split], labels, ending)
+        label_file = "*_gtFine_labelIds.png"
+        official_items[split] = find_items(path, images, labels, "_leftImg8bit.png", label_file)
+        findings += _unpaired(path, official_items[split], labels, label_file)
     cities = sorted({item.name.split("/")[0] for item in official_items["train"]})
     val_cities = cities[5::6] or cities[-1:]
     splits = {split: [] for split in SPLITS}
@@ -213,6 +256,11 @@ def cityscapes_source(*, path: Path, **_) -> Source:
             splits[split].append(replace(item, name=name, sequence=city))
     notes = (f"val is the training cities {', '.join(val_cities)}; test is Cityscapes' own val.",)
     return Source(path, CITYSCAPES, splits, _cityscapes_coding(), None, tuple(findings), notes)
+
+
+def _unpaired(path: Path, items: list[Item], labels: str, label_file: str) -> list[Finding]:
+    expected = {item.labels for item in items}
+    return check_pairs(path, items) + check_orphans(path, expected, labels, label_file)
 
 
 def _cityscapes_coding() -> Coding:
@@ -237,6 +285,7 @@ SOURCES = {
     "synthetic": synthetic_source,
     "camvid": camvid_source,
     "kitti": kitti_source,
+    "kitti_road": kitti_road_source,
     "cityscapes": cityscapes_source,
     "folder": folder_source,
 }
@@ -261,15 +310,26 @@ def recognise(folder: Path) -> str:
     markers = {
         "folder": [DESCRIPTION],
         "camvid": ["trainannot", "LabeledApproved_full"],
-        "kitti": ["training/image_2"],
+        "kitti": ["training/semantic"],
+        "kitti_road": ["training/gt_image_2"],
         "cityscapes": ["leftImg8bit"],
     }
-    for kind, names in markers.items():
-        if any((folder / name).exists() for name in names):
-            return kind
+    kinds = [kind for kind, names in markers.items() if any((folder / n).exists() for n in names)]
+    if kinds == ["kitti", "kitti_road"]:
+        raise InputError(
+            f"{folder}: holds both KITTI semantics and KITTI Road, whose images are in one folder. "
+            "Unpack each into a folder of its own."
+        )
+    if kinds:
+        return kinds[0]
+    if (folder / "training/image_2").exists():
+        raise InputError(
+            f"{folder}/training: has image_2, and neither semantic (KITTI semantics) nor "
+            "gt_image_2 (KITTI Road), where the labels are. Unpack the whole archive there."
+        )
     raise InputError(
-        f"{folder}: is neither CamVid, KITTI nor Cityscapes, and has no {DESCRIPTION}. For your "
-        f"own images, write one; a smallest is:\n{MINIMAL_DESCRIPTION}"
+        f"{folder}: is neither CamVid, KITTI (semantics or Road) nor Cityscapes, and has no "
+        f"{DESCRIPTION}. For your own images, write one; a smallest is:\n{MINIMAL_DESCRIPTION}"
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +18,9 @@ from roadseg.errors import InputError, escaped
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
+# What findings of one kind may differ in: shares, the values of a smoothed file, and other files.
+DETAILS = re.compile(r" in [\d.]+ %|(?<=^values ).* and \d+ more|(?<=^colours ).* and \d+ more"
+                     r"|(?<=is missing, though ).*(?= is there)")  # fmt: skip
 MAX_ROWS = 20  # rows that a message's table has at most
 MAX_FILES_PER_ROW = 5  # files that one of its rows names
 MAX_CELL_LENGTH = 400  # characters that one of its cells shows
@@ -55,8 +58,8 @@ class BadData(InputError):
         # Files with the same fault share a row of the table, whatever its extent in each.
         groups: dict[tuple, list[Finding]] = {}
         for row in self.findings:
-            finding = re.sub(r" in [\d.]+ %", "", row.finding)
-            key = (finding, row.allowed, row.remedy.replace(row.file, ""))
+            kind = DETAILS.sub("", row.finding)
+            key = (kind, row.allowed, row.remedy.replace(row.file, ""))
             groups.setdefault(key, []).append(row)
         rows = []
         for group in groups.values():
@@ -64,8 +67,10 @@ class BadData(InputError):
             names += [f"and {len(group) - MAX_FILES_PER_ROW} more"] * (
                 len(group) > MAX_FILES_PER_ROW
             )
-            cells = map(printable, dataclasses.astuple(group[0])[1:])
-            rows.append(Finding("\n".join(names), *cells))
+            cells = dataclasses.astuple(group[0])[1:]
+            if len({row.finding for row in group}) > 1:
+                cells = (f"{cells[0]} (the first file; the others alike)", *cells[1:])
+            rows.append(Finding("\n".join(names), *map(printable, cells)))
         shown = rows
         if len(rows) > MAX_ROWS:  # one of each kind first
             kinds = Counter()
@@ -97,27 +102,44 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """An image and its label image; `sequence` is its video, or its own name if it has none."""
+    """An image and its label file; `sequence` is its video, or its own name if it has none.
+
+    Where there is a mask for each class, `masks` has those that exist, with their class, in the
+    order in which they are laid over each other; `labels` is the first of them.
+    """
 
     name: str
     sequence: str
     image: Path | None = None
     labels: Path | None = None
+    masks: tuple[tuple[int, Path], ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image and all files that its labels come from."""
+        label_files = [file for _, file in self.masks] or [self.labels]
+        return tuple(file for file in (self.image, *label_files) if file)
 
 
 @dataclass(frozen=True)
 class Coding:
-    """What the values in label images mean.
+    """What the values in label files mean.
 
     Attributes
     ----------
-    kind : 'ids' (one number per pixel) or 'colours' (RGB)
+    kind : 'ids' (one number per pixel), 'colours' (RGB), 'masks' (an image for each class), or
+        'labelme' and 'coco' (outlines)
     table : uint8, the class by id (65536 entries) or by 0xRRGGBB (2^24 entries); 255 where the
-        value means not labelled, 254 where it is not allowed
+        value means not labelled, 254 where it is not allowed; of masks, 1 where they are
     allowed : the allowed values in words
     remedy : what to do about another value
     colours : the class by (red, green, blue), where known, to tell a palette image whose palette
         says something else than its ids
+    is_brightness : values are grey levels, whatever the number of bits and the format
+    white_is_255 : so are those of images of one bit
+    labels : of outlines, the class by label, 255 for what is ignored
+    ignores_others : labels that are not among these are ignored
+    rest : the class where no mask or outline is
     """
 
     kind: str
@@ -125,6 +147,11 @@ class Coding:
     allowed: str
     remedy: str
     colours: dict[Colour, str] = field(default_factory=dict)
+    is_brightness: bool = False
+    white_is_255: bool = False
+    labels: dict[str, int] = field(default_factory=dict)
+    ignores_others: bool = False
+    rest: int = UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -142,6 +169,7 @@ class Source:
     notes : what it showed that is not wrong but worth knowing
     user_defined : the class list is the user's own, so a class that never occurs is a mistake
     aligned : the user says that labels belong to their images, whatever their edges say
+    annotations : what COCO files say of each item, by its name
     """
 
     root: Path
@@ -153,10 +181,16 @@ class Source:
     notes: tuple[str, ...] = ()
     user_defined: bool = False
     aligned: bool = False
+    annotations: dict = field(default_factory=dict)
 
 
 def ids_coding(
-    codes: list[list[int]], unlabelled: list[int] | str, remedy: str, colours: dict | None = None
+    codes: list[list[int]],
+    unlabelled: list[int] | str,
+    remedy: str,
+    colours: dict | None = None,
+    rest: int | None = None,
+    threshold: int | None = None,
 ) -> Coding:
     """Return the coding for label images that hold class numbers.
 
@@ -166,32 +200,61 @@ def ids_coding(
     unlabelled : the ids that mean not labelled, or 'rest' for all others
     remedy : what to do about an id that is not allowed
     colours : class name by colour, if known
+    rest : the class that all other ids mean, if there is one
+    threshold : the grey level from which a pixel has the value 255, below it has 0
     """
-    rest = unlabelled == "rest"
-    table = np.full(65536, UNLABELLED if rest else NOT_ALLOWED, np.uint8)
-    if not rest:
-        table[unlabelled] = UNLABELLED
+    other, unlabelled = _others(unlabelled, rest)
+    table = np.full(65536, other, np.uint8)
+    table[unlabelled] = UNLABELLED
     for index, ids in enumerate(codes):
         table[ids] = index
+    if threshold:
+        table[threshold:256], table[:threshold], table[256:] = table[255], table[0], NOT_ALLOWED
+        return Coding("ids", table, "grey levels from 0 to 255", "export masks of 8 bits",
+                      is_brightness=True, white_is_255=True)  # fmt: skip
     allowed = _ranges(sorted(i for ids in codes for i in ids))
-    if not rest:
-        allowed += f", and {_ranges(sorted(unlabelled))} for not labelled" if unlabelled else ""
-    return Coding("ids", table, allowed, remedy, colours or {})
+    if unlabelled:
+        allowed += f", and {_ranges(sorted(unlabelled))} for not labelled"
+    white_is_255 = bool(table[255] < NOT_ALLOWED <= table[1])
+    return Coding("ids", table, allowed, remedy, colours or {}, white_is_255=white_is_255)
+
+
+def _others(unlabelled: list | str, rest: int | None) -> tuple[int, list]:
+    """Return what values mean that are not listed, and the list of those not labelled."""
+    if unlabelled == "rest":
+        return UNLABELLED, []
+    return NOT_ALLOWED if rest is None else rest, unlabelled
 
 
 def colours_coding(
-    codes: list[list[Colour]], unlabelled: list[Colour] | str, remedy: str
+    codes: list[list[Colour]],
+    unlabelled: list[Colour] | str,
+    remedy: str,
+    rest: int | None = None,
 ) -> Coding:
     """Return the coding for label images that hold colours; arguments as for `ids_coding`."""
-    rest = unlabelled == "rest"
-    table = np.full(1 << 24, UNLABELLED if rest else NOT_ALLOWED, np.uint8)
-    for red, green, blue in [] if rest else unlabelled:
+    other, unlabelled = _others(unlabelled, rest)
+    table = np.full(1 << 24, other, np.uint8)
+    for red, green, blue in unlabelled:
         table[red << 16 | green << 8 | blue] = UNLABELLED
     for index, colours in enumerate(codes):
         for red, green, blue in colours:
             table[red << 16 | green << 8 | blue] = index
-    count = sum(map(len, codes)) + (0 if rest else len(unlabelled))
+    count = sum(map(len, codes)) + len(unlabelled)
     return Coding("colours", table, f"the {count} colours of the classes", remedy)
+
+
+def polygons_coding(
+    kind: str, codes: list[list[str]], unlabelled: list[str] | str, rest: int | None
+) -> Coding:
+    """Return the coding for files of outlines with labels; arguments as for `ids_coding`."""
+    labels = {label: index for index, labels in enumerate(codes) for label in labels}
+    if unlabelled != "rest":
+        labels |= dict.fromkeys(unlabelled, UNLABELLED)
+    return Coding(
+        kind, np.zeros(0, np.uint8), "", "", labels=labels, ignores_others=unlabelled == "rest",
+        rest=UNLABELLED if rest is None else rest,
+    )  # fmt: skip
 
 
 def _ranges(values: list[int]) -> str:
@@ -230,21 +293,80 @@ def natural_key(name: str) -> list:
 
 
 def find_items(
-    root: Path, images: str, labels: str, image_ending: str | None, label_ending: str
+    root: Path, images: str, labels: str, image_ending: str | None, label_file: str
 ) -> list[Item]:
-    """Return an item for every image below `root/images`, in natural order of names.
+    """Return an item for every image that `images` names, in natural order.
 
-    An item's name is the image's path below that folder without its ending; its label image is
-    expected at that name below `root/labels`, whether it exists or not.
+    `images` is a folder, whose folders are searched too, or a pattern: a path in which each * is
+    any part of one name. A pattern that ends as image files do names files, another one folders.
+    An item's name is the image's path below the folder, or those names of its path that have a *,
+    without its ending. Its label file, whether it exists or not, is expected below the folder
+    `labels` by the name `label_file`, in which * is the item's name; or in the folders, or at the
+    path, that the pattern `labels` names with the same parts in place of each *.
     """
-    items = []
-    for name in find_files(root / images):
-        ending = image_ending or PurePosixPath(name).suffix
-        if name.endswith(ending) and (image_ending or ending.lower() in IMAGE_ENDINGS):
-            file, name = root / images / name, name.removesuffix(ending)
-            items.append(Item(name, name, file, root / labels / (name + label_ending)))
+    regex, names_files = _path_regex(images), is_file_pattern(images)
+    starred = ["*" in part for part in _parts(images)]
+    items, base = [], _base(images)
+    for path in find_files(root / base):
+        path = f"{base}/{path}" if base else path
+        ending = image_ending or PurePosixPath(path).suffix
+        match = regex.fullmatch(path)
+        if not match or not path.endswith(ending):
+            continue
+        if not image_ending and ending.lower() not in IMAGE_ENDINGS:
+            continue
+        *parts, last = match.groups()
+        if names_files:
+            names = [part for part, star in zip(path.split("/"), starred, strict=True) if star]
+            tail = _parts(images)[-1].rpartition("*")[2] if starred[-1] else ""
+            names[-1] = names[-1].removesuffix(tail)
+        else:
+            last = last.removesuffix(ending)
+            names = [part for part, star in zip(path.split("/"), starred, strict=False) if star]
+            names.append(last)
+        name = "/".join(names)
+        label_path = _label_path(labels, label_file, name, parts, last)
+        items.append(Item(name, name, root / path, root / label_path))
     check_names(root, items)
     return items
+
+
+def is_file_pattern(path: str) -> bool:
+    """Return whether a path is a pattern of files, and no folder or pattern of folders."""
+    return "*" in path and PurePosixPath(path).suffix.lower() in (*IMAGE_ENDINGS, ".json")
+
+
+def _parts(path: str) -> list[str]:
+    return [] if path in ("", ".") else PurePosixPath(path).parts
+
+
+def _base(path: str) -> str:
+    """Return the folder that all paths of a pattern lie in, or the path itself, if it is none."""
+    parts = _parts(path)
+    first = next((i for i, part in enumerate(parts) if "*" in part), len(parts))
+    return "/".join(parts[:first])
+
+
+def _path_regex(path: str, file: str = "*") -> re.Pattern:
+    """Return the expression for the paths of files: a group for each *.
+
+    Below a folder these are called `file`, in which * may be a path.
+    """
+    text = "/".join(_parts(path))
+    regex = "([^/]+)".join(re.escape(part) for part in text.split("*"))
+    if not is_file_pattern(path):
+        regex += "/" * bool(text) + "(.+)".join(re.escape(part) for part in file.split("*"))
+    return re.compile(regex, re.DOTALL)
+
+
+def _label_path(labels: str, label_file: str, name: str, parts: list[str], last: str) -> str:
+    """Return where an item's label file is expected, from what stands for each * of its image."""
+    file = label_file.replace("*", last if "*" in labels else name)
+    if is_file_pattern(labels):
+        parts, file = [*parts, last][: labels.count("*")], ""
+    pieces = labels.split("*")
+    filled = "".join(a + b for a, b in zip(pieces, [*parts, ""][-len(pieces) :], strict=True))
+    return f"{filled}/{file}" if file else filled
 
 
 def check_names(root: Path, items: list[Item]) -> None:
@@ -306,18 +428,21 @@ def check_pairs(root: Path, items: list[Item], user_defined: bool = False) -> li
     return findings
 
 
-def check_orphans(root: Path, items: list[Item], labels: str, label_ending: str) -> list[Finding]:
-    """Return findings for label images below `root/labels` that no image asks for."""
-    expected = {item.labels for item in items}
+def check_orphans(
+    root: Path, expected: Collection[Path], labels: str, label_file: str
+) -> list[Finding]:
+    """Return findings for label files, named as for `find_items`, that are not expected."""
+    base, regex = _base(labels), _path_regex(labels, label_file)
+    paths = (f"{base}/{name}" if base else name for name in find_files(root / base))
     return [
         Finding(
-            f"{labels}/{name}",
+            path,
             "is a label image without an image",
             "one image for each label image",
             "add the image, or take the file away",
         )
-        for name in find_files(root / labels)
-        if name.endswith(label_ending) and root / labels / name not in expected
+        for path in paths
+        if regex.fullmatch(path) and root / path not in expected
     ]
 
 
@@ -352,18 +477,31 @@ def _similar_name(file: Path) -> str:
 
 def normalised_name(name: str) -> str:
     """Return a name as systems see it that tell neither case nor ways to write an accent apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
+
+
+def composed(name: str) -> str:
+    """Return a name with each accented letter as one character: some systems write it as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read_list(file: Path) -> list[str]:
     """Return the lines of a text file, without blank ones.
 
+    UTF-8, UTF-16 with its mark, and what else there is as Windows-1252: whether that is right, the
+    names of the files show.
+
     Raises
     ------
-    InputError : the file is no text
+    InputError : the file cannot be read
     """
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
+        content = file.read_bytes()
+        text = content.decode(
+            "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        )
+    except OSError as problem:
         raise InputError(f"{file}: cannot be read as a list of images ({problem}).") from None
-    return [line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -129,14 +129,23 @@ def _key(settings: dict, source: Source) -> str:
     """Return a digest of all that decides the arrays: settings, listing, files, and this code."""
     digest = hashlib.sha256(json.dumps([settings, source.palette, version("pillow")]).encode())
     digest.update(code.digest("roadseg.data.prepare", "roadseg.data.datasets").encode())
-    if source.coding:
-        digest.update(source.coding.table.tobytes())
+    if coding := source.coding:
+        digest.update(coding.table.tobytes())
+        digest.update(json.dumps([coding.labels, coding.ignores_others, coding.rest]).encode())
+    contents: dict[Path, bytes] = {}  # one file may hold the labels of all images
     for split, items in source.splits.items():
         for item in items:
-            digest.update(f"{split}\0{item.name}\0{item.sequence}\0".encode())
-            for file in filter(None, (item.image, item.labels)):
-                if not os.path.isfile(file):  # opening a pipe would wait for ever
-                    continue
-                with contextlib.suppress(OSError), open(file, "rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            numbers = [number for number, _ in item.masks]
+            digest.update(f"{split}\0{item.name}\0{item.sequence}\0{numbers}\0".encode())
+            for file in item.files:
+                if file not in contents:
+                    contents[file] = _file_digest(file)
+                digest.update(contents[file])
     return digest.hexdigest()
+
+
+def _file_digest(file: Path) -> bytes:
+    if os.path.isfile(file):  # opening a pipe would wait for ever
+        with contextlib.suppress(OSError), open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").digest()
+    return b""

@@ -12,7 +12,7 @@ from roadseg.config import paths
 from roadseg.config.questions import check_name
 from roadseg.config.recipe import Recipe
 from roadseg.config.study import EMBEDDED
-from roadseg.data.check import Summary, inspect_source
+from roadseg.data.check import Summary, header_size, inspect_source, larger_sizes, lost_classes
 from roadseg.data.datasets import open_folder, recognise
 from roadseg.errors import InputError
 from roadseg.training.device import default_device, device_name
@@ -57,9 +57,11 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
         raise InputError(f"{ascii(str(data))}: cannot be printed, and so not written into a file.")
     if not minutes > 0:
         raise InputError(f"minutes: {minutes:g}; it must be a number > 0.")
-    kind, summary = recognise(data), inspect_source(open_folder(data))
-    files, _ = summary.sizes.most_common(1)[0]
-    splits = summary.source.splits
+    kind, source = recognise(data), open_folder(data)
+    files = header_size(source)
+    sizes = list(dict.fromkeys(_size(files, share) for share in SIDE_SHARES))
+    summary = inspect_source(source, sizes=[*sizes, *larger_sizes(sizes[0])[1:]])
+    splits = source.splits
     video = any(len({i.sequence for i in items}) < len(items) for items in splits.values())
     data = Path(os.path.abspath(data))  # links stay: they are how this machine names its disks
     template, device = TEMPLATE.read_text(), default_device()
@@ -76,9 +78,8 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
     recipe, seeds = Recipe.of(settings["base"]), len(settings["seeds"])
     at_once = min(seeds, processes(device))
     epoch_steps = -(-len(splits["train"]) // recipe.batch_size)
-    for share in SIDE_SHARES:
-        size = _size(files, share)
-        seconds = step_seconds(recipe, size, len(summary.source.palette), at_once)
+    for size in sizes:
+        seconds = step_seconds(recipe, size, len(source.palette), at_once)
         steps = min(60 * minutes * at_once / seeds / seconds, MAX_EPOCHS * epoch_steps)
         if steps >= min(ENOUGH_STEPS, MAX_EPOCHS * epoch_steps):
             break
@@ -88,6 +89,7 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
             f"minutes: {minutes:g} leaves time for {int(steps)} steps, and {MIN_STEPS} are the "
             f"least; give --minutes {np.ceil(10 * min_minutes) / 10:g} or more."
         )
+    summary.notes += lost_classes(summary, size)
     steps = 10 * int(steps / 10)
     text = template.format(
         **template_values, height=size[0], width=size[1], steps=steps,

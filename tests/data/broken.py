@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from roadseg.data.folder import DESCRIPTION
+from roadseg.data.dataset_yaml import DESCRIPTION
 
 NAMES = [f"{drive}_{frame:02d}" for drive in ("east", "north", "west") for frame in range(4)]
 GOOD = """\

@@ -40,8 +40,8 @@ from PIL import Image
 from roadseg.config import study
 from roadseg.config.paths import ROOT
 from roadseg.data.check import check_item
+from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
-from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import Item, Source, colours_coding, ids_coding
 from roadseg.errors import InputError
 

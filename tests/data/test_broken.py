@@ -1,6 +1,7 @@
 """Data sets with one thing wrong: each is refused with exactly this, and nothing is written."""
 
 import dataclasses
+import unicodedata
 
 import broken
 import fuzz
@@ -12,17 +13,13 @@ from PIL import Image
 
 from roadseg.__main__ import main
 from roadseg.data.check import inspect_source
+from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
-from roadseg.data.folder import DESCRIPTION
 from roadseg.data.layout import BadData
 from roadseg.data.prepare import prepare
 from roadseg.errors import InputError
 
 SPLITS = "{train: [north], val: [east], test: [west]}"
-KEYS = (
-    "images, labels, image_ending, label_ending, values, classes, unlabelled, colours, sequence, "
-    "aligned, splits"
-)
 IDS = "0 to 2, and 255 for not labelled"
 PLAIN = "8-bit RGB, grey or palette"
 WHOLE = "a whole image file of at most 89 million pixels"
@@ -34,14 +31,7 @@ KEEP_VALUES = (
 LIST_IT = "correct the file, or list the value under classes: or unlabelled: in dataset.yaml"
 ONCE = "each image in one split"
 BELONG = "check that the two belong together; resize labels with nearest only"
-A_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
-AN_ID = "a whole number from 0 to 65535, or a list of them"
 LISTED = "names of images, with or without ending, or of sequences"
-PART = "a fraction, a folder, a .txt file, or a list"
-QUOTES = "write 20 % as 0.2; a name made of digits needs quotes"
-NUMBER = "put it into quotes, such as '0016E5'"
-UP_TO = "up to 1, and less if train gets the rest"
-GIVE = "give it images: a list, a folder, or a larger fraction"
 SHARE = "list images or videos; or let sequence: be a number n, for stretches of n images"
 
 
@@ -253,125 +243,98 @@ CASES = {
         yaml("splits: val", "has no image: whole sequences are shared out, and there are 1",
              "one image or more", SHARE)
     ],
-    described("val: [east], ", ""): [
-        yaml("splits: val", "is missing", PART,
-             "add it: choosing and reporting need images of their own")
-    ],
-    described("val: [east]", "val: 20"): [
-        yaml("splits: val", "is 20", "a fraction between 0 and 1", QUOTES)
-    ],
-    described("val: [east]", "val: 20%"): [
-        yaml("splits: val", "is '20%'", "a fraction between 0 and 1", "write 0.2 for 20 %")
-    ],
     described("val: [east]", "val: yes"): [
         yaml("splits: val", "no image lies in a folder yes",
              "a folder below images:, a .txt file, a list, or a fraction", "correct the name")
-    ],
-    described("val: [east]", "val: true"): [
-        yaml("splits: val", "is True", PART[:-9] + "a list of names, or rest", "correct it")
-    ],
-    described(SPLITS, "{val: 0.5, test: 0.5}"): [
-        yaml("splits", "the fractions add up to 1", UP_TO, "lower them")
-    ],
-    described(SPLITS, "{train: 0.8, val: 0.4, test: 0.4}"): [
-        yaml("splits", "the fractions add up to 1.6", UP_TO, "lower them")
-    ],
-    described("val: [east]", "val: [0016E5, 2011_09_26]"): [
-        yaml("splits: val", "a name was read as the number 1600000.0", "names", NUMBER),
-        yaml("splits: val", "a name was read as the number 20110926", "names", NUMBER),
     ],
     described('"(.+)_"', '"(.+)-"'): [
         yaml("sequence", "does not match 12 of 12 names, such as east_00", "a video for every image",
              "correct it")
     ],
-    described("labels: labels", "labels: labels\naligned: 1"): [
-        yaml("aligned", "is 1", "true or false", "correct it")
+}  # fmt: skip
+
+
+FRACTION = "a fraction between 0 and 1 (20 % is 0.2)"
+CLASSES = "[road, building, sky]"
+# What is wrong in dataset.yaml itself: each with line and key, and what the message has to say.
+IN_YAML = {
+    ("val: [east], ", ""): [(5, "splits: val", "missing", FRACTION)],
+    ("test: [west]", ""): [(5, "splits: test", "missing", "none, if there are no test images")],
+    ("val: [east]", "val: 20"): [(5, "splits: val", "20 is not allowed", FRACTION)],
+    ("val: [east]", "val: 20%"): [(5, "splits: val", "'20%' is not allowed", FRACTION)],
+    ("val: [east]", "val: true"): [(5, "splits: val", "True is not allowed", FRACTION)],
+    ("val: [east]", "val: [7]"): [(5, "splits: val", "[7] is not allowed", "digits in quotes")],
+    ("val: [east]", "val: [0016E5, 2011_09_26]"): [
+        (5, "splits: val", "0016E5", "quotes"), (5, "splits: val", "2011_09_26", "quotes")
     ],
-    described(SPLITS, "{val: rest, test: [west]}"): [
-        yaml("splits", "more than one split gets the rest", "rest once (train, if not named)",
-             "say what the others get")
+    ("val: [east]", "val: [east], valid: [east]"): [(5, "splits: valid", "Did you mean 'val'?")],
+    (SPLITS, "{val: 0.5, test: 0.5}"): [(5, "splits", "add up to 1", "lower")],
+    (SPLITS, "{train: 0.8, val: 0.4, test: 0.4}"): [(5, "splits", "add up to 1.6", "lower")],
+    (SPLITS, "{val: rest, test: [west]}"): [(5, "splits", "more than one split gets the rest")],
+    (SPLITS, "[north, east, west]"): [(5, "splits", "'train:', 'val:' and 'test:' lines")],
+    ("labels: labels", "labels: labels\naligned: 1"): [(3, "aligned", "give true or false")],
+    ("labels: labels", "lables: labels"): [(2, "lables", "Did you mean 'labels'?")],
+    (f"classes: {CLASSES}\n", ""): [(1, "classes", "missing", "a list of names")],
+    (CLASSES, "[]"): [(3, "classes", "0 given", "1 to 200")],
+    (CLASSES, "[road, road, sky]"): [(3, "classes", "'road' is named twice")],
+    (CLASSES, "[road, 7, sky]"): [(3, "classes", "7 is not a name", "quotes")],
+    (CLASSES, "\n  road: 0\n  building: one\n  sky: -2"): [
+        (5, "classes: building", "'one'", "0 to 65535"), (6, "classes: sky", "-2", "0 to 65535")
     ],
-    described("val: [east]", "val: [east], valid: [east]"): [
-        yaml("splits: valid", "no such split", "train, val, test", "correct the name")
+    (CLASSES, "{road: [128, 64, 128], building: [70, 70, 70], sky: [1, 1, 2]}"): [
+        (3, "classes", "three numbers", "values: colours", "values: ids")
     ],
-    described(SPLITS, "[north, east, west]"): [
-        yaml("splits", "is ['north', 'east', 'west']", "'train:', 'val:' and 'test:' lines",
-             "correct it")
+    (CLASSES, "\n  road: 0\n  building: 1\n  sky: [2, 1]"): [(6, "classes: sky", "1 is also building")],
+    (CLASSES, "{road: 0, building: rest, sky: rest}"): [(3, "classes: sky", "rest is also building")],
+    (CLASSES, "{road: 0, building: 1, sky: rest}\nunlabelled: rest"): [(4, "unlabelled", "rest is also sky")],
+    ("labels: labels", "labels: images"): [(2, "labels", "the folder of the images")],
+    ("labels: labels", "labels: labels\nunlabelled: [2]"): [(3, "unlabelled", "2 is also sky")],
+    ("labels: labels", "labels: labels\nunlabelled: void"): [(3, "unlabelled", "'void'", "0 to 65535", "rest")],
+    ("labels: labels", "labels: labels\nvalues: palette"): [(3, "values", "'palette'", "ids or colours or masks")],
+    ("labels: labels", "labels: labels\nvalues: colours"): [(4, "classes", "names alone", "[red, green, blue]")],
+    ("labels: labels", "labels: labels\nvalues: masks"): [(4, "classes", "names alone", "'*_road.png'")],
+    ("labels: labels", "labels: labels\ncolours: {raod: [1, 2, 3], sky: blue}"): [
+        (3, "colours: raod", "Did you mean 'road'?"), (3, "colours: sky", "'blue'", "'#rrggbb'")
     ],
-    # the rest of dataset.yaml
-    described("labels: labels", "lables: labels"): [
-        yaml("lables", "no such key", KEYS, "Did you mean 'labels'?"),
-        yaml("labels", "is missing", "a folder", "add it"),
-    ],
-    described("classes: [road, building, sky]\n", ""): [
-        yaml("classes", "is missing", "a list of names, or 'name: value' lines", "add it")
-    ],
-    described("[road, building, sky]", "[]"): [
-        yaml("classes", "0 given", "1 to 200 classes",
-             "name what is not of interest too, such as other")
-    ],
-    described("[road, building, sky]", "[road, road, sky]"): [
-        yaml("classes: road", "is named twice", "each class once", "rename one")
-    ],
-    described("[road, building, sky]", "[road, 7, sky]"): [
-        yaml("classes", "7 is no name", "text", "put it into quotes")
-    ],
-    described("[road, building, sky]", "{road: 0, building: one, sky: -2}"): [
-        yaml("classes: building", "is 'one'", AN_ID, "correct it"),
-        yaml("classes: sky", "is -2", AN_ID, "correct it"),
-    ],
-    described("[road, building, sky]", "{road: [128, 64, 128], building: [70, 70, 70], sky: [1, 1, 2]}"): [
-        yaml("classes", "lists three numbers for each class", "values: said to be ids or colours",
-             "add values: colours, or values: ids if a class really has three")
-    ],
-    described("labels: labels", "labels: images"): [
-        yaml("labels", "is the folder of the images", "a folder of its own, or other endings",
-             "name the folder of the label images")
-    ],
-    described("[road, building, sky]", "{road: 0, building: 1, sky: [2, 1]}"): [
-        yaml("classes: sky", "id 1 is also building", "each value once",
-             "take it out of one of the two")
-    ],
-    described("labels: labels", "labels: labels\nunlabelled: [2]"): [
-        yaml("unlabelled", "id 2 is also sky", "each value once", "take it out of one of the two")
-    ],
-    described("labels: labels", "labels: labels\nunlabelled: void"): [
-        yaml("unlabelled", "is 'void'", f"{AN_ID}, or rest", "correct it")
-    ],
-    described("labels: labels", "labels: labels\nvalues: palette"): [
-        yaml("values", "is 'palette'", "ids or colours", "say what the label images hold")
-    ],
-    described("labels: labels\nclasses: [road, building, sky]",
-              "labels: labels\nvalues: color\nclasses: {road: 0, building: [1], sky: 2}"): [
-        yaml("values", "is 'color'", "ids or colours", "say what the label images hold")
-    ],
-    described("labels: labels", "labels: labels\nvalues: colours"): [
-        yaml("classes", "gives no colours, though values: colours", "'name: colour' lines",
-             "write 'road: [128, 64, 128]'")
-    ],
-    broken.colour_without_quotes: [
-        yaml("classes: building", "is None", f"{A_COLOUR}, or a list of them",
-             "quote colours that begin with #: '#804080'")
-    ],
-    described("labels: labels", "labels: labels\ncolours: {raod: [1, 2, 3], sky: blue}"): [
-        yaml("colours: raod", "no such class", "road, building, sky", "correct the name"),
-        yaml("colours: sky", "is 'blue'", A_COLOUR, "correct it"),
-    ],
-    described("images: images", "images: pictures"): [
-        yaml("images", "no folder pictures", "a folder", "correct the name, or make the folder")
-    ],
-    described("images: images", "images: ../images"): [
-        yaml("images", "../images leaves the folder", "a folder below dataset.yaml's",
-             "move the files there, or link them")
-    ],
-    described("images: images", "images: images\nimage_ending: jpg"): [
-        yaml("image_ending", "is 'jpg'", "text, such as _leftImg8bit.png", "correct it")
-    ],
-    described('"(.+)_"', '"(.+"'): [
-        yaml("sequence", "is '(.+'", "folder, a whole number, or a regular expression with one group",
-             "for video frames named DRIVE_0001.png: '(.+)_'")
+    ("images: images", "images: pictures"): [(1, "images", "no folder pictures", "make the folder")],
+    ("images: images", "images: ../images"): [(1, "images", "'../images'", "below that of dataset.yaml")],
+    ("images: images", "images: images\nimage_ending: jpg"): [(2, "image_ending", "'jpg'", "_leftImg8bit.png")],
+    ('"(.+)_"', '"(.+"'): [(4, "sequence", "one group")],
+    ("labels: labels", "labels: labels\nthreshold: 128"): [(4, "classes", "{other: 0, road: 255}")],
+    ("labels: labels", "labels: labels\nthreshold: 1.5"): [(3, "threshold", "1.5", "1 to 255")],
+    ("labels: labels", 'labels: "*/labels"'): [(2, "labels", "1 * where 0 are needed")],
+    ("images: images", 'images: "*/images"'): [],
+    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/*/mask"'): [(2, "labels", "2 * where 1 are needed")],
+    ("labels: labels", "labels: labels\npairs: pairs.csv"): [(3, "pairs", "no file pairs.csv")],
+    ("images: images\nlabels: labels", "values: coco"): [(1, "images", "missing"), (1, "labels", "missing")],
+    ("labels: labels", "labels: labels\nvalues: coco"): [(2, "labels", "no file labels")],
+    ("labels: labels", 'labels: "*.png"\nvalues: masks\nlabel_ending: .png'): [
+        (2, "labels", "a pattern of files"), (5, "classes", "names alone")
     ],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), IN_YAML.items())
+def test_each_mistake_in_dataset_yaml_is_named_with_its_line(mine, tmp_path, change, expected):
+    described(*change)(mine)
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError) as caught:
+        open_folder(mine)
+    assert snapshot(tmp_path) == before
+    if not expected:  # nothing wrong in itself, but it finds no image
+        assert "holds no" in str(caught.value)
+        return
+    lines = str(caught.value).splitlines()[len(expected) > 1 :]
+    assert len(lines) == len(expected)
+    for shown, (line, key, *words) in zip(lines, expected, strict=True):
+        assert shown.startswith(f"{mine}/{DESCRIPTION}:{line}: {key}: ")
+        assert all(word in shown for word in words)
+
+
+def test_a_colour_that_yaml_takes_for_a_comment_is_told(mine):
+    broken.colour_without_quotes(mine)
+    with pytest.raises(InputError, match=r":6: classes: building: has no value; .*'#804080'"):
+        open_folder(mine)
 
 
 @pytest.fixture
@@ -406,7 +369,7 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
     ("spoil", "message"),
     [
         (lambda f: (f / DESCRIPTION).unlink(),
-         "FOLDER: is neither CamVid, KITTI nor Cityscapes, and has no dataset.yaml. For your own "
+         "FOLDER: is neither CamVid, KITTI (semantics or Road) nor Cityscapes, and has no dataset.yaml. For your own "
          "images, write one; a smallest is:\n"
          "  images: images             # folder of the images\n"
          "  labels: labels             # folder of the label images, of the same names\n"
@@ -694,3 +657,55 @@ def test_each_shape_that_is_stretched_is_told(mine):
     assert [note for note in summary.notes if "wide" in note] == [
         "3 of 12 images, of 40 x 30, become 40 x 60: things get 2.00 times as wide for their height."
     ]
+
+
+def soft_masks(mine):
+    """Discs with soft edges: each file has other values between 0 and 255."""
+    for number, name in enumerate(NAMES):
+        distance = np.hypot(*np.mgrid[-20:20, -30:30])
+        soft = np.clip((15 + number / 3 - distance) * 60, 0, 255).astype(np.uint8)
+        put(mine, name, soft)
+    described("[road, building, sky]", "{other: 0, road: 255}")(mine)
+
+
+def test_soft_masks_are_one_row_that_says_threshold(mine):
+    soft_masks(mine)
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert len({finding.finding for finding in caught.value.findings}) > 6
+    text = str(caught.value)
+    assert text.count("├") == 1 and "and 7 more" in text and "threshold: 128" in text
+
+
+def test_many_missing_label_images_are_one_row(mine):
+    for name in NAMES[1:]:
+        (mine / f"labels/{name}.png").unlink()
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert len(caught.value.findings) == 11 and str(caught.value).count("├") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
+@pytest.mark.parametrize("entries", [["Köln_01.png", "Köln_02"], ["/a/Köln_01.png Köln_01_L.png", "Köln_02"], ["Köln"]])
+def test_lists_in_other_encodings_and_normal_forms_find_their_files(mine, encoding, forms, entries):
+    on_disk, in_list = forms.split()
+    if encoding == "cp1252" and in_list == "NFD":
+        return  # which has no such letters
+    for name in NAMES[:4]:
+        for kind in ("images", "labels"):
+            file = mine / f"{kind}/{name}.png"
+            file.rename(file.with_stem(unicodedata.normalize(on_disk, name.replace("east", "Köln"))))
+    (mine / "val.txt").write_text(unicodedata.normalize(in_list, "\n".join(entries)), encoding)
+    described("val: [east]", "val: val.txt")(mine)
+    source = open_folder(mine)
+    assert not source.findings
+    chosen = [unicodedata.normalize("NFC", item.name) for item in source.splits["val"]]
+    assert chosen == [f"Köln_0{i}" for i in ((1, 2) if len(entries) == 2 else range(4))]
+
+
+def test_a_list_in_an_unknown_encoding_says_so(mine):
+    (mine / "val.txt").write_bytes("Рязань_1".encode("koi8-r"))
+    described("val: [east]", "val: val.txt")(mine)
+    (finding, _) = open_folder(mine).findings
+    assert "UTF-8" in finding.remedy

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 
 import broken
@@ -258,6 +259,9 @@ def test_the_variable_never_replaces_real_data(small_camvid, tmp_path, monkeypat
         ("kitti", "raw/training/image_2: no such folder. KITTI's data_semantics.zip has "
          "training/image_2, training/semantic; name the folder above them in params.yaml (data: "
          "path) or in the environment variable ROADSEG_KITTI."),
+        ("kitti_road", "raw/training/image_2: no such folder. KITTI's data_road.zip has "
+         "training/image_2, training/gt_image_2; name the folder above them in params.yaml (data: "
+         "path) or in the environment variable ROADSEG_KITTI_ROAD."),
         ("cityscapes", "raw/leftImg8bit/train: no such folder. Cityscapes has leftImg8bit/train, "
          "leftImg8bit/val, gtFine/train, gtFine/val; name the folder above them in params.yaml "
          "(data: path) or in the environment variable ROADSEG_CITYSCAPES."),
@@ -384,6 +388,45 @@ def test_kitti(tmp_path):
         "7, 8, 11 to 13, 17, 19 to 28, 31 to 33, and 0 to 6, 9, 10, 14 to 16, 18, 29, 30, 255 for "
         "not labelled"
     )
+
+
+def make_kitti_road(folder, **counts):
+    """Write a folder in KITTI Road's layout: of each image, a quarter is road, a quarter not, the rest is void."""
+    for part in ("image_2", "gt_image_2"):
+        (folder / "training" / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels = np.zeros((8, 16, 3), np.uint8)
+    labels[:4, :8], labels[4:, :8] = (255, 0, 0), (255, 0, 255)
+    for category, count in counts.items():
+        for i in range(count):
+            image = Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8))
+            image.save(folder / f"training/image_2/{category}_{i:06d}.png")
+            for kind in ("road", "lane")[: 1 + (category == "um")]:
+                file = folder / f"training/gt_image_2/{category}_{kind}_{i:06d}.png"
+                Image.fromarray(labels if kind == "road" else labels[::-1]).save(file)
+    return folder
+
+
+def test_kitti_road(tmp_path):
+    """The real counts, 95, 96 and 98, in thirty sequences: 2, 10, 18, 26 are val, every fourth is test."""
+    folder = make_kitti_road(tmp_path / "road", um=95, umm=96, uu=98)
+    assert sources.recognise(folder) == "kitti_road"
+    summary = check.inspect_source(sources.open_folder(folder))
+    splits = summary.source.splits
+    assert {split: len(items) for split, items in splits.items()} == {"train": 185, "val": 37, "test": 67}
+    assert {item.sequence for item in splits["val"]} == {"um 2", "um 10", "umm 8", "uu 6"}
+    assert names(summary.source)["val"][8:10] == ["um_000018", "um_000086"]
+    for split, pixels in summary.pixels.items():  # road, not road, void
+        assert (pixels[[0, 1, 255]] == np.array([32, 32, 64]) * len(splits[split])).all()
+    assert list(summary.source.palette) == ["road", "not road"]
+    checked = check.check_item(summary.source, splits["train"][0])
+    assert checked.labels[::4, ::8].tolist() == [[1, 255], [0, 255]]
+    (folder / "training/gt_image_2/uu_road_000097.png").rename(folder / "training/gt_image_2/uu_road_1.png")
+    found = [finding.file for finding in sources.open_folder(folder).findings]
+    assert found == [f"training/gt_image_2/uu_road_{name}.png" for name in ("000097", "1")]
+    (folder / "training/semantic").mkdir()
+    with pytest.raises(InputError, match="both KITTI semantics and KITTI Road"):
+        sources.open_folder(folder)
 
 
 def test_cityscapes(tmp_path):
@@ -542,3 +585,53 @@ def test_an_incomplete_public_set_is_refused(small_camvid, tmp_path):
 def test_unprepared_data_say_how_to_prepare(tmp_path):
     with pytest.raises(InputError, match="no prepared data here. Run 'make report' first."):
         Scenes.load(tmp_path, "train")
+
+
+def with_studs(folder, width=2):
+    """Twelve pairs of 120 x 160: a road, and on it studs of `width` pixels, which train alone lacks in three images."""
+    mine = broken.good(folder)
+    for number, name in enumerate(broken.NAMES):
+        labels = np.zeros((120, 160), np.uint8)
+        labels[60:] = 1
+        if number not in (4, 5, 6):  # of train
+            labels[61 : 61 + width, 1 : 1 + width] = 2
+        Image.fromarray(labels).save(mine / f"labels/{name}.png")
+        image = np.random.default_rng(number).integers(0, 256, (120, 160, 3), np.uint8)
+        Image.fromarray(image).save(mine / f"images/{name}.png")
+    broken.described("[road, building, sky]", "[sky, road, stud]")(mine)
+    return mine
+
+
+def test_classes_that_resizing_loses_are_named_with_a_size_that_keeps_them(tmp_path, capsys):
+    """At a quarter of the size every fourth pixel remains, the third of four: a stud at 1, 2 is between."""
+    mine = with_studs(tmp_path / "mine", width=1)
+    settings = {"source": "folder", "path": "mine", "size": [30, 40], "block": 1}
+    prepared_from(settings, tmp_path, tmp_path / "out")
+    shown = capsys.readouterr().out
+    (note,) = [line for line in shown.splitlines() if "30 x 40: it is left in" in line]
+    assert "stud" in note and "0 of 1 train, 0 of 4 val, 0 of 4 test images" in note
+    size = tuple(map(int, re.search(r"(\d+) x (\d+) keeps it", note).groups()))
+    labels = Image.open(mine / "labels/north_03.png").resize(size[::-1], Image.Resampling.NEAREST)
+    assert 2 in np.asarray(labels)
+    # the shares that are shown are those of the arrays, and what train has not is said
+    assert re.search(r"stud +- +- +-$", shown, re.M) and "at 30 x 40" in shown
+    assert not any((Scenes.load(tmp_path / "out", split).labels == 2).any() for split in SPLITS)
+    # at the files' own size nothing is lost, and without a size nothing is told
+    prepared_from({**settings, "size": [120, 160]}, tmp_path, tmp_path / "whole")
+    check.inspect_source(sources.open_folder(mine))
+    assert "too small" not in capsys.readouterr().out
+
+
+def test_sizes_tried_are_counted_as_they_would_be_prepared(tmp_path):
+    mine = with_studs(tmp_path / "mine")
+    tried = [(30, 40), (60, 80), (96, 128)]
+    summary = check.inspect_source(sources.open_folder(mine), sizes=tried)
+    assert check.header_size(summary.source) == (120, 160)
+    for split, items in summary.source.splits.items():
+        for size in (None, *tried):
+            kept = 0
+            for item in items:
+                labels = Image.open(item.labels)
+                kept += 2 in np.asarray(labels.resize(size[::-1], Image.Resampling.NEAREST) if size else labels)
+            assert summary.images[split][size][2] == kept
+    assert len(check.lost_classes(summary, (30, 40))) == 0 == len(check.lost_classes(summary, (60, 80)))

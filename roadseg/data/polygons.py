@@ -1,0 +1,315 @@
+"""Draws labels from the outlines that labelling tools store: labelme's JSON and COCO's."""
+
+import base64
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from roadseg.data.layout import Coding, Finding
+from roadseg.data.scenes import UNLABELLED
+from roadseg.errors import nearest
+
+Add = Callable[[str, str, str], None]  # what is wrong, what is allowed, what to do
+
+SHAPES = "polygon, rectangle, circle and mask"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a COCO file says of one image.
+
+    Attributes
+    ----------
+    size : height and width
+    shapes : class and segmentation of each object: lists of x and y, or a run-length code
+    """
+
+    size: tuple[int, int]
+    shapes: tuple[tuple[int, list | dict], ...]
+
+
+def paint(shape: tuple[int, int], rest: int, masks: Iterable) -> tuple[np.ndarray, int]:
+    """Lay masks over each other, class by class, those that are ignored last.
+
+    Parameters
+    ----------
+    shape : height and width
+    rest : the value where no mask is
+    masks : (class, bool (H, W)) in any order
+
+    Returns
+    -------
+    labels uint8 (H, W), and how many pixels masks of different classes share
+    """
+    labels, covered, overlap = np.full(shape, rest, np.uint8), np.zeros(shape, bool), 0
+    by_class: dict[int, np.ndarray] = {}
+    for index, mask in masks:
+        by_class[index] = by_class.get(index, False) | mask
+    for index, mask in sorted(by_class.items()):
+        overlap += int((mask & covered).sum())
+        covered |= mask
+        labels[mask] = index
+    return labels, overlap
+
+
+def class_of(label: str, coding: Coding) -> int | None:
+    """Return the class of a label, 255 if it is ignored, or None if nothing is said of it."""
+    return coding.labels.get(label, UNLABELLED if coding.ignores_others else None)
+
+
+def _unknown(labels: Counter, coding: Coding, add: Add) -> None:
+    for label, count in labels.items():
+        hint = nearest(label, coding.labels).split(" Known")[0].strip()
+        add(
+            f"label {label!r} is in no class" + f" ({count} shapes)" * (count > 1),
+            ", ".join(map(repr, coding.labels)),
+            hint or "list it under a class, or under unlabelled: if it is to be ignored",
+        )
+
+
+def _read_json(file: Path, add: Add, key: str, tool: str):
+    """Return the content of a JSON file with a list under a key; None if it is no such file."""
+    allowed = f"a JSON file of {tool}, with {key}"
+    try:
+        content = json.loads(file.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        add("is not UTF-8 text", allowed, "save it in that encoding")
+    except OSError as problem:
+        add(f"cannot be read ({problem.strerror})", allowed, "give the right to read it")
+    except (ValueError, RecursionError) as problem:
+        why = str(problem) if isinstance(problem, json.JSONDecodeError) else "nested too deeply"
+        add(f"is not JSON ({why})", allowed, f"export it again from {tool}")
+    else:
+        if isinstance(content, dict) and isinstance(content.get(key), list):
+            return content
+        others = {"annotations": "coco", "shapes": "labelme"}
+        other = next(
+            (v for k, v in others.items() if isinstance(content, dict) and k in content), ""
+        )
+        add(f"has no {key}", allowed,
+            f"say values: {other}" if other else f"export it from {tool}")  # fmt: skip
+    return None
+
+
+def _size(content: dict, height: str, width: str) -> tuple[int, int] | None:
+    size = content.get(height), content.get(width)
+    good = all(type(side) is int and side > 0 for side in size)
+    return size if good and size[0] * size[1] <= Image.MAX_IMAGE_PIXELS else None
+
+
+def _points(values, size: tuple[int, int]) -> list[tuple[float, float]] | str:
+    """Return points [[x, y], ...], or what is wrong with them."""
+    try:
+        points = [(float(x), float(y)) for x, y in values]
+    except (TypeError, ValueError, OverflowError):
+        return "has points that are not pairs of numbers"
+    height, width = size
+    if not points or not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
+        return "has points that are not pairs of numbers"
+    if any(
+        abs(x - width / 2) > 1.5 * width or abs(y - height / 2) > 1.5 * height for x, y in points
+    ):
+        return "has points far outside of the image"  # which may be of another size
+    xs, ys = zip(*points, strict=True)
+    if max(xs) < 0 or max(ys) < 0 or min(xs) > width or min(ys) > height:
+        return "lies outside of the image"
+    return points
+
+
+# labelme -----------------------------------------------------------------------------------------
+
+
+def read_labelme(
+    file: Path, coding: Coding, size: tuple[int, int] | None, add: Add
+) -> tuple[np.ndarray | None, int]:
+    """Draw the shapes of a file of labelme as labelme itself does.
+
+    Parameters
+    ----------
+    size : height and width of the image, for files that do not give theirs
+
+    Returns
+    -------
+    labels uint8 (H, W), of the size that the file gives, and how many pixels shapes of different
+    classes share; None for the labels if something is wrong
+    """
+    content = _read_json(file, add, "shapes", "labelme")
+    if content is None:
+        return None, 0
+    size = _size(content, "imageHeight", "imageWidth") or size
+    if size is None:
+        return None, 0
+    masks, unknown, good = [], Counter(), True
+    for number, shape in enumerate(content["shapes"], 1):
+        shape = shape if isinstance(shape, dict) else {}
+        label = shape.get("label")
+        index = class_of(label, coding) if isinstance(label, str) else None
+        if index is None:
+            unknown[str(label)] += 1
+            continue
+        mask = _labelme_mask(shape, size)
+        if isinstance(mask, str):
+            add(f"shape {number}, {label!r}, {mask}", f"{SHAPES} shapes in the image",
+                "mend it in labelme, or take it out")  # fmt: skip
+            good = False
+        else:
+            masks.append((index, mask))
+    _unknown(unknown, coding, add)
+    if unknown or not good:
+        return None, 0
+    return paint(size, coding.rest, masks)
+
+
+def _labelme_mask(shape: dict, size: tuple[int, int]) -> np.ndarray | str:
+    """Return what a shape covers, bool (H, W), or what is wrong with it."""
+    kind = shape.get("shape_type") or "polygon"
+    if kind not in ("polygon", "rectangle", "circle", "mask"):
+        return f"is a {kind}, which has no area"
+    points = _points(shape.get("points"), size)
+    if isinstance(points, str):
+        return points
+    needed = {"polygon": 3}.get(kind, 2)
+    if len(points) < needed or (kind != "polygon" and len(points) > needed):
+        return f"has {len(points)} points, a {kind} has {needed}{' or more' * (needed == 3)}"
+    image = Image.new("L", size[::-1])
+    draw = ImageDraw.Draw(image)
+    if kind == "polygon":
+        draw.polygon(points, fill=1, outline=1)
+    elif kind == "circle":
+        (x, y), (edge_x, edge_y) = points
+        radius = math.hypot(edge_x - x, edge_y - y)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1, outline=1)
+    elif kind == "rectangle":
+        xs, ys = zip(*points, strict=True)
+        draw.rectangle((min(xs), min(ys), max(xs), max(ys)), fill=1, outline=1)
+    else:
+        try:
+            stored = Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"])
+            if stored.width > size[1] or stored.height > size[0]:
+                return "has a mask larger than the image"
+            stored = Image.fromarray((np.asarray(stored.convert("L")) > 0).astype(np.uint8))
+        except Exception:  # as in check.py: decoders raise anything
+            return "has a mask that cannot be decoded"
+        image.paste(stored, tuple(round(v) for v in points[0]))
+    return np.asarray(image).astype(bool)
+
+
+# COCO --------------------------------------------------------------------------------------------
+
+
+def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotation], list[Finding]]:
+    """Read a COCO file of instances: what it says of each image, by the image's file name.
+
+    Parameters
+    ----------
+    name : the file's, for messages
+    """
+    findings: list[Finding] = []
+
+    def add(finding: str, allowed: str, remedy: str) -> None:
+        findings.append(Finding(name, finding, allowed, remedy))
+
+    content = _read_json(file, add, "annotations", "COCO")
+    if content is None:
+        return {}, findings
+    tables = {}
+    for key, needed in (
+        ("images", "file_name"),
+        ("categories", "name"),
+        ("annotations", "image_id"),
+    ):
+        rows = content.get(key)
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        tables[key] = {
+            row.get("id"): row for row in rows if _is_id(row.get("id")) and needed in row
+        }
+        if len(tables[key]) < len(rows) or (not rows and key != "annotations"):
+            add(f"{key}: {len(tables[key])} of {len(rows)} have an id of their own and {needed}",
+                "those of COCO's instances", "export it again")  # fmt: skip
+            return {}, findings
+    names = {key: str(row["name"]) for key, row in tables["categories"].items()}
+    shapes: dict = {key: [] for key in tables["images"]}
+    sizes = {key: _size(row, "height", "width") for key, row in tables["images"].items()}
+    if sizeless := [key for key, size in sizes.items() if size is None]:
+        add(f"images: {len(sizeless)} have no height and width, such as {sizeless[0]}",
+            "both, as whole numbers", "export it again")  # fmt: skip
+        return {}, findings
+    unknown, faults = Counter(), {}
+    for number, row in tables["annotations"].items():
+        image, category = row["image_id"], row.get("category_id")
+        fault = ""
+        if not _is_id(image) or image not in shapes:
+            fault = "belongs to an image_id that is not among images"
+        elif not _is_id(category) or category not in names:
+            fault = "has a category_id that is not among categories"
+        elif (index := class_of(names[category], coding)) is None:
+            unknown[names[category]] += 1
+        else:
+            fault = _coco_fault(row.get("segmentation"), sizes[image])
+            shapes[image].append((index, row.get("segmentation")))
+        if fault:
+            faults.setdefault(fault, []).append(number)
+    for fault, numbers in faults.items():
+        more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+        add(f"annotation {', '.join(map(str, numbers[:3]))}{more} {fault}",
+            "annotations with outlines or run-length codes, in their image",
+            "mend or remove them, and export again")  # fmt: skip
+    _unknown(unknown, coding, add)
+    annotations = {
+        str(row["file_name"]): Annotation(sizes[key], tuple(shapes[key]))
+        for key, row in tables["images"].items()
+    }
+    return annotations, findings
+
+
+def _is_id(value) -> bool:
+    return type(value) in (int, str)
+
+
+def _coco_fault(segmentation, size: tuple[int, int]) -> str:
+    """Return what is wrong with a segmentation, or ''."""
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if segmentation.get("size") != list(size):
+            return "has a run-length code of another size than its image"
+        if isinstance(counts, list):
+            good = all(type(n) is int and n >= 0 for n in counts) and sum(counts) == math.prod(size)
+            return "" if good else "has a run-length code that does not fill its image"
+        return "" if isinstance(counts, str) and counts.isascii() else "has no run-length code"
+    if not isinstance(segmentation, list) or not segmentation:
+        return "has no segmentation, only a box"
+    for outline in segmentation:
+        if not isinstance(outline, list) or len(outline) < 6 or len(outline) % 2:
+            return "has an outline of fewer than three points"
+        points = _points(zip(outline[::2], outline[1::2], strict=True), size)
+        if isinstance(points, str):
+            return points
+    return ""
+
+
+def draw_coco(annotation: Annotation, coding: Coding, add: Add) -> tuple[np.ndarray | None, int]:
+    """Draw the objects of an image with COCO's own library; returns as `read_labelme` does."""
+    from pycocotools import mask as coco  # only where there are such files
+
+    masks = []
+    for index, segmentation in annotation.shapes:
+        try:
+            if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
+                segmentation = coco.frPyObjects(segmentation, *annotation.size)
+            if isinstance(segmentation, list):
+                segmentation = coco.merge(segmentation)
+            mask = coco.decode(segmentation).astype(bool)
+            if mask.shape != annotation.size:
+                raise ValueError
+        except Exception:  # the library raises anything
+            add("has a run-length code that cannot be decoded", "COCO's", "export it again")
+            return None, 0
+        masks.append((index, mask))
+    return paint(annotation.size, coding.rest, masks)

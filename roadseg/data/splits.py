@@ -1,0 +1,185 @@
+"""Which images are train, val and test: by lists, folders, fractions and whole sequences."""
+
+import hashlib
+import os
+from pathlib import Path, PurePosixPath
+
+from roadseg.data.dataset_yaml import DESCRIPTION, NO_TEST, REST, is_inside
+from roadseg.data.layout import Finding, Item, composed, read_list
+from roadseg.data.scenes import SPLITS
+from roadseg.errors import nearest
+
+MAX_PATH_LENGTH = 4096  # characters of a line that may still be a path
+
+
+def split(
+    root: Path, items: list[Item], requested: dict, whole_sequences: bool
+) -> tuple[dict[str, list[Item]], list[Finding], list[str]]:
+    """Put each item into the split that `requested` says.
+
+    Lists, files and folders are served first. Fractions, of all images that are left, then take
+    sequences in the order of a digest of their names (where `whole_sequences`, else single images):
+    nothing random, and the same on every machine. They cut no sequence, and pass over one that
+    would overshoot by more than half of it.
+
+    Returns
+    -------
+    The splits; findings (names that do not exist, images in two splits, empty splits); notes
+    """
+    findings, notes = [], []
+    requested = {"train": REST, **requested}
+    if requested["test"] == NO_TEST:
+        del requested["test"]
+        notes.append(
+            "There are no test images. The report scores networks on val, on which they are chosen "
+            "too, so that scores flatter."
+        )
+    split_of: dict[str, str] = {}
+    for part, value in requested.items():
+        if isinstance(value, float | int) or value == REST:
+            continue
+        for item in _named_items(root, items, part, value, findings):
+            if split_of.setdefault(item.name, part) != part:
+                findings.append(
+                    Finding(
+                        item.name,
+                        f"is in {split_of[item.name]} and in {part}",
+                        "each image in one split",
+                        f"take it out of one under splits: in {DESCRIPTION}",
+                    )
+                )
+    remaining = [item for item in items if item.name not in split_of]
+    groups: dict[str, list[Item]] = {}
+    for item in remaining:
+        groups.setdefault(item.sequence if whole_sequences else item.name, []).append(item)
+    order = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())
+    for part in ("test", "val", "train"):
+        value, count = requested.get(part), 0
+        if not isinstance(value, float | int):
+            continue
+        chosen_groups = []
+        for name in order:
+            if count + len(groups[name]) / 2 <= value * len(remaining):
+                chosen_groups.append(name)
+                count += len(groups[name])
+        chosen_groups = chosen_groups or sorted(order, key=lambda name: len(groups[name]))[:1]
+        order = [name for name in order if name not in set(chosen_groups)]
+        split_of |= {item.name: part for name in chosen_groups for item in groups[name]}
+        share = sum(len(groups[name]) for name in chosen_groups) / max(1, len(remaining))
+        if abs(share - value) > 0.05:
+            reason = "whole sequences only" if whole_sequences else f"there are {len(remaining)}"
+            notes.append(f"{part} has {share:.2f} of the images, asked {value}: {reason}.")
+    rest = next((part for part, value in requested.items() if value == REST), None)
+    splits = {part: [] for part in SPLITS if part in requested}
+    for item in items:
+        part = split_of.get(item.name, rest)
+        if part:
+            splits[part].append(item)
+    for part, chosen in splits.items():
+        where = f"{DESCRIPTION}, splits: {part}"
+        if not chosen and where not in {finding.file for finding in findings}:
+            shares_sequences = whole_sequences and any(
+                isinstance(value, float) for value in requested.values()
+            )
+            sequence_hint = (
+                f": whole sequences are shared out, and there are {len(groups)}" * shares_sequences
+            )
+            remedy = "give it images: a list, a folder, or a larger fraction"
+            if shares_sequences:
+                remedy = (
+                    "list images or videos; or let sequence: be a number n, for stretches of n "
+                    "images"
+                )
+            findings.append(
+                Finding(where, f"has no image{sequence_hint}", "one image or more", remedy)
+            )
+    parts: dict[str, list[str]] = {}
+    for part, chosen in splits.items():
+        for sequence in dict.fromkeys(item.sequence for item in chosen):
+            parts.setdefault(sequence, []).append(part)
+    divided = [
+        f"{name} ({', '.join(sequence_splits)})"
+        for name, sequence_splits in parts.items()
+        if len(sequence_splits) > 1
+    ]
+    if divided:
+        more = f" and {len(divided) - 5} others" if len(divided) > 5 else ""
+        notes.append(f"Sequences in more than one split: {', '.join(divided[:5])}{more}.")
+    if any(isinstance(value, float) for value in requested.values()) and not whole_sequences:
+        notes.append(
+            "Single images were split by fraction. If they are frames of a video, neighbours are "
+            f"in different splits and scores flatter: set sequence: in {DESCRIPTION}."
+        )
+    return splits, findings, notes
+
+
+def _named_items(root: Path, items: list[Item], part: str, value, findings: list) -> list[Item]:
+    """Return the items that a list, a list's file or a folder names; unknown names are findings."""
+    where = f"{DESCRIPTION}, splits: {part}"
+    if isinstance(value, str) and value.endswith(".txt"):
+        where = value
+        if not is_inside(value) or not os.path.isfile(root / value):
+            findings.append(
+                Finding(f"{DESCRIPTION}, splits: {part}", f"no file {value}",
+                        "a text file with one image per line", "correct the name")
+            )  # fmt: skip
+            return []
+        value = read_list(root / value)
+    elif isinstance(value, str):
+        folder = composed(value.rstrip("/") + "/")
+        chosen_items = [item for item in items if composed(item.name).startswith(folder)]
+        if not chosen_items:
+            findings.append(
+                Finding(where, f"no image lies in a folder {value}",
+                        "a folder below images:, a .txt file, a list, or a fraction",
+                        "correct the name")
+            )  # fmt: skip
+        return chosen_items
+    known: dict[str, list[Item]] = {}
+    items_by_path_end: dict[str, list[Item]] = {}
+    for item in items:
+        file = item.name + item.image.name[len(PurePosixPath(item.name).name) :]
+        for name in {item.name, file, item.sequence}:
+            for form in {name, composed(name)}:
+                known.setdefault(form, []).append(item)
+        for name in {item.name, file, composed(item.name), composed(file)}:
+            parts = name.split("/")
+            for first in range(len(parts)):
+                items_by_path_end.setdefault("/".join(parts[first:]), []).append(item)
+    folders = {composed(folder) for item in items for folder in item.name.split("/")[:-1]}
+    chosen_items = {}
+    for entry in value:
+        # the whole line, or the first word of a list of pairs, as CamVid has them
+        first_word = entry.split()[:1]
+        for name in (entry, composed(entry), *first_word, *map(composed, first_word)):
+            matches = known.get(name) or _match_path_end(name, items_by_path_end, folders)
+            if matches:
+                break
+        if not matches or (len(matches) > 1 and name not in known):
+            what = f"names {len(matches)} images" if matches else "is no image and no sequence"
+            hint = nearest(entry, known).split(" Known")[0].strip() if len(findings) < 20 else ""
+            if not hint and not entry.isascii() and where.endswith(".txt"):
+                hint = "save the list as UTF-8, if it is in another encoding"
+            findings.append(
+                Finding(where, f"{entry} {what}",
+                        "names of images, with or without ending, or of sequences",
+                        "write the folder before it" if matches else
+                        hint or "correct the name, or take it out")
+            )  # fmt: skip
+            continue
+        chosen_items |= {item.name: item for item in matches}
+    return list(chosen_items.values())
+
+
+def _match_path_end(
+    entry: str, items_by_path_end: dict[str, list[Item]], folders: set[str]
+) -> list[Item]:
+    """Return the items that the end of a path names: it may be from somebody else's machine."""
+    if len(entry) > MAX_PATH_LENGTH:
+        return []
+    parts = entry.replace("\\", "/").strip("/").split("/")
+    for first in range(len(parts)):
+        if matches := items_by_path_end.get("/".join(parts[first:])):
+            # west/77 is not north/77, if there is a folder west here too
+            return [] if first and composed(parts[first - 1]) in folders else matches
+    return []
