@@ -7,9 +7,12 @@ from pydantic import Field
 
 from roadseg.config.recipe import HYPERPARAMETERS, check_hyperparameter
 from roadseg.config.schema import LINES, Section, check_section, hint_of, is_unread, validated
+from roadseg.config.splits import Splits, check_fractions
 from roadseg.config.yaml import Problems
 from roadseg.errors import InputError
 
+# Sources with a place of their own for what `data: splits` says.
+HAS_SPLITS = {"synthetic": "has counts", "folder": "has them in its dataset.yaml"}
 CATALOGUE = ("tricks", "networks")  # NAME.yaml, beside params.yaml
 RENAMED = {"knobs": "set", "question": "asks"}  # since an earlier version
 # The course study's ladder (data/reference_ladder.csv), for a study with `ladder: course`.
@@ -54,6 +57,7 @@ class _Data(Section):
     block: int = Field(ge=1, description="1 frame or more")
     seed: int = Field(None, description="a whole number; the scenes depend on it")
     counts: _Counts = Field(None, description="train, val and test, each >= 1")
+    splits: Splits = Field(None, description="'train:', 'val:' and 'test:' lines")
 
 
 class _Trick(Section):
@@ -112,6 +116,12 @@ def check_structure(content: dict, problems: Problems) -> None:
     check_section(
         _Settings, content, problems, required=required, renamed=RENAMED, elsewhere=CATALOGUE
     )
+    splits = data.get("splits") if isinstance(data, dict) else None
+    if isinstance(splits, dict) and not problems.has_problem_at("data", "splits"):
+        check_fractions(splits, problems, "data", "splits")
+    for source, remedy in HAS_SPLITS.items():
+        if splits is not None and data.get("source") == source:
+            problems.add(f"splits: {source} {remedy}; leave it out.", "data")
 
 
 def check_hyperparameters(hyperparameters: dict, problems: Problems, *path, at: tuple) -> None:

@@ -4,6 +4,7 @@
 `tricks.yaml` and `networks.yaml`, to which a study can add.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Collection
@@ -150,8 +151,21 @@ class Study:
 
     @property
     def arrays(self) -> dict:
-        """What of `data` decides the prepared arrays: all but how long blocks of frames are."""
-        return {key: value for key, value in self.data.items() if key != "block"}
+        """What of `data` decides the prepared arrays: all but how long blocks of frames are.
+
+        Lists of images count by their content: 'lists' holds their digests.
+        """
+        settings = {key: value for key, value in self.data.items() if key != "block"}
+        files = [
+            paths.ROOT / part
+            for part in settings.get("splits", {}).values()
+            if isinstance(part, str) and part.endswith(".txt")
+        ]
+        if files:
+            settings["lists"] = [
+                hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for f in files
+            ]
+        return settings
 
     @property
     def prepared(self) -> Path:

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from roadseg.config.schema import Section, add_not_allowed, check_section, validated
+from roadseg.config.splits import REST, Splits, check_fractions
 from roadseg.config.yaml import Problems, read_lines
 from roadseg.data.layout import Colour, is_file_pattern, normalised_name
 from roadseg.data.scenes import CAMVID, CITYSCAPES
 from roadseg.errors import InputError, nearest
 
 DESCRIPTION = "dataset.yaml"
-NO_TEST = "none"  # under splits: test:
-REST = "rest"  # all images, values or pixels that nothing else names
 PICTURES = ("ids", "colours")  # one picture of labels for each image
 POLYGONS = ("labelme", "coco")
 MAX_NAME_LENGTH = 60  # characters of a class: figures and tables have to hold it
@@ -65,30 +64,10 @@ def _is_sequence(value) -> bool:
         return False
 
 
-def _is_part(value) -> bool:
-    if isinstance(value, str):
-        return not re.fullmatch(r"\d{1,3} *%", value)
-    if isinstance(value, list):
-        return all(isinstance(entry, str) for entry in value)
-    return type(value) in (int, float) and 0 < value < 1
-
-
 PATH = (
     "a folder below that of dataset.yaml, or a pattern of such paths, in which each * is part of a "
     "name"
 )
-PART = (
-    "a fraction between 0 and 1 (20 % is 0.2), a folder, a .txt file, a list of names (those of "
-    "digits in quotes), or rest"
-)
-
-
-class _Splits(Section):
-    train: Annotated[Any, validated(_is_part)] = Field(REST, description=PART)
-    val: Annotated[Any, validated(_is_part)] = Field(description=PART)
-    test: Annotated[Any, validated(_is_part)] = Field(
-        description=f"{PART}; or {NO_TEST}, if there are no test images"
-    )
 
 
 class _Dataset(Section):
@@ -118,7 +97,7 @@ class _Dataset(Section):
         "'(.+)_' for video frames named DRIVE_0001.png",
     )
     aligned: bool = Field(False, description="true or false")
-    splits: _Splits = Field(description="'train:', 'val:' and 'test:' lines")
+    splits: Splits = Field(description="'train:', 'val:' and 'test:' lines")
 
 
 KEYS = tuple(_Dataset.model_fields)
@@ -203,7 +182,7 @@ def read_description(root: Path) -> Description:
     codes = {name: [v for v in values if v != REST] for name, values in codes.items()}
     colours = _colours(good.get("colours") or {}, codes, problems)
     if "splits" in good:
-        _check_fractions(good["splits"], problems)
+        check_fractions(good["splits"], problems, "splits")
     problems.raise_any()
     default = {"labelme": ".json", "coco": ""}.get(kind, ".png")
     label_file = f"*{good.get('label_ending', default)}" if kind != "coco" else ""
@@ -387,15 +366,3 @@ def _palette(given: dict[str, Colour], codes: dict[str, list], kind: str) -> dic
         colour = values[0] if kind == "colours" and values else usual_colour or new_colour
         palette[name] = given.get(name) or (new_colour if colour in palette.values() else colour)
     return palette
-
-
-def _check_fractions(splits: dict, problems: Problems) -> None:
-    """Note fractions that leave nothing, and two splits that get the rest."""
-    fractions = [part for part in splits.values() if isinstance(part, float)]
-    total = sum(fractions)
-    if total > 1 + 1e-9 or (total > 1 - 1e-9 and "train" not in splits):
-        problems.add(f"the fractions add up to {total:g}; lower them to 1, or less if train gets "
-                     "the rest.", "splits", at=("splits",))  # fmt: skip
-    if list(splits.values()).count(REST) + ("train" not in splits) > 1:
-        problems.add("more than one split gets the rest (train does, if not named); say what the "
-                     "others get.", "splits", at=("splits",))  # fmt: skip

@@ -27,6 +27,7 @@ from roadseg.data.layout import (
     read_list,
 )
 from roadseg.data.scenes import CAMVID, CITYSCAPES, SPLITS
+from roadseg.data.splits import split as split_items
 from roadseg.errors import InputError, nearest
 
 CAMVID_VOID = 11
@@ -392,7 +393,28 @@ def find_source(settings: dict, root: Path) -> Source:
             f"{settings['path']}: no such folder. Put {what} there, change data: path in "
             f"params.yaml{variable_hint}."
         )
-    return SOURCES[kind](**{**settings, "path": path})
+    source = SOURCES[kind](**{**settings, "path": path})
+    if "splits" in settings:
+        source = _split_anew(source, settings["splits"], root)
+    return source
+
+
+def _split_anew(source: Source, requested: dict, root: Path) -> Source:
+    """Return a public data set with other splits than its own; sequences stay whole.
+
+    Lists lie below `root`.
+    """
+    items = [item for part in source.splits.values() for item in part]
+    splits, findings, notes = split_items(root, items, requested, True, "params.yaml, data")
+    unused = len(items) - sum(map(len, splits.values()))
+    if unused:
+        notes.append(f"{unused} of {len(items)} images are in no split.")
+    return replace(
+        source,
+        splits=splits,
+        findings=source.findings + tuple(findings),
+        notes=(*source.notes, *notes),
+    )
 
 
 def link_source(settings: dict, root: Path, source: Source) -> None:

@@ -4,7 +4,8 @@ import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
-from roadseg.data.dataset_yaml import DESCRIPTION, NO_TEST, REST, is_inside
+from roadseg.config.splits import NO_TEST, REST
+from roadseg.data.dataset_yaml import DESCRIPTION, is_inside
 from roadseg.data.layout import Finding, Item, composed, read_list
 from roadseg.data.scenes import SPLITS
 from roadseg.errors import nearest
@@ -13,7 +14,11 @@ MAX_PATH_LENGTH = 4096  # characters of a line that may still be a path
 
 
 def split(
-    root: Path, items: list[Item], requested: dict, whole_sequences: bool
+    root: Path,
+    items: list[Item],
+    requested: dict,
+    whole_sequences: bool,
+    file: str = DESCRIPTION,
 ) -> tuple[dict[str, list[Item]], list[Finding], list[str]]:
     """Put each item into the split that `requested` says.
 
@@ -21,6 +26,11 @@ def split(
     sequences in the order of a digest of their names (where `whole_sequences`, else single images):
     nothing random, and the same on every machine. They cut no sequence, and pass over one that
     would overshoot by more than half of it.
+
+    Parameters
+    ----------
+    root : the folder that lists lie in
+    file : where `requested` was said, for findings
 
     Returns
     -------
@@ -38,14 +48,14 @@ def split(
     for part, value in requested.items():
         if isinstance(value, float | int) or value == REST:
             continue
-        for item in _named_items(root, items, part, value, findings):
+        for item in _named_items(root, items, f"{file}, splits: {part}", value, findings):
             if split_of.setdefault(item.name, part) != part:
                 findings.append(
                     Finding(
                         item.name,
                         f"is in {split_of[item.name]} and in {part}",
                         "each image in one split",
-                        f"take it out of one under splits: in {DESCRIPTION}",
+                        f"take it out of one under splits: in {file}",
                     )
                 )
     remaining = [item for item in items if item.name not in split_of]
@@ -76,7 +86,7 @@ def split(
         if part:
             splits[part].append(item)
     for part, chosen in splits.items():
-        where = f"{DESCRIPTION}, splits: {part}"
+        where = f"{file}, splits: {part}"
         if not chosen and where not in {finding.file for finding in findings}:
             shares_sequences = whole_sequences and any(
                 isinstance(value, float) for value in requested.values()
@@ -113,18 +123,16 @@ def split(
     return splits, findings, notes
 
 
-def _named_items(root: Path, items: list[Item], part: str, value, findings: list) -> list[Item]:
+def _named_items(root: Path, items: list[Item], where: str, value, findings: list) -> list[Item]:
     """Return the items that a list, a list's file or a folder names; unknown names are findings."""
-    where = f"{DESCRIPTION}, splits: {part}"
     if isinstance(value, str) and value.endswith(".txt"):
-        where = value
         if not is_inside(value) or not os.path.isfile(root / value):
             findings.append(
-                Finding(f"{DESCRIPTION}, splits: {part}", f"no file {value}",
+                Finding(where, f"no file {value}",
                         "a text file with one image per line", "correct the name")
             )  # fmt: skip
             return []
-        value = read_list(root / value)
+        where, value = value, read_list(root / value)
     elif isinstance(value, str):
         folder = composed(value.rstrip("/") + "/")
         chosen_items = [item for item in items if composed(item.name).startswith(folder)]

