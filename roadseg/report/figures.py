@@ -1223,9 +1223,13 @@ def receptive_field(table: pd.DataFrame, scenes: Scenes, index: int) -> Drawing:
 class Table(HTML):
     """A table as HTML, and as Markdown for pages that take that."""
 
-    def __init__(self, frame: pd.DataFrame, wide: bool = False):
+    def __init__(self, frame: pd.DataFrame, wide: bool = False, caption: str = ""):
         classes = "wide" if wide else None
-        super().__init__(frame.to_html(index=False, border=0, na_rep="", classes=classes))
+        content = frame.to_html(index=False, border=0, na_rep="", classes=classes)
+        if caption:
+            head, _, body = content.partition(">")
+            content = f"{head}><caption>{html.escape(caption)}</caption>{body}"
+        super().__init__(content)
         self.frame = frame
 
     def _repr_markdown_(self) -> str:
@@ -1233,16 +1237,20 @@ class Table(HTML):
 
 
 def table(
-    frame: pd.DataFrame, decimals: dict[str, int] | None = None, *, wide: bool = False
+    frame: pd.DataFrame,
+    decimals: dict[str, int] | None = None,
+    *,
+    wide: bool = False,
+    caption: str = "",
 ) -> Table:
     """Return a table for the report, with so many decimals in the columns that `decimals` names.
 
-    A wide one keeps its rows low and is moved sideways.
+    A wide one keeps its rows low and is moved sideways. A caption is plain text.
     """
     shown = frame.copy()
     for column, places in (decimals or {}).items():
         shown[column] = shown[column].map(lambda value, places=places: f"{value:.{places}f}")
-    return Table(shown, wide)
+    return Table(shown, wide, caption)
 
 
 def collapsible(title: str, content: HTML) -> HTML:

@@ -137,7 +137,7 @@ def effects_by_place(study: Study, results: Results) -> dict[str, pd.DataFrame]:
 def held_fixed(question: Question) -> str:
     """Return what all arms of a question share, and what of it some trick changes, in words."""
     words = {
-        "architecture": "the network (`{}`)",
+        "architecture": "the network ({})",
         "steps": "{} steps",
         "batch_size": "{} images a step",
         "lr": "a learning rate of {:g}",
@@ -149,15 +149,15 @@ def held_fixed(question: Question) -> str:
         for name in words
     }
     fixed = [text.format(values[name][0]) for name, text in words.items() if len(values[name]) == 1]
-    varying = ["the network's layers"] if len(values.pop("architecture")) > 1 else []
-    varying += [f"`{name}`" for name, choices in values.items() if len(choices) > 1]
+    varying = ["the network"] if len(values.pop("architecture")) > 1 else []
+    varying += [name for name, choices in values.items() if len(choices) > 1]
     varying += [
-        f"`{name}` (whose own training is not counted)"
+        f"{name} (whose own training is not counted)"
         for name, trains in (("pretrained", "scenes:"), ("teacher", ""))
         if any(getattr(r, name) and getattr(r, name).startswith(trains)
                for r in question.arms.values())
     ]  # fmt: skip
-    summary = f"Held fixed in all arms: {_join_words(fixed)}. " if fixed else ""
+    summary = f"Equal in all arms: {_join_words(fixed)}. " if fixed else ""
     summary += f"Varies between arms: {_join_words(varying)}." if varying else ""
     return summary.strip()
 
