@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -342,8 +343,12 @@ def test_experiments_share_the_run_store(reproduced):
     assert (reproduced / "params.yaml").read_text() == params
     queued = call(reproduced, "dvc", "exp", "run", "--queue", "-S", "base.lr=0.002,0.003")
     assert queued.returncode == 0, queued.stderr
-    result = call(reproduced, "dvc", "exp", "run", "--run-all", **identity)
+    result = call(reproduced, "dvc", "queue", "start", **identity)  # in the background
     assert result.returncode == 0, result.stderr
+    deadline = time.monotonic() + 900
+    while (states := call(reproduced, "dvc", "queue", "status").stdout).count("Success") < 2:
+        assert "Failed" not in states and time.monotonic() < deadline, states
+        time.sleep(2)
     shown = call(reproduced, "dvc", "exp", "show", "--only-changed", "--csv")
     assert shown.returncode == 0 and {"0.002", "0.003"} <= set(re.findall(r"0\.00\d", shown.stdout))
     assert call(reproduced, "dvc", "metrics", "diff").returncode == 0
