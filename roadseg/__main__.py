@@ -96,8 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         if problem.errno not in DISK_ERRORS:
             raise
         print(
-            f"roadseg: {problem.filename or 'a file'}: {problem.strerror}. Make room, or let it be "
-            "written there, and call again; what was there before is still there.",
+            f"roadseg: {problem.filename or 'a file'}: {problem.strerror}. Free disk space, or fix "
+            "the permissions, and run it again; what was there before is still there.",
             file=sys.stderr,
         )
         return 2

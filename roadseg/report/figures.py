@@ -781,13 +781,17 @@ def pareto_fronts(table: pd.DataFrame) -> Drawing:
 
 
 def accuracy_cost(
-    arms: pd.DataFrame, reference: pd.DataFrame | None = None, split: str = "test"
+    arms: pd.DataFrame,
+    reference: pd.DataFrame | None = None,
+    split: str = "test",
+    runs: pd.DataFrame | None = None,
 ) -> Drawing:
     """Show test mIoU against multiply-adds, and beside it what a reference reports.
 
     Parameters
     ----------
-    arms : columns label, test_miou, low, high, seeds, gmacs
+    arms : columns label, test_miou, low, high, seeds, gmacs; with `runs` also arm
+    runs : columns arm, test_miou: shown for arms without an interval
     reference : columns network, encoder_pretrained, decoder_pretrained, miou, gmacs
     split : what the scores are called, where there are no test images
     """
@@ -798,8 +802,13 @@ def accuracy_cost(
         y = 100 * row.test_miou
         error = [[y - 100 * row.low], [100 * row.high - y]]
         left.errorbar(row.gmacs, y, yerr=error, fmt="o", capsize=3, color=PALETTE[0])
+        if runs is not None and np.isnan(row.low) and row.seeds > 1:
+            scores = 100 * runs.loc[runs["arm"] == row.arm, "test_miou"]
+            left.plot([row.gmacs] * len(scores), scores, "_", color=PALETTE[0], markersize=10)
     seed_note = "one seed" if (arms["seeds"] == 1).all() else "means over seeds"
-    interval_note = "no intervals" if arms["low"].isna().all() else "95 % intervals"
+    interval_note = "95 % intervals"
+    if arms["low"].isna().all():
+        interval_note = "no intervals" if runs is None else "dashes are single runs, no intervals"
     left.set(ylabel=f"mIoU on {split} (%)", title=f"here: {seed_note}, {interval_note}")
     if reference is not None:
         right, shown = axes[0][1], set()

@@ -87,8 +87,8 @@ def execute(
         ) from None
     except OSError as problem:
         raise InputError(
-            f"{target.parent}: cannot be written ({problem.strerror or problem}). Make room, or "
-            "let it be written there, and call again."
+            f"{target.parent}: cannot be written ({problem.strerror or problem}). Free disk "
+            "space, or fix the permissions, and run it again."
         ) from None
     finally:
         # Killed: a kernel that is asked to leave takes two seconds for it.

@@ -991,9 +991,11 @@ def caveats(study: Study, results: Results, *, tested: bool = True) -> list[str]
     statements = []
     late_gains = {arm: late_gain(results.curves, arm)[0] for arm in arms["arm"]}
     rising, base = max(late_gains, key=late_gains.get), study.baseline
+    change = f"{late_gains[rising]:+.1f} points (**{rising}**)"
+    if len(late_gains) > 1:
+        change = f"{min(late_gains.values()):+.1f} to {change}"
     statements.append(
-        f"**Longer training.** In the last quarter of each training val mIoU changed by "
-        f"{min(late_gains.values()):+.1f} to {late_gains[rising]:+.1f} points (**{rising}**)"
+        f"**Longer training.** In the last quarter of each training val mIoU changed by {change}"
         f"{f', for the baseline by {late_gains[base]:+.1f}' if base else ''}: with more steps "
         f"{'the order of arms' if len(late_gains) > 1 else 'the score'} may change."
     )

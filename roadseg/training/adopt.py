@@ -113,8 +113,8 @@ def adopt(study: Study, say: Say = print) -> bool:
     if differing:
         for c in differing:
             say(
-                f"{c.network} (seed {c.recipe.seed}; {', '.join(sorted(c.hyperparameters))}) comes "
-                "to other counts than before."
+                f"{c.network} (seed {c.recipe.seed}; {', '.join(sorted(c.hyperparameters))}) gives "
+                "a different confusion matrix than before."
             )
         say("The change alters results: nothing is adopted. 'make report' trains all of it anew.")
         return False

@@ -35,7 +35,7 @@ class Checkpoints:
     ----------
     folder : where the files lie, made when needed; FOLDER.lock is beside it
     key : names the training; states of another one are not its own
-    say : receives a line for each state that is passed over or could not be written
+    say : receives a line for each state that is skipped or could not be written
 
     Raises
     ------
@@ -123,7 +123,7 @@ class Checkpoints:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             new = self.folder / f"step-{step:07d}-{digest[:16]}.pt"
             partial.replace(new)
-            # By time, not by step: those that were passed over may have later steps.
+            # By time, not by step: those that were skipped may have later steps.
             others = [file for file in self._files() if file != new]
             for old in sorted(others, key=lambda file: file.stat().st_mtime)[:-1]:
                 old.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ class Checkpoints:
                 problem = f"cannot be read ({type(error).__name__})"
             except pickle.UnpicklingError:
                 problem = "holds more than numbers, which is not loaded"
-            self.say(f"{file}: {problem}; passed over")
+            self.say(f"{file}: {problem}; skipped")
         return None
 
     def _files(self) -> list[Path]:

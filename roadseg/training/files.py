@@ -123,6 +123,6 @@ def folder_lock(folder: Path) -> Iterator[None]:
 def unwritable(place: Path | str, problem: OSError) -> InputError:
     """Return what is said of a place that cannot be written."""
     return InputError(
-        f"{place}: cannot be written ({problem.strerror or problem}). Make room, or let it be "
-        "written there, and call again: it goes on from what is in work/."
+        f"{place}: cannot be written ({problem.strerror or problem}). Free disk space, or fix "
+        "the permissions, and run it again: it resumes from what is in work/."
     )

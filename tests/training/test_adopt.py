@@ -100,7 +100,7 @@ def test_a_change_that_alters_results_is_told_and_nothing_is_kept(prepared, root
     assert not adopt(study, lines.append)
     assert of_code() == {"before": 4, "anew": 2}
     for network in ("baseline:0.05", "fcn8s:tu-test_resnet"):
-        assert any(line.startswith(network) and "other counts" in line for line in lines)
+        assert any(line.startswith(network) and "different confusion matrix" in line for line in lines)
     assert "nothing is adopted" in lines[-1]
 
 

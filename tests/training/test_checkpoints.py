@@ -200,7 +200,7 @@ def test_a_spoilt_state_is_named_and_the_one_before_it_taken(
     lines = []
     weights, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
     assert re.match(rf"{states}/step-000000[49]-\w+.pt: {re.escape(message)}", lines[0]), lines
-    assert lines[0].endswith("passed over") and lines[1] == "goes on after step 3"
+    assert lines[0].endswith("skipped") and lines[1] == "goes on after step 3"
     expected, _ = trained(Recipe.of(PLAIN), scenes, None)
     assert all(torch.equal(weights[key], value) for key, value in expected.items())
     assert "run by a pickle" not in capsys.readouterr().out
@@ -213,14 +213,14 @@ def test_all_states_spoilt_is_a_new_beginning(scenes, states):
         flipped(file)
     lines = []
     weights, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
-    assert [line.endswith("passed over") for line in lines] == [True, True] + [False] * len(lines[2:])
+    assert [line.endswith("skipped") for line in lines] == [True, True] + [False] * len(lines[2:])
     assert "goes on" not in " ".join(lines)
 
 
 def test_the_state_of_another_training_is_not_taken(states):
     lines = []
     assert Checkpoints(states, "other", lines.append).newest() is None
-    assert len(lines) == 2 and all("is of another training; passed over" in line for line in lines)
+    assert len(lines) == 2 and all("is of another training; skipped" in line for line in lines)
 
 
 def test_large_states_are_saved_less_often(tmp_path, monkeypatch):
@@ -443,7 +443,7 @@ def test_a_full_disk_is_one_message_and_nothing_is_half_written(
 ):
     give_own_root(monkeypatch, small_disk)
     (small_disk / "filler").write_bytes(b"x" * 7_500_000)
-    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\). Make room"):
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\). Free disk space"):
         done(Recipe.of(PLAIN), prepared)
     assert not list(small_disk.rglob("*.partial")) and not list(small_disk.rglob("training.json"))
     (small_disk / "filler").unlink()

@@ -172,7 +172,7 @@ def test_states_of_other_settings_are_never_taken(prepared, root, monkeypatch):
     lines = []
     done(other, prepared, say=lines.append)
     assert not any("goes on" in line for line in lines)
-    assert any("is of another training; passed over" in line for line in lines)
+    assert any("is of another training; skipped" in line for line in lines)
     lines.clear()
     done(SMALLEST, prepared, say=lines.append)
     assert "goes on after step 2" in lines
