@@ -273,7 +273,7 @@ def _read_labels(
     if coding.kind == "coco":
         annotation = source.annotations.get(item.name)  # if not, the listing has said so
         if annotation:
-            labels, checked.overlap = draw_coco(annotation, coding, add)
+            labels, checked.overlap = draw_coco(annotation, coding)
     elif coding.kind == "labelme":
         if os.path.isfile(item.labels):
             labels, checked.overlap = read_labelme(item.labels, coding, size, add)

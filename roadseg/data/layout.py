@@ -447,7 +447,8 @@ def check_orphans(
 
 
 def _missing_finding(root: Path, file: Path, other: Path) -> Finding:
-    same_stem = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
+    alike = file.parent.glob(glob.escape(file.stem) + ".*")
+    same_stem = sorted(f.name for f in alike if f != other)
     hint = (
         f"{same_stem[0]} is there: rename it or set label_ending" if same_stem else "add the file"
     )
