@@ -31,7 +31,8 @@ MINIMAL_DESCRIPTION = """\
   labels: labels             # folder of the label images, of the same names
   classes: [road, other]     # label value 0 is road, 1 is other
   splits: {val: 0.2, test: 0.2}
-data/README.md explains every key."""
+data/README.md explains every key and has examples of other layouts: a folder for each split,
+a mask for each class, labelme, COCO."""
 ONE_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
 # What the values of classes are, by what label files hold.
 VALUE_FORMS = {

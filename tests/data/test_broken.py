@@ -375,7 +375,8 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "  labels: labels             # folder of the label images, of the same names\n"
          "  classes: [road, other]     # label value 0 is road, 1 is other\n"
          "  splits: {val: 0.2, test: 0.2}\n"
-         "data/README.md explains every key."),
+         "data/README.md explains every key and has examples of other layouts: a folder for each split,\n"
+         "a mask for each class, labelme, COCO."),
         (described("[road, building", "[[road, building"),
          "FOLDER/dataset.yaml:4: not valid YAML (did not find expected ',' or ']', while parsing a "
          "flow sequence from line 3 on). Look here and one line above: indent with spaces, not tabs, "
@@ -709,3 +710,18 @@ def test_a_list_in_an_unknown_encoding_says_so(mine):
     described("val: [east]", "val: val.txt")(mine)
     (finding, _) = open_folder(mine).findings
     assert "UTF-8" in finding.remedy
+
+
+@pytest.mark.parametrize("level", [1, 255])
+def test_a_lossy_mask_may_be_read_with_a_threshold_if_its_white_is_bright(mine, level):
+    for name in NAMES:
+        mask = Image.fromarray(np.where(get(mine, name) == 0, level, 0).astype(np.uint8))
+        mask.save(mine / f"labels/{name}.png", format="JPEG", quality=70)
+    described("[road, building, sky]", "[other, road]")(mine)
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert {"threshold: 128" in finding.remedy for finding in caught.value.findings} == {level == 255}
+    if level == 255:
+        described("[other, road]", "[other, road]\nthreshold: 128")(mine)
+        pixels = inspect_source(open_folder(mine)).pixels["train"]
+        assert pixels[:2].tolist() == [4 * 24 * 60, 4 * 16 * 60]
