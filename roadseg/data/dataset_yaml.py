@@ -38,7 +38,7 @@ ONE_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
 VALUE_FORMS = {
     "ids": "a whole number from 0 to 65535, or a list of them",
     "colours": f"{ONE_COLOUR}, or a list of them",
-    "masks": "how the names of its masks differ from those of images, such as '*_road.png'",
+    "masks": "the pattern of its masks' names, such as '*_road.png' or 'road/*.png'",
     "labelme": "a label as text, or a list of them",
     "coco": "the name of a category as text, or a list of them",
 }
@@ -237,8 +237,9 @@ def _check_places(root: Path, content: dict, good: dict, kind: str, problems: Pr
                              "lines begin in, or take it out.", key, at=(key,))  # fmt: skip
         return
     if images == labels and kind in PICTURES and "image_ending" not in good and "*" not in images:
-        problems.add("the folder of the images; name that of the label images, or let image_ending "
-                     "and label_ending tell them apart.", "labels", at=("labels",))  # fmt: skip
+        problems.add("the folder of the images; name that of the label images, let image_ending "
+                     "and label_ending tell them apart, or say values: labelme, if these are its "
+                     "JSON files.", "labels", at=("labels",))  # fmt: skip
     if is_file_pattern(labels) and kind == "masks":
         problems.add("a pattern of files; give the folders of the masks, whose files are named "
                      "under classes.", "labels", at=("labels",))  # fmt: skip

@@ -6,7 +6,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from roadseg.data.dataset_yaml import DESCRIPTION, POLYGONS, Description, read_description
+from roadseg.data.dataset_yaml import (
+    DESCRIPTION,
+    PICTURES,
+    POLYGONS,
+    REST,
+    Description,
+    read_description,
+)
 from roadseg.data.layout import (
     BadData,
     Coding,
@@ -46,9 +53,13 @@ def folder_source(*, path: Path, **_) -> Source:
         raise BadData(path, [finding])
     if not items:
         expected = f"*{about.image_ending}" if about.image_ending else "image"
+        pictures = find_items(path, ".", ".", None, "")
+        places = {item.image.parent.relative_to(path).as_posix() for item in pictures}
+        listed = ", ".join(sorted(places - {about.labels})[:5])
+        others = f" There are images in {listed}." if listed else ""
         raise InputError(
             f"{path / about.images}: holds no {expected}. Put the images there, or correct images: "
-            f"or image_ending: in {DESCRIPTION}."
+            f"or image_ending: in {DESCRIPTION}.{others}"
         )
     splits, more, split_notes = split(path, items, about.splits, about.sequence is not None)
     findings += more
@@ -60,6 +71,11 @@ def folder_source(*, path: Path, **_) -> Source:
     annotations, more, annotation_notes = _annotations(path, items, used, about)
     findings += more
     notes += [*split_notes, *annotation_notes]
+    if about.values not in PICTURES and about.rest is None and about.unlabelled != REST:
+        notes.append(
+            "Pixels that no label covers are ignored. If they are background, add a class for "
+            "them, such as 'other: rest'."
+        )
     if len(used) < len(items):
         notes.append(f"{len(items) - len(used)} of {len(items)} images are in no split.")
     if len(about.palette) == 1:
@@ -104,6 +120,8 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
                 f"{there.count(False)} of {len(there)} images have no mask {pattern}: nothing is "
                 f"{name.removeprefix('classes: ')} there."
             )
+    if not any(item.masks for item in items):  # which `check_pairs` says once
+        findings = []
     # the mask that is looked at first, or missed
     items = [replace(x, labels=x.masks[0][1]) if x.masks else x for x in items]
     return items, findings, notes
@@ -116,7 +134,7 @@ def _mask_patterns(about: Description) -> list[tuple[int, str, str]]:
         for number, (name, values) in enumerate(about.codes.items())
         for pattern in values
     ]
-    if about.unlabelled != "rest":
+    if about.unlabelled != REST:
         patterns += [(UNLABELLED, "unlabelled", pattern) for pattern in about.unlabelled]
     return patterns
 

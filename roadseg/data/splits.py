@@ -129,10 +129,12 @@ def _named_items(root: Path, items: list[Item], part: str, value, findings: list
         folder = composed(value.rstrip("/") + "/")
         chosen_items = [item for item in items if composed(item.name).startswith(folder)]
         if not chosen_items:
+            folders = sorted({item.name.partition("/")[0] for item in items if "/" in item.name})
+            listed = f"; there are {', '.join(folders[:5])}" if folders else ""
             findings.append(
                 Finding(where, f"no image lies in a folder {value}",
                         "a folder below images:, a .txt file, a list, or a fraction",
-                        "correct the name")
+                        f"correct the name{listed}")
             )  # fmt: skip
         return chosen_items
     known: dict[str, list[Item]] = {}

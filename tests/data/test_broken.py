@@ -189,7 +189,7 @@ CASES = {
     broken.all_labels_named_otherwise: [
         ("labels/", "holds no label image for any of the 12 images; east_00.png was looked for, "
          "east_00_mask.png is there", "a label image for each image",
-         "correct labels or label_ending, or put the label images there")
+         "correct how dataset.yaml says they are named, or put them there")
     ],
     broken.two_of_one_name: [
         ("images/north_02.png", "has the name of images/north_02.bmp", "one image of each name",
@@ -331,6 +331,12 @@ def test_each_mistake_in_dataset_yaml_is_named_with_its_line(mine, tmp_path, cha
         assert all(word in shown for word in words)
 
 
+def test_a_pattern_without_quotes_is_told(mine):
+    described("images: images", "images: */images")(mine)
+    with pytest.raises(InputError, match=r":1: not valid YAML .* begins with \* or & into quotes"):
+        open_folder(mine)
+
+
 def test_a_colour_that_yaml_takes_for_a_comment_is_told(mine):
     broken.colour_without_quotes(mine)
     with pytest.raises(InputError, match=r":6: classes: building: has no value; .*'#804080'"):
@@ -394,7 +400,7 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "image_ending: in dataset.yaml."),
         (described("images: images", "images: images\nimage_ending: .jpg"),
          "FOLDER/images: holds no *.jpg. Put the images there, or correct images: or "
-         "image_ending: in dataset.yaml."),
+         "image_ending: in dataset.yaml. There are images in images."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_listed_is_one_message(mine, spoil, message):

@@ -313,7 +313,8 @@ FAULTS = [
     (folder_per_split, without("train/mask/east_0.png"), [("train/mask/east_0.png", "is missing", "add the file")]),
     (folder_per_split, without("val/img/east_2.png"), [("val/mask/east_2.png", "without an image", "add the image")]),
     (folder_per_split, in_yaml("val: val", "val: valid"), [
-        ("dataset.yaml, splits: val", "no image lies in a folder valid", "correct the name")]),
+        ("dataset.yaml, splits: val", "no image lies in a folder valid", "there are test, train, val")]),
+    (folder_per_split, in_yaml("*/mask", "*/img"), None),
     (in_the_middle, without("gt_image_2/um_road_000000.png"), [
         ("gt_image_2/um_road_000000.png", "is missing", "add the file")]),
     (in_the_middle, without("image_2/um_000000.png"), [
@@ -333,6 +334,8 @@ FAULTS = [
         ("masks/d/1_road.png", "is missing", "add the file")]),
     (masks, without("images/d/1.png"), [
         ("masks/d/1_road.png", "without an image", "add"), ("masks/d/1_car.png", "without an image", "add")]),
+    (masks, in_yaml("labels: masks", "labels: images"), [
+        ("images/d/", "0_road.png was looked for, 0.png is there", "how dataset.yaml says")]),
     # labelme
     (labelme, other_shape(label="cra"), [(LABELME, "label 'cra' is in no class", "Did you mean 'car'?")]),
     (labelme, other_shape(label=None), [(LABELME, "label 'None' is in no class", "list it under a class")]),
@@ -404,7 +407,7 @@ def test_lines_that_are_no_pair(tmp_path, line):
 
 
 def test_what_is_not_wrong_but_worth_knowing(tmp_path):
-    for build in (masks, labelme, coco):
+    for build in (masks, labelme, coco):  # each says what all pixels are
         build(tmp_path / build.__name__)
         described(tmp_path / build.__name__, EXAMPLES[BUILDERS.index(build)])
     notes = check.inspect_source(open_folder(tmp_path / "masks")).notes
@@ -412,6 +415,9 @@ def test_what_is_not_wrong_but_worth_knowing(tmp_path):
     # the car's first 4 of 10 rows lie on the road, in 7 of 8 images
     share = 7 * 40 / (8 * 24 * 32)
     assert any(note.startswith(f"{100 * share:.1f} % of the pixels are in several classes") for note in notes)
+    assert not any("add a class for them" in note for note in notes)
+    in_yaml("  other: rest\n", "")(tmp_path / "masks")
+    assert any("add a class for them" in note for note in open_folder(tmp_path / "masks").notes)
     edited("train/annotations.json", lambda content: content.update(annotations=content["annotations"][3:]))(
         tmp_path / "coco"
     )
