@@ -202,6 +202,8 @@ def read_description(root: Path) -> Description:
         _check_threshold(kind, codes, unlabelled, problems)
     rest = next((i for i, values in enumerate(codes.values()) if REST in values), None)
     codes = {name: [v for v in values if v != REST] for name, values in codes.items()}
+    if kind == "masks" and not any(codes.values()) and not problems.has_problem_at("classes"):
+        problems.add(f"no class has masks; give {VALUE_FORMS[kind]}.", "classes", at=("classes",))
     colours = _colours(good.get("colours") or {}, codes, problems)
     if "splits" in good:
         _check_fractions(good["splits"], problems)

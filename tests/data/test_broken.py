@@ -32,7 +32,7 @@ LIST_IT = "correct the file, or list the value under classes: or unlabelled: in 
 ONCE = "each image in one split"
 BELONG = "check that the two belong together; resize labels with nearest only"
 LISTED = "names of images, with or without ending, or of sequences"
-SHARE = "list images or videos; or let sequence: be a number n, for stretches of n images"
+SHARE = "list images or videos; or let sequence: be a number n, for sequences of n consecutive images"
 
 
 def yaml(key: str, finding: str, allowed: str, remedy: str) -> tuple:
@@ -292,6 +292,9 @@ IN_YAML = {
     ("labels: labels", "labels: labels\nunlabelled: void"): [(3, "unlabelled", "'void'", "0 to 65535", "rest")],
     ("labels: labels", "labels: labels\nvalues: palette"): [(3, "values", "'palette'", "ids or colours or masks")],
     ("labels: labels", "labels: labels\nvalues: colours"): [(4, "classes", "names alone", "[red, green, blue]")],
+    (f"labels: labels\nclasses: {CLASSES}", "labels: labels\nvalues: masks\nclasses: {road: rest}"): [
+        (4, "classes", "no class has masks")
+    ],
     ("labels: labels", "labels: labels\nvalues: masks"): [(4, "classes", "names alone", "'*_road.png'")],
     ("labels: labels", "labels: labels\ncolours: {raod: [1, 2, 3], sky: blue}"): [
         (3, "colours: raod", "Did you mean 'road'?"), (3, "colours: sky", "'blue'", "'#rrggbb'")

@@ -262,6 +262,71 @@ def test_examples_of_the_readme(tmp_path, example, build, capsys):
     assert snapshot(tmp_path) == before  # nothing is done again
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "more", "image_file", "label_file", "name"),
+    [
+        ("images", "labels/*_mask.png", {}, "images/d/{}.png", "labels/d/{}_mask.png", "d/{}"),
+        ("images/*_left.png", "labels", {}, "images/{}_left.png", "labels/{}.png", "{}"),
+        ("*/*/frame_*.jpg", "labels/*/*-*.png", {}, "a/b/frame_{}.jpg", "labels/a/b-{}.png", "a/b/frame_{}"),
+        ("*/img", "labels", {}, "a/img/{}.png", "labels/a/{}.png", "a/{}"),
+        ("*/img/*.png", "*/mask", {"label_ending": "_m.png"}, "a/img/{}.png", "a/mask/{}_m.png", "a/{}"),
+        ("*/image.png", "*/mask.png", {}, "{}/image.png", "{}/mask.png", "{}"),
+        ("./images/", "./labels/", {}, "images/{}.png", "labels/{}.png", "{}"),
+        ("scans[1]", "labels (new)", {}, "scans[1]/{}.png", "labels (new)/{}.png", "{}"),
+    ],
+)
+def test_patterns(tmp_path, images, labels, more, image_file, label_file, name):
+    for number in range(6):
+        save(image(number), tmp_path / image_file.format(number))
+        save(road_in(number), tmp_path / label_file.format(number))
+    described(tmp_path, json.dumps(WHOLE | {"images": images, "labels": labels} | more))
+    read = labels_read(tmp_path)
+    assert read.keys() == {name.format(number) for number in range(6)}
+    for number in range(6):
+        np.testing.assert_array_equal(read[name.format(number)], road_in(number))
+
+
+@pytest.mark.parametrize("pattern", ["*_{}.png", "{}/*.png", "m-*-{}.png"])
+def test_masks_in_a_folder_for_each_split(tmp_path, pattern):
+    classes = {"other": "rest", "road": pattern.format("road"), "car": pattern.format("car")}
+    for number in range(6):
+        split, name = ("train", "val", "test")[number % 3], f"seq/{number}"
+        labels = road_and_car_in(number)
+        save(image(number), tmp_path / f"{split}/img/{name}.png")
+        for index, kind in ((1, "road"), (2, "car")):
+            file = tmp_path / f"{split}/mask" / pattern.format(kind).replace("*", name)
+            save(255 * (labels == index), file)
+    content = {"images": "*/img", "labels": "*/mask", "values": "masks", "classes": classes}
+    described(tmp_path, json.dumps(content | {"splits": {"train": "train", "val": "val", "test": "test"}}))
+    read = labels_read(tmp_path)
+    for number in range(6):
+        name = f"{('train', 'val', 'test')[number % 3]}/seq/{number}"
+        np.testing.assert_array_equal(read[name], road_and_car_in(number))
+
+
+@pytest.mark.parametrize("prefix", ["", "images/", "C:\\\\somewhere\\\\else\\\\", "/home/ann/export/"])
+def test_one_coco_file_for_all_images(tmp_path, prefix):
+    truth = coco(tmp_path / "split")
+    merged = {"images": [], "annotations": [], "categories": []}
+    for first, split in enumerate(("train", "valid", "test")):
+        content = json.loads((tmp_path / f"split/{split}/annotations.json").read_text())
+        for row in content["images"]:
+            merged["images"].append(row | {"id": 100 * first + row["id"], "file_name": prefix + row["file_name"]})
+        for row in content["annotations"]:
+            place = {"id": 100 * first + row["id"], "image_id": 100 * first + row["image_id"]}
+            merged["annotations"].append(row | place)
+        merged["categories"] = content["categories"]
+        for file in (tmp_path / f"split/{split}/images").iterdir():
+            save(Image.open(file), tmp_path / "mine/images" / file.name)
+    (tmp_path / "mine/a.json").write_text(json.dumps(merged))
+    content = {"images": "images", "labels": "a.json", "values": "coco", "classes": ["road", "car"]}
+    described(tmp_path / "mine", json.dumps(WHOLE | content | {"unlabelled": ["dog"]}))
+    read = labels_read(tmp_path / "mine")
+    assert len(read) == 9
+    for name, labels in truth.items():
+        np.testing.assert_array_equal(read[name.split("/")[1]], labels)
+
+
 # What is wrong, by layout: files of the example above with one thing changed, and what is said of which file.
 
 
