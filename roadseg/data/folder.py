@@ -163,8 +163,7 @@ def _listed_pairs(root: Path, about: Description) -> list[Item]:
         if len(names) != 2 or any(n.startswith("/") or ".." in n.split("/") for n in names):
             raise InputError(
                 f"{file}: {printable(line)!r} is not a pair. Each line has an image and its label "
-                f"file, below {about.images} and {about.labels} of the folder, with a comma between "
-                "them."
+                f"file, below {about.images} and {about.labels} of the folder, and a comma between."
             )
         name = str(PurePosixPath(names[0]).with_suffix(""))
         if name in items:
