@@ -141,7 +141,8 @@ def _resized_pixels(
         if not complete:
             resized = labels.resize(size[::-1], Image.Resampling.NEAREST)
             counts[size] = np.bincount(np.asarray(resized).ravel(), minlength=256)
-            complete = not ((pixels > 0) & (counts[size] == 0)).any()
+            is_larger = size[0] >= labels.height and size[1] >= labels.width
+            complete = is_larger or not ((pixels > 0) & (counts[size] == 0)).any()
     return counts
 
 
@@ -719,5 +720,6 @@ def _class_findings(source: Source, summary: Summary, findings: list) -> list[Fi
                         remedy)
             )  # fmt: skip
         elif occurrences[index] and not train[index]:
-            summary.notes.append(f"{name} is not in train, so no network can learn it.")
+            at_size = f" at {_size_text(summary.size)}" if summary.pixels["train"][index] else ""
+            summary.notes.append(f"{name} is not in train{at_size}, so no network can learn it.")
     return missing
