@@ -33,6 +33,7 @@ MINIMAL_DESCRIPTION = """\
   splits: {val: 0.2, test: 0.2}
 data/README.md explains every key and has examples of other layouts: a folder for each split,
 a mask for each class, labelme, COCO."""
+GREY = (110, 110, 110)
 ONE_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
 # What the values of classes are, by what label files hold.
 VALUE_FORMS = {
@@ -212,7 +213,7 @@ def read_description(root: Path) -> Description:
     label_file = f"*{good.get('label_ending', default)}" if kind != "coco" else ""
     return Description(
         images, labels, good.get("pairs"), good.get("image_ending"), label_file, kind, codes, rest,
-        unlabelled, threshold, colours, _palette(colours, codes, kind), good.get("sequence"),
+        unlabelled, threshold, colours, _palette(colours, codes, kind, rest), good.get("sequence"),
         good.get("aligned", False), good["splits"],
     )  # fmt: skip
 
@@ -381,13 +382,17 @@ def _colours(given: dict, codes: dict[str, list], problems: Problems) -> dict[st
     return {name: _colour(value) for name, value in given.items()}
 
 
-def _palette(given: dict[str, Colour], codes: dict[str, list], kind: str) -> dict[str, Colour]:
+def _palette(
+    given: dict[str, Colour], codes: dict[str, list], kind: str, rest: int | None
+) -> dict[str, Colour]:
     """Return a colour for each class: the one given, its label's, a usual one, or a new one."""
     palette = {}
     for index, (name, values) in enumerate(codes.items()):
         usual_colour = CITYSCAPES.get(name.lower()) or CAMVID.get(name.lower())
         hue = colorsys.hsv_to_rgb(index / len(codes), 0.75, (0.9, 0.6)[index % 2])
         new_colour = tuple(round(255 * channel) for channel in hue)
+        if index == rest:  # mostly background
+            new_colour = GREY
         colour = values[0] if kind == "colours" and values else usual_colour or new_colour
         palette[name] = given.get(name) or (new_colour if colour in palette.values() else colour)
     return palette
