@@ -187,7 +187,7 @@ def read_description(root: Path) -> Description:
         kind = None
     threshold = good.get("threshold")
     codes = _codes(classes, kind, threshold, problems) if "classes" in good else {}
-    unlabelled = good.get("unlabelled", [255] if kind == "ids" else [])
+    unlabelled = good.get("unlabelled", [255] if kind == "ids" and not threshold else [])
     if unlabelled != REST:
         form = VALUE_FORMS.get(kind, "")
         values = _values(unlabelled, kind)
@@ -285,7 +285,8 @@ def _codes(classes, kind: str | None, threshold, problems: Problems) -> dict[str
             value = classes[name]
         codes[name] = _values(value, kind) or []
         if kind and not codes[name]:
-            remedy = "Quote colours that begin with #: '#804080'." * (value is None)
+            is_comment = value is None and kind == "colours"
+            remedy = "Quote colours that begin with #: '#804080'." * is_comment
             form = f"{VALUE_FORMS[kind]}, or rest"
             add_not_allowed(problems, value, form, "classes", name, remedy=remedy)
     if not 1 <= len(classes) <= 200:

@@ -223,17 +223,11 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
     if content is None:
         return {}, findings
     tables = {}
-    for key, needed in (
-        ("images", "file_name"),
-        ("categories", "name"),
-        ("annotations", "image_id"),
-    ):
-        rows = content.get(key)
-        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        tables[key] = {
-            row.get("id"): row for row in rows if _is_id(row.get("id")) and needed in row
-        }
-        if len(tables[key]) < len(rows) or (not rows and key != "annotations"):
+    for key, needed in (("images", "file_name"), ("categories", "name")):
+        rows = content.get(key) if isinstance(content.get(key), list) else []
+        good = [row for row in rows if isinstance(row, dict) and _is_id(row.get("id"))]
+        tables[key] = {row["id"]: row for row in good if needed in row}
+        if len(tables[key]) < max(len(rows), 1):
             add(f"{key}: {len(tables[key])} of {len(rows)} have an id of their own and {needed}",
                 "those of COCO's instances", "export it again")  # fmt: skip
             return {}, findings
@@ -245,8 +239,9 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
             "both, as whole numbers", "export it again")  # fmt: skip
         return {}, findings
     unknown, faults = Counter(), {}
-    for number, row in tables["annotations"].items():
-        image, category = row["image_id"], row.get("category_id")
+    for number, row in enumerate(content["annotations"]):
+        row = row if isinstance(row, dict) else {}
+        number, image, category = row.get("id", number), row.get("image_id"), row.get("category_id")
         fault = ""
         if not _is_id(image) or image not in shapes:
             fault = "belongs to an image_id that is not among images"

@@ -460,6 +460,24 @@ def test_faults_of_a_layout_are_named(tmp_path, build, spoil, expected):
         assert what in finding.finding and remedy in finding.remedy
 
 
+@pytest.mark.parametrize("classes", ["[other, road]", "{other: 0, road: rest}", "{other: rest, road: 255}"])
+def test_the_two_sides_of_a_threshold(tmp_path, classes):
+    truth = soft_mask(tmp_path)
+    described(tmp_path, "threshold: 128")
+    content = json.loads((tmp_path / DESCRIPTION).read_text()) | {"classes": YAML(typ="safe").load(classes)}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(content))
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_annotations_need_no_ids(tmp_path):
+    truth = coco(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
+    edited(COCO, lambda content: [row.pop("id") for row in content["annotations"]])(tmp_path)
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
 @pytest.mark.parametrize("line", ["photos/2.jpg", "photos/2.jpg,a,b", "/etc/passwd,a.png", "../x.jpg,a.png",
                                   "photos/1.jpg,drawn/8 th.png"])  # fmt: skip
 def test_lines_that_are_no_pair(tmp_path, line):
