@@ -373,6 +373,8 @@ def grey(file: str, level: int):
     return lambda folder: save(np.full(SIZE, level), folder / file)
 
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
 LABELME, COCO = "street_2.json", "train/annotations.json"
 FAULTS = [
     (folder_per_split, without("train/mask/east_0.png"), [("train/mask/east_0.png", "is missing", "add the file")]),
@@ -413,6 +415,8 @@ FAULTS = [
     (labelme, other_shape(shape_type="mask", mask="xx"), [(LABELME, "a mask that cannot be decoded", "mend it")]),
     (labelme, edited(LABELME, lambda content: content.update(imageHeight=32, imageWidth=24)), [
         (LABELME, "is 32 x 24, its image 24 x 32", "turn one of the two")]),
+    (labelme, lambda folder: image(2).save(folder / "street_2.png", format="JPEG", exif=TURNED), [
+        ("street_2.png", "is stored turned (EXIF orientation 6)", "auto-orient")]),
     (labelme, without(LABELME), [(LABELME, "is missing", "add the file")]),
     (labelme, without("street_2.png"), [(LABELME, "without an image", "add the image")]),
     (labelme, written(LABELME, b"{"), [(LABELME, "is not JSON", "export it again")]),
