@@ -211,7 +211,8 @@ def coco(folder):
 
 BUILDERS = (same_names, several_ids, colours, soft_mask, same_names, folder_per_split, in_the_middle, pairs, masks,
             labelme, coco)  # fmt: skip
-EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "data/README.md").read_text(), re.M | re.S)
+OWN = (ROOT / "data/README.md").read_text().partition("## Your own images")[2]
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", OWN, re.M | re.S)
 WHOLE = {"images": "images", "labels": "labels", "classes": ["other", "road"], "splits": {"val": 0.2, "test": 0.2}}
 
 
