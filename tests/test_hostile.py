@@ -731,7 +731,7 @@ def test_a_study_of_a_folder_that_cannot_be_written_down(mine):
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
     | st.sampled_from(["images", "labels", "ids", "colours", "rest", "folder", "road", "a", "(.+)_", "c", ".png", "#804080",
-                       "a.txt", 0.2, 0, 1, 255, [1, 2, 3], ["road", "sky"]]),
+                       "a.txt", "*/images", "labels/*.png", "masks", "labelme", "coco", "*_road.png", 0.2, 0, 1, 255, [1, 2, 3], ["road", "sky"]]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["road", "val", "test", "train", "é"]), inner),
     max_leaves=6,
 )  # fmt: skip
@@ -782,6 +782,27 @@ def test_spoiled_label_images(tmp_path, record_property, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # larger ones only take longer
     inputs = spoiled(fuzz.label_images()) | st.binary(max_size=200)
     many(tmp_path, record_property, "label images, mutated", fuzz.labels, inputs, 1000,
+         "read or refused with a finding")  # fmt: skip
+
+
+def test_outlines_of_any_kind(tmp_path, record_property):
+    """Each value of a valid file may be another one, or its text be spoiled."""
+
+    @st.composite
+    def changed(draw) -> bytes:
+        content = json.loads(json.dumps(draw(st.sampled_from(fuzz.OUTLINES))))
+        for _ in range(draw(st.integers(1, 3))):
+            place = content
+            while isinstance(place, dict | list) and place:
+                key = draw(st.sampled_from([*place] if isinstance(place, dict) else [*range(len(place))]))
+                if not isinstance(place[key], dict | list) or not place[key] or draw(st.booleans()):
+                    place[key] = draw(VALUES | st.sampled_from([1e308, -1e308, float("nan"), "mask", "circle", "line"]))
+                    break
+                place = place[key]
+        return json.dumps(content).encode()
+
+    inputs = changed() | spoiled([json.dumps(content).encode() for content in fuzz.OUTLINES])
+    many(tmp_path, record_property, "outlines of labelme and COCO, mutated", fuzz.outlines, inputs, 1000,
          "read or refused with a finding")  # fmt: skip
 
 

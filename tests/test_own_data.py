@@ -52,7 +52,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
         "own-set", "../..", "studies/own-set"
     ]  # fmt: skip
     assert settings["data"] == {
-        "source": "folder", "path": "data/raw/mine", "size": [64, 64], "block": 10
+        "source": "folder", "path": "data/raw/mine", "size": [64, 96], "block": 10
     }  # fmt: skip
     assert settings["base"]["pretrained"] == "imagenet" and settings["base"]["steps"] == 60
     planned = call(clone, "roadseg", "plan", "own-set")
@@ -85,7 +85,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     scenes = Scenes.load(prepared, "test")
     about = json.loads((prepared / "scenes.json").read_text())
     assert about["settings"] == {
-        "source": "folder", "path": "data/raw/mine", "size": [64, 64]
+        "source": "folder", "path": "data/raw/mine", "size": [64, 96]
     }  # fmt: skip
     assert about["splits"]["test"]["digest"] == scenes.digest
     assert scenes.names == tuple(broken.NAMES[8:]) and scenes.classes == ("road", "building", "sky")

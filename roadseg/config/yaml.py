@@ -188,6 +188,8 @@ def _explain(problem: YAMLError, text: str, problems: Problems) -> None:
         what += f", {problem.context} from line {start.line + 1} on"
     if "':'" in what or "mapping values" in what:
         advice = "Put a space after the colon of 'key: value', and text with colons into quotes."
+    elif "alphabetic" in what:  # the name of an alias or an anchor
+        advice = "Put text that begins with * or & into quotes."
     elif "document" in what:
         advice = "Take the line --- or ... out."
     elif "alias" in what:

@@ -29,7 +29,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 NO_PICTURES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the picture", "run: git lfs pull"),
     (b"GIF8", "is a GIF", "save it as PNG"),
-    (b"{", "is JSON, not a picture", "export label images as PNG"),
+    (b"{", "is JSON, not a picture", "say values: labelme or coco, or export label images as PNG"),
 )
 # What is tried to keep a class that images are too small for: shares of their sides, and the share
 # of its images that are to keep it.
@@ -141,7 +141,8 @@ def _resized_pixels(
         if not complete:
             resized = labels.resize(size[::-1], Image.Resampling.NEAREST)
             counts[size] = np.bincount(np.asarray(resized).ravel(), minlength=256)
-            complete = not ((pixels > 0) & (counts[size] == 0)).any()
+            is_larger = size[0] >= labels.height and size[1] >= labels.width
+            complete = is_larger or not ((pixels > 0) & (counts[size] == 0)).any()
     return counts
 
 
@@ -273,7 +274,7 @@ def _read_labels(
     if coding.kind == "coco":
         annotation = source.annotations.get(item.name)  # if not, the listing has said so
         if annotation:
-            labels, checked.overlap = draw_coco(annotation, coding, add)
+            labels, checked.overlap = draw_coco(annotation, coding)
     elif coding.kind == "labelme":
         if os.path.isfile(item.labels):
             labels, checked.overlap = read_labelme(item.labels, coding, size, add)
@@ -309,7 +310,7 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
     add_finding = _adder(source, file, checked)
     lossy = "" if coding.is_brightness else _lossy_format(image, file)
     if lossy:
-        remedy = "export the labels as PNG" + _threshold_hint(source)
+        remedy = "export the labels as PNG" + _threshold_hint(source, np.asarray(image))
         add_finding(f"is {lossy}, which changes label values", GOOD_LABELS, remedy)
         return None
     if image.mode in ("RGBA", "LA", "PA"):
@@ -356,7 +357,7 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
         remedy = coding.remedy
         if len(bad_values) > SMOOTHED:
             remedy = "export again without smoothing; resize with nearest only, never save as JPEG"
-            remedy += _threshold_hint(source)
+            remedy += _threshold_hint(source, values)
         add_finding(
             _describe_values(values[not_allowed], not_allowed.size, coding), coding.allowed, remedy
         )
@@ -364,10 +365,10 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
     return labels
 
 
-def _threshold_hint(source: Source) -> str:
+def _threshold_hint(source: Source, values: np.ndarray) -> str:
     """Return what else may be done about masks whose edges are soft, or ''."""
     two = source.coding.kind == "ids" and source.user_defined and len(source.palette) == 2
-    is_mask = two or source.coding.kind == "masks"
+    is_mask = (two or source.coding.kind == "masks") and 128 <= values.max() <= 255
     return "; or, if these are masks with soft edges, say threshold: 128" if is_mask else ""
 
 
@@ -719,5 +720,6 @@ def _class_findings(source: Source, summary: Summary, findings: list) -> list[Fi
                         remedy)
             )  # fmt: skip
         elif occurrences[index] and not train[index]:
-            summary.notes.append(f"{name} is not in train, so no network can learn it.")
+            at_size = f" at {_size_text(summary.size)}" if summary.pixels["train"][index] else ""
+            summary.notes.append(f"{name} is not in train{at_size}, so no network can learn it.")
     return missing

@@ -30,13 +30,15 @@ MINIMAL_DESCRIPTION = """\
   labels: labels             # folder of the label images, of the same names
   classes: [road, other]     # label value 0 is road, 1 is other
   splits: {val: 0.2, test: 0.2}
-data/README.md explains every key."""
+data/README.md explains every key and has examples of other layouts: a folder for each split,
+a mask for each class, labelme, COCO."""
+GREY = (110, 110, 110)
 ONE_COLOUR = "a colour as [red, green, blue] or '#rrggbb'"
 # What the values of classes are, by what label files hold.
 VALUE_FORMS = {
     "ids": "a whole number from 0 to 65535, or a list of them",
     "colours": f"{ONE_COLOUR}, or a list of them",
-    "masks": "how the names of its masks differ from those of images, such as '*_road.png'",
+    "masks": "the pattern of its masks' names, such as '*_road.png' or 'road/*.png'",
     "labelme": "a label as text, or a list of them",
     "coco": "the name of a category as text, or a list of them",
 }
@@ -164,7 +166,7 @@ def read_description(root: Path) -> Description:
         kind = None
     threshold = good.get("threshold")
     codes = _codes(classes, kind, threshold, problems) if "classes" in good else {}
-    unlabelled = good.get("unlabelled", [255] if kind == "ids" else [])
+    unlabelled = good.get("unlabelled", [255] if kind == "ids" and not threshold else [])
     if unlabelled != REST:
         form = VALUE_FORMS.get(kind, "")
         values = _values(unlabelled, kind)
@@ -180,6 +182,8 @@ def read_description(root: Path) -> Description:
         _check_threshold(kind, codes, unlabelled, problems)
     rest = next((i for i, values in enumerate(codes.values()) if REST in values), None)
     codes = {name: [v for v in values if v != REST] for name, values in codes.items()}
+    if kind == "masks" and not any(codes.values()) and not problems.has_problem_at("classes"):
+        problems.add(f"no class has masks; give {VALUE_FORMS[kind]}.", "classes", at=("classes",))
     colours = _colours(good.get("colours") or {}, codes, problems)
     if "splits" in good:
         check_fractions(good["splits"], problems, "splits")
@@ -188,7 +192,7 @@ def read_description(root: Path) -> Description:
     label_file = f"*{good.get('label_ending', default)}" if kind != "coco" else ""
     return Description(
         images, labels, good.get("pairs"), good.get("image_ending"), label_file, kind, codes, rest,
-        unlabelled, threshold, colours, _palette(colours, codes, kind), good.get("sequence"),
+        unlabelled, threshold, colours, _palette(colours, codes, kind, rest), good.get("sequence"),
         good.get("aligned", False), good["splits"],
     )  # fmt: skip
 
@@ -215,8 +219,9 @@ def _check_places(root: Path, content: dict, good: dict, kind: str, problems: Pr
                              "lines begin in, or take it out.", key, at=(key,))  # fmt: skip
         return
     if images == labels and kind in PICTURES and "image_ending" not in good and "*" not in images:
-        problems.add("the folder of the images; name that of the label images, or let image_ending "
-                     "and label_ending tell them apart.", "labels", at=("labels",))  # fmt: skip
+        problems.add("the folder of the images; name that of the label images, let image_ending "
+                     "and label_ending tell them apart, or say values: labelme, if these are its "
+                     "JSON files.", "labels", at=("labels",))  # fmt: skip
     if is_file_pattern(labels) and kind == "masks":
         problems.add("a pattern of files; give the folders of the masks, whose files are named "
                      "under classes.", "labels", at=("labels",))  # fmt: skip
@@ -259,7 +264,8 @@ def _codes(classes, kind: str | None, threshold, problems: Problems) -> dict[str
             value = classes[name]
         codes[name] = _values(value, kind) or []
         if kind and not codes[name]:
-            remedy = "Quote colours that begin with #: '#804080'." * (value is None)
+            is_comment = value is None and kind == "colours"
+            remedy = "Quote colours that begin with #: '#804080'." * is_comment
             form = f"{VALUE_FORMS[kind]}, or rest"
             add_not_allowed(problems, value, form, "classes", name, remedy=remedy)
     if not 1 <= len(classes) <= 200:
@@ -356,13 +362,17 @@ def _colours(given: dict, codes: dict[str, list], problems: Problems) -> dict[st
     return {name: _colour(value) for name, value in given.items()}
 
 
-def _palette(given: dict[str, Colour], codes: dict[str, list], kind: str) -> dict[str, Colour]:
+def _palette(
+    given: dict[str, Colour], codes: dict[str, list], kind: str, rest: int | None
+) -> dict[str, Colour]:
     """Return a colour for each class: the one given, its label's, a usual one, or a new one."""
     palette = {}
     for index, (name, values) in enumerate(codes.items()):
         usual_colour = CITYSCAPES.get(name.lower()) or CAMVID.get(name.lower())
         hue = colorsys.hsv_to_rgb(index / len(codes), 0.75, (0.9, 0.6)[index % 2])
         new_colour = tuple(round(255 * channel) for channel in hue)
+        if index == rest:  # mostly background
+            new_colour = GREY
         colour = values[0] if kind == "colours" and values else usual_colour or new_colour
         palette[name] = given.get(name) or (new_colour if colour in palette.values() else colour)
     return palette

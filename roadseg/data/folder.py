@@ -1,12 +1,20 @@
 """The user's own folder, as its `dataset.yaml` describes it: which file belongs to which image."""
 
 import csv
+import os
 import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from roadseg.data.dataset_yaml import DESCRIPTION, POLYGONS, Description, read_description
+from roadseg.data.dataset_yaml import (
+    DESCRIPTION,
+    PICTURES,
+    POLYGONS,
+    REST,
+    Description,
+    read_description,
+)
 from roadseg.data.layout import (
     BadData,
     Coding,
@@ -20,11 +28,12 @@ from roadseg.data.layout import (
     find_items,
     ids_coding,
     polygons_coding,
+    printable,
     read_list,
 )
 from roadseg.data.polygons import Annotation, read_coco
 from roadseg.data.scenes import UNLABELLED
-from roadseg.data.splits import split
+from roadseg.data.splits import match_path_end, path_ends, split
 from roadseg.errors import InputError
 
 
@@ -46,9 +55,13 @@ def folder_source(*, path: Path, **_) -> Source:
         raise BadData(path, [finding])
     if not items:
         expected = f"*{about.image_ending}" if about.image_ending else "image"
+        pictures = find_items(path, ".", ".", None, "")
+        places = {item.image.parent.relative_to(path).as_posix() for item in pictures}
+        listed = ", ".join(sorted(places - {about.labels})[:5])
+        others = f" There are images in {listed}." if listed else ""
         raise InputError(
             f"{path / about.images}: holds no {expected}. Put the images there, or correct images: "
-            f"or image_ending: in {DESCRIPTION}."
+            f"or image_ending: in {DESCRIPTION}.{others}"
         )
     splits, more, split_notes = split(path, items, about.splits, about.sequence is not None)
     findings += more
@@ -60,6 +73,11 @@ def folder_source(*, path: Path, **_) -> Source:
     annotations, more, annotation_notes = _annotations(path, items, used, about)
     findings += more
     notes += [*split_notes, *annotation_notes]
+    if about.values not in PICTURES and about.rest is None and about.unlabelled != REST:
+        notes.append(
+            "Pixels that no label covers are ignored. If they are background, add a class for "
+            "them, such as 'other: rest'."
+        )
     if len(used) < len(items):
         notes.append(f"{len(items) - len(used)} of {len(items)} images are in no split.")
     if len(about.palette) == 1:
@@ -84,7 +102,7 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
     for number, name, pattern in _mask_patterns(about):
         masks = find_items(root, about.images, about.labels, about.image_ending, pattern)
         items = items or masks
-        there = [mask.labels.is_file() for mask in masks]
+        there = [os.path.isfile(mask.labels) for mask in masks]
         pairs = zip(items, masks, there, strict=True)
         items = [
             replace(item, masks=(*item.masks, (number, mask.labels))) if has else item
@@ -104,6 +122,8 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
                 f"{there.count(False)} of {len(there)} images have no mask {pattern}: nothing is "
                 f"{name.removeprefix('classes: ')} there."
             )
+    if not any(item.masks for item in items):  # which `check_pairs` says once
+        findings = []
     # the mask that is looked at first, or missed
     items = [replace(x, labels=x.masks[0][1]) if x.masks else x for x in items]
     return items, findings, notes
@@ -116,7 +136,7 @@ def _mask_patterns(about: Description) -> list[tuple[int, str, str]]:
         for number, (name, values) in enumerate(about.codes.items())
         for pattern in values
     ]
-    if about.unlabelled != "rest":
+    if about.unlabelled != REST:
         patterns += [(UNLABELLED, "unlabelled", pattern) for pattern in about.unlabelled]
     return patterns
 
@@ -133,14 +153,17 @@ def _listed_pairs(root: Path, about: Description) -> list[Item]:
     file, items, lines = root / about.pairs, {}, read_list(root / about.pairs)
     delimiter = next((d for d in "\t;," if lines and d in lines[0]), None)
     for number, line in enumerate(lines, 1):
-        row = next(csv.reader([line], delimiter=delimiter)) if delimiter else line.split()
+        try:
+            row = next(csv.reader([line], delimiter=delimiter)) if delimiter else line.split()
+        except csv.Error:  # longer than any name
+            row = []
         names = [name.strip().replace("\\", "/") for name in row if name.strip()]
         if number == 1 and "." not in line:
             continue
         if len(names) != 2 or any(n.startswith("/") or ".." in n.split("/") for n in names):
             raise InputError(
-                f"{file}: {line!r} is not a pair. Each line has an image and its label file, below "
-                f"{about.images} and {about.labels} of the folder, with a comma between them."
+                f"{file}: {printable(line)!r} is not a pair. Each line has an image and its label "
+                f"file, below {about.images} and {about.labels} of the folder, and a comma between."
             )
         name = str(PurePosixPath(names[0]).with_suffix(""))
         if name in items:
@@ -185,18 +208,15 @@ def _annotations(
     if about.values != "coco":
         return {}, [], []
     coding, findings, annotations, named = _coding(about), [], {}, set()
-    for file in dict.fromkeys(item.labels for item in items if item.labels.is_file()):
+    for file in dict.fromkeys(item.labels for item in items if os.path.isfile(item.labels)):
         name = file.relative_to(root).as_posix()
         known, faults = read_coco(file, name, coding)
         findings += faults
         members = [item for item in items if item.labels == file]
-        by_end: dict[str, list[Item]] = {}
-        for item in members:
-            parts = item.image.relative_to(root).parts
-            for first in range(len(parts)):
-                by_end.setdefault("/".join(parts[first:]), []).append(item)
+        paths = {item.image.relative_to(root).as_posix(): item for item in members}
+        by_end, folders = path_ends(paths.items())
         for image, annotation in known.items():
-            matches = by_end.get(image.replace("\\", "/").removeprefix("./"), [])
+            matches = match_path_end(image, by_end, folders)
             if len(matches) == 1:
                 annotations[matches[0].name] = annotation
                 continue

@@ -20,7 +20,7 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".we
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
 # What findings of one kind may differ in: shares, the values of a smoothed file, and other files.
 DETAILS = re.compile(r" in [\d.]+ %|(?<=^values ).* and \d+ more|(?<=^colours ).* and \d+ more"
-                     r"|(?<=is missing, though ).*(?= is there)")  # fmt: skip
+                     r"|(?<=is missing, though ).*(?= is there)| \(\d+ shapes\)")  # fmt: skip
 MAX_ROWS = 20  # rows that a message's table has at most
 MAX_FILES_PER_ROW = 5  # files that one of its rows names
 MAX_CELL_LENGTH = 400  # characters that one of its cells shows
@@ -397,7 +397,7 @@ def check_pairs(root: Path, items: list[Item], user_defined: bool = False) -> li
                 f"holds no label image for any of the {len(items)} images; {expected.name} was "
                 f"looked for, {first_file} is there",
                 "a label image for each image",
-                "correct labels or label_ending, or put the label images there",
+                "correct how dataset.yaml says they are named, or put them there",
             )
         ]
     for item in items:
@@ -447,7 +447,8 @@ def check_orphans(
 
 
 def _missing_finding(root: Path, file: Path, other: Path) -> Finding:
-    same_stem = sorted(f.name for f in file.parent.glob(glob.escape(file.stem) + ".*"))
+    alike = file.parent.glob(glob.escape(file.stem) + ".*")
+    same_stem = sorted(f.name for f in alike if f != other)
     hint = (
         f"{same_stem[0]} is there: rename it or set label_ending" if same_stem else "add the file"
     )

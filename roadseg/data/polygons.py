@@ -143,9 +143,12 @@ def read_labelme(
     content = _read_json(file, add, "shapes", "labelme")
     if content is None:
         return None, 0
-    size = _size(content, "imageHeight", "imageWidth") or size
-    if size is None:
+    stored = _size(content, "imageHeight", "imageWidth") or size
+    if stored is None:
         return None, 0
+    if stored != (size or stored):  # of another image, so its points say nothing
+        return np.full(stored, coding.rest, np.uint8), 0
+    size = stored
     masks, unknown, good = [], Counter(), True
     for number, shape in enumerate(content["shapes"], 1):
         shape = shape if isinstance(shape, dict) else {}
@@ -220,17 +223,11 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
     if content is None:
         return {}, findings
     tables = {}
-    for key, needed in (
-        ("images", "file_name"),
-        ("categories", "name"),
-        ("annotations", "image_id"),
-    ):
-        rows = content.get(key)
-        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        tables[key] = {
-            row.get("id"): row for row in rows if _is_id(row.get("id")) and needed in row
-        }
-        if len(tables[key]) < len(rows) or (not rows and key != "annotations"):
+    for key, needed in (("images", "file_name"), ("categories", "name")):
+        rows = content.get(key) if isinstance(content.get(key), list) else []
+        good = [row for row in rows if isinstance(row, dict) and _is_id(row.get("id"))]
+        tables[key] = {row["id"]: row for row in good if needed in row}
+        if len(tables[key]) < max(len(rows), 1):
             add(f"{key}: {len(tables[key])} of {len(rows)} have an id of their own and {needed}",
                 "those of COCO's instances", "export it again")  # fmt: skip
             return {}, findings
@@ -242,8 +239,9 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
             "both, as whole numbers", "export it again")  # fmt: skip
         return {}, findings
     unknown, faults = Counter(), {}
-    for number, row in tables["annotations"].items():
-        image, category = row["image_id"], row.get("category_id")
+    for number, row in enumerate(content["annotations"]):
+        row = row if isinstance(row, dict) else {}
+        number, image, category = row.get("id", number), row.get("image_id"), row.get("category_id")
         fault = ""
         if not _is_id(image) or image not in shapes:
             fault = "belongs to an image_id that is not among images"
@@ -253,7 +251,8 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
             unknown[names[category]] += 1
         else:
             fault = _coco_fault(row.get("segmentation"), sizes[image])
-            shapes[image].append((index, row.get("segmentation")))
+            if not fault:
+                shapes[image].append((index, row["segmentation"]))
         if fault:
             faults.setdefault(fault, []).append(number)
     for fault, numbers in faults.items():
@@ -276,13 +275,11 @@ def _is_id(value) -> bool:
 def _coco_fault(segmentation, size: tuple[int, int]) -> str:
     """Return what is wrong with a segmentation, or ''."""
     if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
         if segmentation.get("size") != list(size):
             return "has a run-length code of another size than its image"
-        if isinstance(counts, list):
-            good = all(type(n) is int and n >= 0 for n in counts) and sum(counts) == math.prod(size)
-            return "" if good else "has a run-length code that does not fill its image"
-        return "" if isinstance(counts, str) and counts.isascii() else "has no run-length code"
+        counts = _run_lengths(segmentation.get("counts"))
+        good = all(type(n) is int and n >= 0 for n in counts) and sum(counts) == math.prod(size)
+        return "" if good else "has a run-length code that does not fill its image"
     if not isinstance(segmentation, list) or not segmentation:
         return "has no segmentation, only a box"
     for outline in segmentation:
@@ -294,22 +291,39 @@ def _coco_fault(segmentation, size: tuple[int, int]) -> str:
     return ""
 
 
-def draw_coco(annotation: Annotation, coding: Coding, add: Add) -> tuple[np.ndarray | None, int]:
-    """Draw the objects of an image with COCO's own library; returns as `read_labelme` does."""
+def _run_lengths(counts: list | str | None) -> list[int]:
+    """Return the lengths of runs, of pixels outside and inside in turn, as a list or as text.
+
+    In text each character holds five bits of a number, the lowest first, and whether more follow;
+    from the fourth number on they are differences from the number before the last. COCO's library
+    reads what no code is too, as anything.
+    """
+    if not isinstance(counts, str):
+        return counts if isinstance(counts, list) else []
+    lengths, value, shift = [], 0, 0
+    for bits in (ord(character) - 48 for character in counts):
+        if not 0 <= bits < 64 or shift > 40:
+            return []
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return [] if shift else lengths
+
+
+def draw_coco(annotation: Annotation, coding: Coding) -> tuple[np.ndarray, int]:
+    """Draw the objects of an image, outlines with COCO's own library; returns labels, overlap."""
     from pycocotools import mask as coco  # only where there are such files
 
+    height, width = annotation.size
     masks = []
     for index, segmentation in annotation.shapes:
-        try:
-            if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-                segmentation = coco.frPyObjects(segmentation, *annotation.size)
-            if isinstance(segmentation, list):
-                segmentation = coco.merge(segmentation)
-            mask = coco.decode(segmentation).astype(bool)
-            if mask.shape != annotation.size:
-                raise ValueError
-        except Exception:  # the library raises anything
-            add("has a run-length code that cannot be decoded", "COCO's", "export it again")
-            return None, 0
-        masks.append((index, mask))
+        if isinstance(segmentation, dict):
+            runs = _run_lengths(segmentation["counts"])
+            mask = np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
+        else:
+            mask = coco.decode(coco.merge(coco.frPyObjects(segmentation, height, width)))
+        masks.append((index, mask.astype(bool)))
     return paint(annotation.size, coding.rest, masks)

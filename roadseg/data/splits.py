@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from roadseg.config.splits import NO_TEST, REST
@@ -97,8 +98,8 @@ def split(
             remedy = "give it images: a list, a folder, or a larger fraction"
             if shares_sequences:
                 remedy = (
-                    "list images or videos; or let sequence: be a number n, for stretches of n "
-                    "images"
+                    "list images or videos; or let sequence: be a number n, for sequences of n "
+                    "consecutive images"
                 )
             findings.append(
                 Finding(where, f"has no image{sequence_hint}", "one image or more", remedy)
@@ -137,30 +138,29 @@ def _named_items(root: Path, items: list[Item], where: str, value, findings: lis
         folder = composed(value.rstrip("/") + "/")
         chosen_items = [item for item in items if composed(item.name).startswith(folder)]
         if not chosen_items:
+            folders = sorted({item.name.partition("/")[0] for item in items if "/" in item.name})
+            listed = f"; there are {', '.join(folders[:5])}" if folders else ""
             findings.append(
                 Finding(where, f"no image lies in a folder {value}",
                         "a folder below images:, a .txt file, a list, or a fraction",
-                        "correct the name")
+                        f"correct the name{listed}")
             )  # fmt: skip
         return chosen_items
     known: dict[str, list[Item]] = {}
-    items_by_path_end: dict[str, list[Item]] = {}
+    paths = []
     for item in items:
         file = item.name + item.image.name[len(PurePosixPath(item.name).name) :]
         for name in {item.name, file, item.sequence}:
             for form in {name, composed(name)}:
                 known.setdefault(form, []).append(item)
-        for name in {item.name, file, composed(item.name), composed(file)}:
-            parts = name.split("/")
-            for first in range(len(parts)):
-                items_by_path_end.setdefault("/".join(parts[first:]), []).append(item)
-    folders = {composed(folder) for item in items for folder in item.name.split("/")[:-1]}
+        paths += [(item.name, item), (file, item)]
+    items_by_path_end, folders = path_ends(paths)
     chosen_items = {}
     for entry in value:
         # the whole line, or the first word of a list of pairs, as CamVid has them
         first_word = entry.split()[:1]
         for name in (entry, composed(entry), *first_word, *map(composed, first_word)):
-            matches = known.get(name) or _match_path_end(name, items_by_path_end, folders)
+            matches = known.get(name) or match_path_end(name, items_by_path_end, folders)
             if matches:
                 break
         if not matches or (len(matches) > 1 and name not in known):
@@ -179,7 +179,20 @@ def _named_items(root: Path, items: list[Item], where: str, value, findings: lis
     return list(chosen_items.values())
 
 
-def _match_path_end(
+def path_ends(paths: Iterable[tuple[str, Item]]) -> tuple[dict[str, list[Item]], set[str]]:
+    """Return the items by each end of their paths, and the folders; for `match_path_end`."""
+    items_by_path_end: dict[str, list[Item]] = {}
+    folders = set()
+    for path, item in paths:
+        for name in {path, composed(path)}:
+            parts = name.split("/")
+            folders |= set(map(composed, parts[:-1]))
+            for first in range(len(parts)):
+                items_by_path_end.setdefault("/".join(parts[first:]), []).append(item)
+    return items_by_path_end, folders
+
+
+def match_path_end(
     entry: str, items_by_path_end: dict[str, list[Item]], folders: set[str]
 ) -> list[Item]:
     """Return the items that the end of a path names: it may be from somebody else's machine."""

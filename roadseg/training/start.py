@@ -22,6 +22,7 @@ TEMPLATE = Path(__file__).with_name("new_study.yaml")
 MAX_PIXELS = 360 * 480  # of an image; in a short training larger ones cost more than they bring
 # Shares of that size's sides, the first that leaves time for enough steps.
 SIDE_SHARES = (1.0, 0.75, 0.5)
+MIN_SIDE = 64
 ENOUGH_STEPS, MIN_STEPS, MAX_EPOCHS = 400, 50, 60
 TRICKS = "# Tricks of this study alone, or at another strength than in the project's tricks.yaml.\n"
 NETWORKS = "# Networks of this study alone.\n"
@@ -32,8 +33,8 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
     """Check a data set and write `studies/NAME`: what is asked, and the pipeline.
 
     Two runs of one recipe, from ImageNet weights. Images have the most frequent size of the files,
-    made smaller where that has more than 360 x 480 pixels or training would be too slow, in whole
-    fours, and at least 64 each way. The number of steps comes from a timed step.
+    made smaller where that has more than 360 x 480 pixels or training would be too slow, or larger
+    where a side has fewer than 64, in whole fours. The number of steps comes from a timed step.
 
     Parameters
     ----------
@@ -115,5 +116,6 @@ def start(name: str, data: Path, minutes: float = 10) -> tuple[Path, Summary]:
 def _size(files: tuple[int, int], share: float) -> tuple[int, int]:
     """Return the height and width of images whose files have another size."""
     scale = share * min(1.0, (MAX_PIXELS / (files[0] * files[1])) ** 0.5)
-    height, width = (max(64, 4 * round(scale * side / 4)) for side in files)
+    scale = max(scale, MIN_SIDE / min(files))  # of both sides, so that shapes are kept
+    height, width = (4 * round(scale * side / 4) for side in files)
     return height, width

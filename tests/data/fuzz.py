@@ -42,7 +42,8 @@ from roadseg.config.paths import ROOT
 from roadseg.data.check import check_item
 from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
-from roadseg.data.layout import Item, Source, colours_coding, ids_coding
+from roadseg.data.layout import Item, Source, colours_coding, ids_coding, polygons_coding
+from roadseg.data.polygons import draw_coco, read_coco, read_labelme
 from roadseg.errors import InputError
 
 CLASSES = {"road": (1, 2, 3), "sky": (4, 5, 6)}
@@ -156,6 +157,20 @@ def description(data: bytes, folder: Path) -> str:
     return "read"
 
 
+def outlines(data: bytes, folder: Path) -> str:
+    """A file of any content as labelme's JSON, and as COCO's."""
+    file, faults = folder / "x.json", []
+    file.write_bytes(data)
+    coding = polygons_coding("labelme", [["road"], ["sky"]], "rest", 0)
+    labels, _ = read_labelme(file, coding, (9, 7), lambda *fault: faults.append(fault))
+    assert (labels is None) == bool(faults)
+    annotations, findings = read_coco(file, "x.json", coding)
+    for annotation in annotations.values():
+        drawn, _ = draw_coco(annotation, coding)
+        assert drawn.shape == annotation.size
+    return "refused" if faults and findings else "read"
+
+
 def settings(data: bytes, folder: Path) -> str:
     """A params.yaml of any content, with the project's catalogue."""
     return load(folder, {"params.yaml": data})
@@ -181,8 +196,23 @@ def load(folder: Path, files: dict[str, bytes]) -> str:
     return "read"
 
 
+OUTLINES = [
+    {"imageHeight": 9, "imageWidth": 7, "shapes": [
+        {"label": "road", "points": [[1, 1], [5.5, 1], [3, 6]]},
+        {"label": "sky", "shape_type": "circle", "points": [[3, 3], [5, 3]]},
+        {"label": "dog", "shape_type": "rectangle", "points": [[0, 0], [2, 2]]},
+    ]},
+    {"images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 7}],
+     "categories": [{"id": 1, "name": "road"}, {"id": 2, "name": "sky"}],
+     "annotations": [
+         {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5.5, 1, 3, 6]]},
+         {"id": 2, "image_id": 1, "category_id": 2, "segmentation": {"size": [9, 7], "counts": [9, 9, 45]}},
+         {"id": 3, "image_id": 1, "category_id": 2, "segmentation": {"size": [9, 7], "counts": "99]1"}},
+     ]},
+]  # fmt: skip
 TARGETS = {
     "labels": (labels, label_images),
+    "outlines": (outlines, lambda: [json.dumps(content).encode() for content in OUTLINES]),
     "description": (description, lambda: [GOOD.encode()]),
     "settings": (settings, lambda: [SETTINGS.encode()]),
     "catalogue": (catalogue, lambda: [TRICKS.encode()]),

@@ -32,7 +32,7 @@ LIST_IT = "correct the file, or list the value under classes: or unlabelled: in 
 ONCE = "each image in one split"
 BELONG = "check that the two belong together; resize labels with nearest only"
 LISTED = "names of images, with or without ending, or of sequences"
-SHARE = "list images or videos; or let sequence: be a number n, for stretches of n images"
+SHARE = "list images or videos; or let sequence: be a number n, for sequences of n consecutive images"
 
 
 def yaml(key: str, finding: str, allowed: str, remedy: str) -> tuple:
@@ -189,7 +189,7 @@ CASES = {
     broken.all_labels_named_otherwise: [
         ("labels/", "holds no label image for any of the 12 images; east_00.png was looked for, "
          "east_00_mask.png is there", "a label image for each image",
-         "correct labels or label_ending, or put the label images there")
+         "correct how dataset.yaml says they are named, or put them there")
     ],
     broken.two_of_one_name: [
         ("images/north_02.png", "has the name of images/north_02.bmp", "one image of each name",
@@ -292,6 +292,9 @@ IN_YAML = {
     ("labels: labels", "labels: labels\nunlabelled: void"): [(3, "unlabelled", "'void'", "0 to 65535", "rest")],
     ("labels: labels", "labels: labels\nvalues: palette"): [(3, "values", "'palette'", "ids or colours or masks")],
     ("labels: labels", "labels: labels\nvalues: colours"): [(4, "classes", "names alone", "[red, green, blue]")],
+    (f"labels: labels\nclasses: {CLASSES}", "labels: labels\nvalues: masks\nclasses: {road: rest}"): [
+        (4, "classes", "no class has masks")
+    ],
     ("labels: labels", "labels: labels\nvalues: masks"): [(4, "classes", "names alone", "'*_road.png'")],
     ("labels: labels", "labels: labels\ncolours: {raod: [1, 2, 3], sky: blue}"): [
         (3, "colours: raod", "Did you mean 'road'?"), (3, "colours: sky", "'blue'", "'#rrggbb'")
@@ -329,6 +332,12 @@ def test_each_mistake_in_dataset_yaml_is_named_with_its_line(mine, tmp_path, cha
     for shown, (line, key, *words) in zip(lines, expected, strict=True):
         assert shown.startswith(f"{mine}/{DESCRIPTION}:{line}: {key}: ")
         assert all(word in shown for word in words)
+
+
+def test_a_pattern_without_quotes_is_told(mine):
+    described("images: images", "images: */images")(mine)
+    with pytest.raises(InputError, match=r":1: not valid YAML .* begins with \* or & into quotes"):
+        open_folder(mine)
 
 
 def test_a_colour_that_yaml_takes_for_a_comment_is_told(mine):
@@ -375,7 +384,8 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "  labels: labels             # folder of the label images, of the same names\n"
          "  classes: [road, other]     # label value 0 is road, 1 is other\n"
          "  splits: {val: 0.2, test: 0.2}\n"
-         "data/README.md explains every key."),
+         "data/README.md explains every key and has examples of other layouts: a folder for each split,\n"
+         "a mask for each class, labelme, COCO."),
         (described("[road, building", "[[road, building"),
          "FOLDER/dataset.yaml:4: not valid YAML (did not find expected ',' or ']', while parsing a "
          "flow sequence from line 3 on). Look here and one line above: indent with spaces, not tabs, "
@@ -393,7 +403,7 @@ def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
          "image_ending: in dataset.yaml."),
         (described("images: images", "images: images\nimage_ending: .jpg"),
          "FOLDER/images: holds no *.jpg. Put the images there, or correct images: or "
-         "image_ending: in dataset.yaml."),
+         "image_ending: in dataset.yaml. There are images in images."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_listed_is_one_message(mine, spoil, message):
@@ -709,3 +719,18 @@ def test_a_list_in_an_unknown_encoding_says_so(mine):
     described("val: [east]", "val: val.txt")(mine)
     (finding, _) = open_folder(mine).findings
     assert "UTF-8" in finding.remedy
+
+
+@pytest.mark.parametrize("level", [1, 255])
+def test_a_lossy_mask_may_be_read_with_a_threshold_if_its_white_is_bright(mine, level):
+    for name in NAMES:
+        mask = Image.fromarray(np.where(get(mine, name) == 0, level, 0).astype(np.uint8))
+        mask.save(mine / f"labels/{name}.png", format="JPEG", quality=70)
+    described("[road, building, sky]", "[other, road]")(mine)
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert {"threshold: 128" in finding.remedy for finding in caught.value.findings} == {level == 255}
+    if level == 255:
+        described("[other, road]", "[other, road]\nthreshold: 128")(mine)
+        pixels = inspect_source(open_folder(mine)).pixels["train"]
+        assert pixels[:2].tolist() == [4 * 24 * 60, 4 * 16 * 60]

@@ -1,0 +1,537 @@
+"""Each example of data/README.md is run on files of its layout, which hold labels that are known."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import snapshot
+from PIL import Image
+from ruamel.yaml import YAML
+
+from roadseg.__main__ import main
+from roadseg.config.paths import ROOT
+from roadseg.data import check, polygons
+from roadseg.data.dataset_yaml import DESCRIPTION
+from roadseg.data.datasets import open_folder
+from roadseg.data.layout import BadData, polygons_coding
+from roadseg.data.prepare import prepare
+from roadseg.data.scenes import SPLITS, Scenes
+from roadseg.errors import InputError
+
+SIZE = (24, 32)
+IGNORED = 255
+NAMES = [f"{drive}_{frame}" for drive in ("east", "north", "west") for frame in range(4)]
+
+
+def image(number: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8))
+
+
+def save(picture, file: Path, **settings) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture.astype(np.uint8))
+    picture.save(file, **settings)
+
+
+def box(number: int, top: int = 8) -> tuple[slice, slice]:
+    """A rectangle, at another place in each image."""
+    return slice(top, top + 10), slice(2 + number, 12 + number)
+
+
+def road_in(number: int) -> np.ndarray:
+    """Classes other, road: a rectangle of road."""
+    labels = np.zeros(SIZE, np.uint8)
+    labels[box(number)] = 1
+    return labels
+
+
+def road_and_car_in(number: int) -> np.ndarray:
+    """Classes other, road, car: a car covers part of the road."""
+    labels = road_in(number)
+    labels[box(number, 14)] = 2
+    return labels
+
+
+def corners(place: tuple[slice, slice]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, the last two inside."""
+    rows, columns = place
+    return columns.start, rows.start, columns.stop - 1, rows.stop - 1
+
+
+# What each example is run on: a function writes the files into a folder and returns the labels of each image.
+
+
+def same_names(folder, values=lambda labels: labels, **settings):
+    truth = {name: road_in(number) for number, name in enumerate(NAMES)}
+    for number, (name, labels) in enumerate(truth.items()):
+        save(image(number), folder / f"images/{name}.png")
+        save(values(labels), folder / f"labels/{name}.png", **settings)
+    return truth
+
+
+def several_ids(folder):
+    """road: [7, 8], other: rest, and 0 ignored: what is road is 7 above and 8 below."""
+    truth = same_names(folder)
+    for name, labels in truth.items():
+        ids = np.where(labels, 7 + (np.arange(24)[:, None] > 12), 3)
+        ids[0] = 0
+        save(ids, folder / f"labels/{name}.png")
+        truth[name] = np.where(ids == 0, IGNORED, np.where(labels, 0, 1))
+    return truth
+
+
+def colours(folder):
+    palette = np.array([(70, 70, 70), (128, 64, 128), (107, 142, 35)], np.uint8)
+    truth = same_names(folder, lambda labels: palette[labels])
+    return {name: 1 - labels for name, labels in truth.items()}  # road is named first
+
+
+def soft_mask(folder):
+    """127 and 128 are on either side of the threshold; some masks are JPEG by their content."""
+    truth = same_names(folder, lambda labels: np.where(labels, 128, 127))
+    for name in NAMES[:3]:
+        save(255 * truth[name], folder / f"labels/{name}.png", format="JPEG", quality=60)
+    for name in NAMES[3:5]:
+        save(Image.fromarray(truth[name] > 0), folder / f"labels/{name}.png")  # of one bit
+    return truth
+
+
+def folder_per_split(folder):
+    truth = {}
+    for number, name in enumerate(NAMES):
+        split = ("train", "train", "val", "test")[number % 4]
+        truth[f"{split}/{name}"] = road_in(number)
+        save(image(number), folder / f"{split}/img/{name}.png")
+        save(road_in(number), folder / f"{split}/mask/{name}.png")
+    return truth
+
+
+def in_the_middle(folder):
+    truth = {}
+    for number in range(8):
+        category = ("um", "uu")[number % 2]
+        truth[f"{category}_{number:06d}"] = road_in(number)
+        save(image(number), folder / f"image_2/{category}_{number:06d}.png")
+        save(road_in(number), folder / f"gt_image_2/{category}_road_{number:06d}.png")
+        save(road_in(0), folder / f"gt_image_2/{category}_lane_{number:06d}.png")  # nobody asks for it
+    return truth
+
+
+def pairs(folder):
+    truth, lines = {}, ["image,label"]
+    for number in range(8):
+        truth[f"photos/{number}"] = road_in(number)
+        save(image(number), folder / f"photos/{number}.jpg")
+        save(road_in(number), folder / f"drawn/{number + 5} th.png")
+        lines.append(f"photos/{number}.jpg,drawn/{number + 5} th.png")
+    (folder / "pairs.csv").write_text("\n".join(lines))
+    return truth
+
+
+def masks(folder):
+    """Overlapping masks of 255 and of 1; the third image has no car."""
+    truth = {}
+    for number in range(8):
+        name, labels = f"d/{number}", road_and_car_in(number) if number != 3 else road_in(number)
+        road, car = np.zeros((2, *SIZE), np.uint8)
+        road[box(number)], car[box(number, 14)] = 255, 1
+        save(image(number), folder / f"images/{name}.png")
+        save(road, folder / f"masks/{name}_road.png")
+        if number != 3:
+            save(car, folder / f"masks/{name}_car.png")
+        truth[name] = labels
+    return truth
+
+
+def labelme(folder):
+    """Car before road in the file; shapes of every kind; what is unclear covers all; one image is empty."""
+    truth = {}
+    for number in range(8):
+        labels = road_and_car_in(number)
+        left, top, right, bottom = corners(box(number))
+        a, b, c, d = corners(box(number, 14))
+        mask = io.BytesIO()
+        Image.fromarray(np.ones((2, 3), bool)).save(mask, "PNG")
+        labels[0:2, 20:23], labels[20:22, 30:] = 1, 2
+        unclear = {"label": "unclear", "shape_type": "rectangle", "points": [[right, bottom], [right, bottom]]}
+        labels[bottom, right] = IGNORED
+        shapes = [
+            unclear,
+            {"label": "car", "shape_type": "rectangle", "points": [[c, d], [a, b]]},
+            {"label": "parking", "points": [[left, top], [right, top], [right, bottom], [left, bottom]]},
+            {"label": "road", "shape_type": "mask", "points": [[20, 0], [22, 1]],
+             "mask": base64.b64encode(mask.getvalue()).decode()},
+            # partly outside of the image
+            {"label": "car", "shape_type": "polygon", "points": [[30, 20], [36, 20], [36, 21], [30, 21]]},
+        ]  # fmt: skip
+        if number == 5:
+            shapes, labels = [], np.zeros(SIZE, np.uint8)
+        content = {"version": "5.4.1", "shapes": shapes, "imageHeight": 24, "imageWidth": 32}
+        save(image(number), folder / f"street_{number}.png")
+        (folder / f"street_{number}.json").write_text(json.dumps(content), "utf-8-sig")
+        truth[f"street_{number}"] = labels
+    return truth
+
+
+def coco(folder):
+    """Outlines for roads, run-length codes for cars, and a category that is ignored, drawn over both."""
+    truth = {}
+    for split in ("train", "valid", "test"):
+        images, annotations = [], []
+        for number in range(3):
+            name = f"{split}{number}"
+            labels = np.full(SIZE, IGNORED, np.uint8)
+            road, car = box(number), box(number, 14)
+            labels[road], labels[car] = 0, 1
+            left, top, right, bottom = corners(road)
+            outline = [left, top, right + 1, top, right + 1, bottom + 1, left, bottom + 1]
+            covered = np.zeros(SIZE, np.uint8)
+            covered[car] = 1
+            changes = np.flatnonzero(np.diff(covered.ravel(order="F").astype(int))) + 1
+            counts = np.diff([0, *changes, covered.size]).tolist()  # down the columns, first what is not car
+            dog = [left, top, left + 2, top, left + 2, top + 2, left, top + 2]
+            labels[top : top + 2, left : left + 2] = IGNORED
+            images.append({"id": number, "file_name": f"{name}.png", "height": 24, "width": 32})
+            segmentations = [[outline], {"size": [24, 32], "counts": counts}, [dog]]
+            annotations += [
+                {"id": 10 * number + k, "image_id": number, "category_id": 7 - k, "segmentation": segmentations[k]}
+                for k in (2, 1, 0)
+            ]
+            save(image(len(truth)), folder / f"{split}/images/{name}.png")
+            truth[f"{split}/{name}"] = labels
+        categories = [{"id": 7, "name": "road"}, {"id": 6, "name": "car"}, {"id": 5, "name": "dog"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"{split}/annotations.json").write_text(json.dumps(content))
+    return truth
+
+
+BUILDERS = (same_names, several_ids, colours, soft_mask, same_names, folder_per_split, in_the_middle, pairs, masks,
+            labelme, coco)  # fmt: skip
+OWN = (ROOT / "data/README.md").read_text().partition("## Your own images")[2]
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", OWN, re.M | re.S)
+WHOLE = {"images": "images", "labels": "labels", "classes": ["other", "road"], "splits": {"val": 0.2, "test": 0.2}}
+
+
+def described(folder: Path, example: str) -> None:
+    """Write an example, and around one that is part of a description the rest of it."""
+    content = YAML(typ="safe").load(example)
+    if not {"classes", "splits"} <= content.keys():
+        example = json.dumps(WHOLE | content)
+    (folder / DESCRIPTION).write_text(example)
+
+
+def labels_read(folder: Path) -> dict[str, np.ndarray]:
+    source, labels = open_folder(folder), {}
+
+    def keep(split, index, checked):
+        labels[checked.item.name] = checked.labels
+
+    check.inspect_source(source, keep=keep)
+    return labels
+
+
+def test_every_example_has_files():
+    assert len(EXAMPLES) == len(BUILDERS)
+
+
+@pytest.mark.parametrize(("example", "build"), zip(EXAMPLES, BUILDERS, strict=False))
+def test_examples_of_the_readme(tmp_path, example, build, capsys):
+    folder = tmp_path / "mine"
+    truth = build(folder)
+    described(folder, example)
+    assert main(["check", str(folder)]) == 0, capsys.readouterr().err
+    labels = labels_read(folder)
+    assert labels.keys() == truth.keys()
+    for name in truth:
+        np.testing.assert_array_equal(labels[name], truth[name], err_msg=name)
+    prepare({"size": [24, 32]}, open_folder(folder), tmp_path / "out")
+    written = {}
+    for split in SPLITS:
+        scenes = Scenes.load(tmp_path / "out", split)
+        assert len(scenes) > 0
+        written |= dict(zip(scenes.names, scenes.labels, strict=True))
+        if build in (folder_per_split, coco):
+            assert {name.split("/")[0] for name in scenes.names} == {"valid" if (split, build) == ("val", coco) else split}
+    assert written.keys() == truth.keys()
+    assert all((written[name] == truth[name]).all() for name in truth)
+    before = snapshot(tmp_path)
+    prepare({"size": [24, 32]}, open_folder(folder), tmp_path / "out")
+    assert snapshot(tmp_path) == before  # nothing is done again
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "more", "image_file", "label_file", "name"),
+    [
+        ("images", "labels/*_mask.png", {}, "images/d/{}.png", "labels/d/{}_mask.png", "d/{}"),
+        ("images/*_left.png", "labels", {}, "images/{}_left.png", "labels/{}.png", "{}"),
+        ("*/*/frame_*.jpg", "labels/*/*-*.png", {}, "a/b/frame_{}.jpg", "labels/a/b-{}.png", "a/b/frame_{}"),
+        ("*/img", "labels", {}, "a/img/{}.png", "labels/a/{}.png", "a/{}"),
+        ("*/img/*.png", "*/mask", {"label_ending": "_m.png"}, "a/img/{}.png", "a/mask/{}_m.png", "a/{}"),
+        ("*/image.png", "*/mask.png", {}, "{}/image.png", "{}/mask.png", "{}"),
+        ("./images/", "./labels/", {}, "images/{}.png", "labels/{}.png", "{}"),
+        ("scans[1]", "labels (new)", {}, "scans[1]/{}.png", "labels (new)/{}.png", "{}"),
+    ],
+)
+def test_patterns(tmp_path, images, labels, more, image_file, label_file, name):
+    for number in range(6):
+        save(image(number), tmp_path / image_file.format(number))
+        save(road_in(number), tmp_path / label_file.format(number))
+    described(tmp_path, json.dumps(WHOLE | {"images": images, "labels": labels} | more))
+    read = labels_read(tmp_path)
+    assert read.keys() == {name.format(number) for number in range(6)}
+    for number in range(6):
+        np.testing.assert_array_equal(read[name.format(number)], road_in(number))
+
+
+@pytest.mark.parametrize("pattern", ["*_{}.png", "{}/*.png", "m-*-{}.png"])
+def test_masks_in_a_folder_for_each_split(tmp_path, pattern):
+    classes = {"other": "rest", "road": pattern.format("road"), "car": pattern.format("car")}
+    for number in range(6):
+        split, name = ("train", "val", "test")[number % 3], f"seq/{number}"
+        labels = road_and_car_in(number)
+        save(image(number), tmp_path / f"{split}/img/{name}.png")
+        for index, kind in ((1, "road"), (2, "car")):
+            file = tmp_path / f"{split}/mask" / pattern.format(kind).replace("*", name)
+            save(255 * (labels == index), file)
+    content = {"images": "*/img", "labels": "*/mask", "values": "masks", "classes": classes}
+    described(tmp_path, json.dumps(content | {"splits": {"train": "train", "val": "val", "test": "test"}}))
+    read = labels_read(tmp_path)
+    for number in range(6):
+        name = f"{('train', 'val', 'test')[number % 3]}/seq/{number}"
+        np.testing.assert_array_equal(read[name], road_and_car_in(number))
+
+
+@pytest.mark.parametrize("prefix", ["", "images/", "C:\\\\somewhere\\\\else\\\\", "/home/ann/export/"])
+def test_one_coco_file_for_all_images(tmp_path, prefix):
+    truth = coco(tmp_path / "split")
+    merged = {"images": [], "annotations": [], "categories": []}
+    for first, split in enumerate(("train", "valid", "test")):
+        content = json.loads((tmp_path / f"split/{split}/annotations.json").read_text())
+        for row in content["images"]:
+            merged["images"].append(row | {"id": 100 * first + row["id"], "file_name": prefix + row["file_name"]})
+        for row in content["annotations"]:
+            place = {"id": 100 * first + row["id"], "image_id": 100 * first + row["image_id"]}
+            merged["annotations"].append(row | place)
+        merged["categories"] = content["categories"]
+        for file in (tmp_path / f"split/{split}/images").iterdir():
+            save(Image.open(file), tmp_path / "mine/images" / file.name)
+    (tmp_path / "mine/a.json").write_text(json.dumps(merged))
+    content = {"images": "images", "labels": "a.json", "values": "coco", "classes": ["road", "car"]}
+    described(tmp_path / "mine", json.dumps(WHOLE | content | {"unlabelled": ["dog"]}))
+    read = labels_read(tmp_path / "mine")
+    assert len(read) == 9
+    for name, labels in truth.items():
+        np.testing.assert_array_equal(read[name.split("/")[1]], labels)
+
+
+# What is wrong, by layout: files of the example above with one thing changed, and what is said of which file.
+
+
+def edited(file: str, change):
+    """A case: a JSON file changed in place."""
+
+    def spoil(folder: Path) -> None:
+        content = json.loads((folder / file).read_text("utf-8-sig"))
+        change(content)
+        (folder / file).write_text(json.dumps(content))
+
+    return spoil
+
+
+def written(file: str, content: bytes):
+    """A case: a file with other content."""
+    return lambda folder: (folder / file).write_bytes(content)
+
+
+def other_shape(**changes):
+    """A case: the second shape of an image, a car, changed."""
+    return edited("street_2.json", lambda content: content["shapes"][1].update(changes))
+
+
+def other_annotation(**changes):
+    """A case: the first annotation, number 2, of category dog, changed."""
+    return edited("train/annotations.json", lambda content: content["annotations"][0].update(changes))
+
+
+def without(file: str):
+    return lambda folder: (folder / file).unlink()
+
+
+def in_yaml(old: str, new: str):
+    def spoil(folder: Path) -> None:
+        text = (folder / DESCRIPTION).read_text()
+        assert old in text
+        (folder / DESCRIPTION).write_text(text.replace(old, new))
+
+    return spoil
+
+
+def grey(file: str, level: int):
+    return lambda folder: save(np.full(SIZE, level), folder / file)
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+LABELME, COCO = "street_2.json", "train/annotations.json"
+FAULTS = [
+    (folder_per_split, without("train/mask/east_0.png"), [("train/mask/east_0.png", "is missing", "add the file")]),
+    (folder_per_split, without("val/img/east_2.png"), [("val/mask/east_2.png", "without an image", "add the image")]),
+    (folder_per_split, in_yaml("val: val", "val: valid"), [
+        ("dataset.yaml, splits: val", "no image lies in a folder valid", "there are test, train, val")]),
+    (folder_per_split, in_yaml("*/mask", "*/img"), None),
+    (in_the_middle, without("gt_image_2/um_road_000000.png"), [
+        ("gt_image_2/um_road_000000.png", "is missing", "add the file")]),
+    (in_the_middle, without("image_2/um_000000.png"), [
+        ("gt_image_2/um_road_000000.png", "without an image", "add the image")]),
+    (pairs, without("photos/1.jpg"), [("photos/1.jpg", "is missing", "add the file")]),
+    (soft_mask, lambda folder: Image.fromarray(np.full(SIZE, 300, np.uint16)).save(folder / "labels/west_0.png"), [
+        ("labels/west_0.png", "value 300 in 100 %", "8 bits")]),
+    # masks
+    (masks, grey("masks/d/1_car.png", 70), [("masks/d/1_car.png", "value 70", "list the value")]),
+    (masks, lambda folder: save(np.ones((3, 3)), folder / "masks/d/1_car.png"), [
+        ("masks/d/1_road.png", "other masks of its image are 3 x 3 and 24 x 32", "export")]),
+    (masks, lambda folder: [save(np.ones((3, 3)), folder / f"masks/d/1_{c}.png") for c in ("car", "road")], [
+        ("masks/d/1_road.png", "is 3 x 3, its image 24 x 32", "belong together")]),
+    (masks, in_yaml("*_car.png", "*_cars.png"), [
+        ("dataset.yaml, classes: car", "no image has a mask *_cars.png", "correct the pattern")]),
+    (masks, lambda folder: [(folder / f"masks/d/1_{c}.png").unlink() for c in ("car", "road")], [
+        ("masks/d/1_road.png", "is missing", "add the file")]),
+    (masks, without("images/d/1.png"), [
+        ("masks/d/1_road.png", "without an image", "add"), ("masks/d/1_car.png", "without an image", "add")]),
+    (masks, in_yaml("labels: masks", "labels: images"), [
+        ("images/d/", "0_road.png was looked for, 0.png is there", "how dataset.yaml says")]),
+    # labelme
+    (labelme, other_shape(label="cra"), [(LABELME, "label 'cra' is in no class", "Did you mean 'car'?")]),
+    (labelme, other_shape(label=None), [(LABELME, "label 'None' is in no class", "list it under a class")]),
+    (labelme, other_shape(shape_type="line"), [(LABELME, "shape 2, 'car', is a line, which has no area", "mend it")]),
+    (labelme, other_shape(shape_type="polygon"), [(LABELME, "has 2 points, a polygon has 3 or more", "mend it")]),
+    (labelme, other_shape(points=[[40, 1], [50, 9]]), [(LABELME, "lies outside of the image", "mend it")]),
+    (labelme, other_shape(points=[[4, 1], [1e9, 9]]), [(LABELME, "points far outside", "mend it")]),
+    (labelme, other_shape(points=[[4, 1], [float("nan"), 9]]), [(LABELME, "not pairs of numbers", "mend it")]),
+    (labelme, other_shape(points="ab"), [(LABELME, "not pairs of numbers", "mend it")]),
+    (labelme, other_shape(shape_type="mask", mask="xx"), [(LABELME, "a mask that cannot be decoded", "mend it")]),
+    (labelme, edited(LABELME, lambda content: content.update(imageHeight=32, imageWidth=24)), [
+        (LABELME, "is 32 x 24, its image 24 x 32", "turn one of the two")]),
+    (labelme, lambda folder: image(2).save(folder / "street_2.png", format="JPEG", exif=TURNED), [
+        ("street_2.png", "is stored turned (EXIF orientation 6)", "auto-orient")]),
+    (labelme, without(LABELME), [(LABELME, "is missing", "add the file")]),
+    (labelme, without("street_2.png"), [(LABELME, "without an image", "add the image")]),
+    (labelme, written(LABELME, b"{"), [(LABELME, "is not JSON", "export it again")]),
+    (labelme, written(LABELME, "{'a': 'ä'}".encode("cp1252")), [(LABELME, "is not UTF-8", "save it")]),
+    (labelme, written(LABELME, b"[" * 10**5), [(LABELME, "nested too deeply", "export it again")]),
+    (labelme, written(LABELME, b'{"annotations": []}'), [(LABELME, "has no shapes", "say values: coco")]),
+    # COCO
+    (coco, in_yaml("unlabelled: rest\n", ""), [
+        (f"{s}/annotations.json", "label 'dog' is in no class (3 shapes)", "list it") for s in ("test", "train", "valid")]),
+    (coco, other_annotation(category_id=99), [(COCO, "annotation 2 has a category_id that is not", "mend")]),
+    (coco, other_annotation(image_id=99), [(COCO, "annotation 2 belongs to an image_id that is not", "mend")]),
+    (coco, other_annotation(segmentation=[]), [(COCO, "annotation 2 has no segmentation, only a box", "mend")]),
+    (coco, other_annotation(segmentation=[[1, 2, 3, 4]]), [(COCO, "fewer than three points", "mend")]),
+    (coco, other_annotation(segmentation=[[90, 2, 30, 4, 5, 6]]), [(COCO, "points far outside", "mend")]),
+    (coco, other_annotation(segmentation={"size": [24, 32], "counts": [5]}), [(COCO, "does not fill its image", "mend")]),
+    (coco, other_annotation(segmentation={"size": [2, 3], "counts": [6]}), [(COCO, "of another size", "mend")]),
+    (coco, other_annotation(segmentation={"size": [24, 32], "counts": "zzz"}), [(COCO, "does not fill its image", "mend")]),
+    (coco, other_annotation(segmentation={"size": [24, 32], "counts": "\n"}), [(COCO, "does not fill its image", "mend")]),
+    (coco, edited(COCO, lambda content: content["images"][0].update(height=32, width=24)), None),
+    (coco, edited(COCO, lambda content: content["images"][0].pop("height")), [(COCO, "no height and width", "export")]),
+    (coco, edited(COCO, lambda content: content["images"][0].update(file_name="x.png")), [
+        (COCO, "no image has the file_name x.png", "add the image"),
+        ("train/images/train0.png", "is not among the images of annotations.json", "take the image away")]),
+    (coco, edited(COCO, lambda content: content.pop("categories")), [(COCO, "categories: 0 of 0", "export it again")]),
+    (coco, written(COCO, b'{"shapes": []}'), [(COCO, "has no annotations", "say values: labelme")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "spoil", "expected"), FAULTS)
+def test_faults_of_a_layout_are_named(tmp_path, build, spoil, expected):
+    folder = tmp_path / "mine"
+    build(folder)
+    described(folder, EXAMPLES[BUILDERS.index(build)])
+    spoil(folder)
+    before = snapshot(tmp_path)
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [24, 32]}, open_folder(folder), tmp_path / "out")
+    assert snapshot(tmp_path) == before
+    found = caught.value.findings
+    assert all(finding.allowed and finding.remedy for finding in found)
+    if expected is None:
+        return
+    assert [finding.file for finding in found] == [file for file, *_ in expected]
+    for finding, (_, what, remedy) in zip(found, expected, strict=True):
+        assert what in finding.finding and remedy in finding.remedy
+
+
+@pytest.mark.parametrize("classes", ["[other, road]", "{other: 0, road: rest}", "{other: rest, road: 255}"])
+def test_the_two_sides_of_a_threshold(tmp_path, classes):
+    truth = soft_mask(tmp_path)
+    described(tmp_path, "threshold: 128")
+    content = json.loads((tmp_path / DESCRIPTION).read_text()) | {"classes": YAML(typ="safe").load(classes)}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(content))
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_annotations_need_no_ids(tmp_path):
+    truth = coco(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
+    edited(COCO, lambda content: [row.pop("id") for row in content["annotations"]])(tmp_path)
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+@pytest.mark.parametrize("line", ["photos/2.jpg", "photos/2.jpg,a,b", "/etc/passwd,a.png", "../x.jpg,a.png",
+                                  "photos/1.jpg,drawn/8 th.png"])  # fmt: skip
+def test_lines_that_are_no_pair(tmp_path, line):
+    pairs(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
+    with open(tmp_path / "pairs.csv", "a") as file:
+        file.write(f"\n{line}\n")
+    with pytest.raises(InputError, match=r"pairs\.csv: .*(is not a pair|two lines)"):
+        open_folder(tmp_path)
+
+
+def test_what_is_not_wrong_but_worth_knowing(tmp_path):
+    for build in (masks, labelme, coco):  # each says what all pixels are
+        build(tmp_path / build.__name__)
+        described(tmp_path / build.__name__, EXAMPLES[BUILDERS.index(build)])
+    notes = check.inspect_source(open_folder(tmp_path / "masks")).notes
+    assert "1 of 8 images have no mask *_car.png: nothing is car there." in notes
+    # the car's first 4 of 10 rows lie on the road, in 7 of 8 images
+    share = 7 * 40 / (8 * 24 * 32)
+    assert any(note.startswith(f"{100 * share:.1f} % of the pixels are in several classes") for note in notes)
+    assert not any("add a class for them" in note for note in notes)
+    in_yaml("  other: rest\n", "")(tmp_path / "masks")
+    assert any("add a class for them" in note for note in open_folder(tmp_path / "masks").notes)
+    edited("train/annotations.json", lambda content: content.update(annotations=content["annotations"][3:]))(
+        tmp_path / "coco"
+    )
+    assert "1 of 9 images have no annotation." in open_folder(tmp_path / "coco").notes
+
+
+def test_a_label_file_that_changes_is_prepared_again(tmp_path):
+    coco(tmp_path / "mine")
+    described(tmp_path / "mine", EXAMPLES[BUILDERS.index(coco)])
+    digests = []
+    for classes in ("[road, car]", "[car, road]", "{road: road, car: [car, dog]}"):
+        in_yaml(re.search("classes: (.*)", (tmp_path / "mine" / DESCRIPTION).read_text())[1], classes)(tmp_path / "mine")
+        digests.append(prepare({"size": [24, 32]}, open_folder(tmp_path / "mine"), tmp_path / "out")["digest"])
+    assert len(set(digests)) == 3
+
+
+def test_run_length_codes_are_those_of_cocos_library():
+    from pycocotools import mask as library
+
+    rng = np.random.default_rng(0)
+    for share in (0, 0.02, 0.5, 0.98, 1):
+        mask = np.asfortranarray(rng.random((37, 53)) < share).astype(np.uint8)
+        mask[5:20, 8:50] |= rng.random() < 0.5
+        code = library.encode(np.asfortranarray(mask))
+        runs = polygons._run_lengths(code["counts"].decode())
+        assert sum(runs) == mask.size
+        annotation = polygons.Annotation((37, 53), ((0, {"size": [37, 53], "counts": code["counts"].decode()}),))
+        labels, _ = polygons.draw_coco(annotation, polygons_coding("coco", [["a"]], [], None))
+        np.testing.assert_array_equal(labels == 0, mask)
