@@ -808,7 +808,8 @@ def accuracy_cost(
     seed_note = "one seed" if (arms["seeds"] == 1).all() else "means over seeds"
     interval_note = "95 % intervals"
     if arms["low"].isna().all():
-        interval_note = "no intervals" if runs is None else "dashes are single runs, no intervals"
+        dashes = "dashes are single runs, " if runs is not None and seed_note != "one seed" else ""
+        interval_note = f"{dashes}no intervals"
     left.set(ylabel=f"mIoU on {split} (%)", title=f"here: {seed_note}, {interval_note}")
     if reference is not None:
         right, shown = axes[0][1], set()
