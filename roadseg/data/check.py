@@ -36,6 +36,7 @@ NO_PICTURES = (
 LARGER, KEPT = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8), 0.9
 SMOOTHED = 10  # with more values that are not allowed a label image was smoothed or is a photo
 PLAIN_IMAGE = "8-bit RGB, grey or palette"
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
 
@@ -340,7 +341,7 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
         values = rgb[..., 0]
     else:
         scale = 1 if coding.is_brightness else image.info.get("scale", 1)
-        if coding.is_brightness and image.mode == "P":
+        if image.mode == "P" and (coding.is_brightness or _is_black_and_white_mask(image, coding)):
             image = image.convert("L")
         values = np.asarray(image).astype(np.int64) // scale
         if image.mode == "1" and coding.white_is_255:
@@ -384,11 +385,24 @@ def _lossy_format(image: Image.Image, file: Path) -> str:
     return ""
 
 
+def _is_black_and_white_mask(image: Image.Image, coding: Coding) -> bool:
+    """Return whether an image of the pixels of one class says black and white by its palette.
+
+    Its ids may be in any order: some tools give white the id 0.
+    """
+    colours = [colour for _, colour in image.convert("RGB").getcolors()]
+    has_all = len(colours) == len(image.getcolors())  # else the palette tells less than the ids
+    return coding.kind == "masks" and has_all and {*colours} <= {BLACK, WHITE}
+
+
 def _palette_contradiction(image: Image.Image, values: np.ndarray, source: Source) -> str:
     """Return where a palette says another class than the id does, or ''."""
     palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    classes = list(source.palette)
-    for value in np.unique(values[values < len(palette)]):
+    classes, used = list(source.palette), np.unique(values[values < len(palette)])
+    is_inverse = used.tolist() == [0, 1] and palette[:2].tolist() == [[*WHITE], [*BLACK]]
+    if is_inverse and source.user_defined and WHITE not in source.coding.colours:
+        return "id 0 is drawn white and id 1 black, the reverse of a mask"
+    for value in used:
         label = source.coding.table[value]
         colour_class = source.coding.colours.get(tuple(palette[value].tolist()))
         if colour_class and label < len(classes) and colour_class != classes[label]:

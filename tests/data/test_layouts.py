@@ -475,6 +475,52 @@ def test_the_two_sides_of_a_threshold(tmp_path, classes):
     assert all((read[name] == truth[name]).all() for name in truth)
 
 
+def palette_image(ids, palette) -> Image.Image:
+    picture = Image.fromarray(ids.astype(np.uint8), "P")
+    picture.putpalette(palette)
+    return picture
+
+
+BLACK_FIRST, WHITE_FIRST = [0, 0, 0, 255, 255, 255], [255, 255, 255, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "save_as",
+    [
+        lambda mask: Image.fromarray(255 * mask).quantize(2),
+        lambda mask: Image.fromarray(255 * mask).convert("P", palette=Image.Palette.ADAPTIVE, colors=2),
+        lambda mask: palette_image(1 - mask, WHITE_FIRST),
+        lambda mask: palette_image(mask, BLACK_FIRST),
+        lambda mask: palette_image(mask, [0, 0, 0] * 2),  # which tells nothing
+        lambda mask: palette_image(mask, [0, 0, 0, 128, 0, 0]),
+    ],
+)
+def test_masks_with_a_palette_are_black_and_white_by_its_colours(tmp_path, save_as):
+    truth = masks(tmp_path)
+    for file in tmp_path.glob("masks/d/*.png"):
+        save_as((np.asarray(Image.open(file)) > 0).astype(np.uint8)).save(file)
+    described(tmp_path, EXAMPLES[BUILDERS.index(masks)])
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_ids_that_a_palette_draws_as_an_inverse_mask_are_refused(tmp_path):
+    truth = same_names(tmp_path)
+    for name, labels in truth.items():
+        Image.fromarray(255 * labels).quantize(2).save(tmp_path / f"labels/{name}.png")
+    described(tmp_path, json.dumps(WHOLE))
+    with pytest.raises(BadData) as caught:
+        labels_read(tmp_path)
+    assert len(caught.value.findings) == len(NAMES)
+    assert {f.finding for f in caught.value.findings} == {"id 0 is drawn white and id 1 black, the reverse of a mask"}
+    described(tmp_path, json.dumps(WHOLE | {"values": "colours", "classes": {"other": [0] * 3, "road": [255] * 3}}))
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+    described(tmp_path, json.dumps(WHOLE | {"classes": ["road", "other"], "colours": {"road": [255] * 3}}))
+    read = labels_read(tmp_path)  # the user has confirmed that white is road
+    assert all((read[name] == 1 - truth[name]).all() for name in truth)
+
+
 def test_annotations_need_no_ids(tmp_path):
     truth = coco(tmp_path)
     described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
