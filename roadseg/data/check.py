@@ -309,7 +309,7 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
     if image is None:
         return None
     add_finding = _adder(source, file, checked)
-    lossy = "" if coding.is_brightness else _lossy_format(image, file)
+    lossy = "" if coding.threshold else _lossy_format(image, file)
     if lossy:
         remedy = "export the labels as PNG" + _threshold_hint(source, np.asarray(image))
         add_finding(f"is {lossy}, which changes label values", GOOD_LABELS, remedy)
@@ -340,8 +340,8 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
             return None
         values = rgb[..., 0]
     else:
-        scale = 1 if coding.is_brightness else image.info.get("scale", 1)
-        if image.mode == "P" and (coding.is_brightness or _is_black_and_white_mask(image, coding)):
+        scale = 1 if coding.threshold else image.info.get("scale", 1)
+        if image.mode == "P" and (coding.threshold or _is_black_and_white_mask(image, coding)):
             image = image.convert("L")
         values = np.asarray(image).astype(np.int64) // scale
         if image.mode == "1" and coding.white_is_255:
@@ -350,6 +350,11 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
             add_finding(problem, "ids in the order of the classes",
                         "export again with the right order, or say values: colours")  # fmt: skip
             return None
+    if 0 < values.max() < coding.threshold and len(levels := np.unique(values)) <= 2:
+        add_finding(f"holds only {' and '.join(map(str, levels))}, below the threshold",
+                    f"{coding.threshold} or more for white",
+                    "write 255 for white, or take threshold: out")  # fmt: skip
+        return None
     inside = (values >= 0) & (values < len(coding.table))
     labels = coding.table[np.where(inside, values, 0)]
     not_allowed = ~inside | (labels == NOT_ALLOWED)

@@ -135,7 +135,8 @@ class Coding:
     remedy : what to do about another value
     colours : the class by (red, green, blue), where known, to tell a palette image whose palette
         says something else than its ids
-    is_brightness : values are grey levels, whatever the number of bits and the format
+    threshold : the grey level from which a pixel is white; 0 where values are no grey levels. These
+        are read whatever the number of bits and the format
     white_is_255 : so are those of images of one bit
     labels : of outlines, the class by label, 255 for what is ignored
     ignores_others : labels that are not among these are ignored
@@ -147,7 +148,7 @@ class Coding:
     allowed: str
     remedy: str
     colours: dict[Colour, str] = field(default_factory=dict)
-    is_brightness: bool = False
+    threshold: int = 0
     white_is_255: bool = False
     labels: dict[str, int] = field(default_factory=dict)
     ignores_others: bool = False
@@ -211,7 +212,7 @@ def ids_coding(
     if threshold:
         table[threshold:256], table[:threshold], table[256:] = table[255], table[0], NOT_ALLOWED
         return Coding("ids", table, "grey levels from 0 to 255", "export masks of 8 bits",
-                      is_brightness=True, white_is_255=True)  # fmt: skip
+                      threshold=threshold, white_is_255=True)  # fmt: skip
     allowed = _ranges(sorted(i for ids in codes for i in ids))
     if unlabelled:
         allowed += f", and {_ranges(sorted(unlabelled))} for not labelled"
