@@ -215,12 +215,16 @@ def _annotations(
         members = [item for item in items if item.labels == file]
         paths = {item.image.relative_to(root).as_posix(): item for item in members}
         by_end, folders = path_ends(paths.items())
+        entries: dict[str, str] = {}
         for image, annotation in known.items():
             matches = match_path_end(image, by_end, folders)
-            if len(matches) == 1:
-                annotations[matches[0].name] = annotation
-                continue
             what = f"{len(matches)} images have" if matches else "no image has"
+            if len(matches) == 1:
+                other = entries.setdefault(matches[0].name, image)
+                if other == image:
+                    annotations[matches[0].name] = annotation
+                    continue
+                what = f"{matches[0].image.relative_to(root)} has the file_name {other} and"
             findings.append(
                 Finding(name, f"{what} the file_name {image}", "one image for each file_name",
                         "add the image, or correct images:")

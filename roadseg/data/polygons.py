@@ -231,6 +231,10 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
             add(f"{key}: {len(tables[key])} of {len(rows)} have an id of their own and {needed}",
                 "those of COCO's instances", "export it again")  # fmt: skip
             return {}, findings
+    files = Counter(str(row["file_name"]) for row in tables["images"].values())
+    for image in (image for image, count in files.items() if count > 1):
+        add(f"images: {files[image]} have the file_name {image}", "one entry for each image",
+            "merge them, with their annotations, or correct one")  # fmt: skip
     names = {key: str(row["name"]) for key, row in tables["categories"].items()}
     shapes: dict = {key: [] for key in tables["images"]}
     sizes = {key: _size(row, "height", "width") for key, row in tables["images"].items()}

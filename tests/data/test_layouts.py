@@ -475,6 +475,35 @@ def test_the_two_sides_of_a_threshold(tmp_path, classes):
     assert all((read[name] == truth[name]).all() for name in truth)
 
 
+@pytest.mark.parametrize("example", ["threshold: 128", "masks"])
+def test_masks_of_0_and_1_beside_a_threshold_are_refused(tmp_path, example):
+    if example == "masks":
+        masks(tmp_path)  # of cars, 0 and 1
+        described(tmp_path, "threshold: 128\n" + EXAMPLES[BUILDERS.index(masks)])
+    else:
+        same_names(tmp_path)
+        described(tmp_path, example)
+    with pytest.raises(BadData) as caught:
+        labels_read(tmp_path)
+    assert len(caught.value.findings) == (7 if example == "masks" else len(NAMES))
+    for finding in caught.value.findings:
+        assert finding.finding == "holds only 0 and 1, below the threshold"
+        assert finding.remedy == "write 255 for white, or take threshold: out"
+
+
+def test_two_coco_entries_for_one_image_are_named(tmp_path):
+    coco(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
+    edited(COCO, lambda content: content["images"][1].update(file_name="gone/train0.png"))(tmp_path)
+    (first, second) = open_folder(tmp_path).findings
+    assert first.file == COCO and first.finding == (
+        "train/images/train0.png has the file_name train0.png and the file_name gone/train0.png"
+    )
+    assert "train1.png" in second.file
+    edited(COCO, lambda content: content["images"][1].update(file_name="train0.png"))(tmp_path)
+    assert "images: 2 have the file_name train0.png" in {f.finding for f in open_folder(tmp_path).findings}
+
+
 def palette_image(ids, palette) -> Image.Image:
     picture = Image.fromarray(ids.astype(np.uint8), "P")
     picture.putpalette(palette)
