@@ -218,7 +218,7 @@ def _check_places(root: Path, content: dict, good: dict, kind: str, problems: Pr
                 problems.add("a pattern, though pairs: lists the files; give the folder that its "
                              "lines begin in, or take it out.", key, at=(key,))  # fmt: skip
         return
-    if images == labels and kind in PICTURES and "image_ending" not in good and "*" not in images:
+    if images == labels and kind in PICTURES and "image_ending" not in good:
         problems.add("the folder of the images; name that of the label images, let image_ending "
                      "and label_ending tell them apart, or say values: labelme, if these are its "
                      "JSON files.", "labels", at=("labels",))  # fmt: skip

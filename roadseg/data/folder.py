@@ -69,7 +69,7 @@ def folder_source(*, path: Path, **_) -> Source:
     unpaired = check_pairs(path, [item for item in items if item.name in used], user_defined=True)
     if not about.pairs and not any(f.file.endswith("/") for f in unpaired):  # else all are orphans
         unpaired += _orphans(path, items, about)
-    findings += unpaired
+    findings += [*unpaired, *_label_file_findings(path, items, about)]
     annotations, more, annotation_notes = _annotations(path, items, used, about)
     findings += more
     notes += [*split_notes, *annotation_notes]
@@ -196,6 +196,26 @@ def _orphans(root: Path, items: list[Item], about: Description) -> list[Finding]
         files = [pattern for _, _, pattern in _mask_patterns(about)]
     findings = [f for file in files for f in check_orphans(root, expected, about.labels, file)]
     return list(dict.fromkeys(findings))
+
+
+def _label_file_findings(root: Path, items: list[Item], about: Description) -> list[Finding]:
+    """Return findings for label files that are their image, or belong to two images."""
+    if about.values == "coco":
+        return []
+    findings, owners = [], {}
+    remedy = f"correct {about.pairs or f'labels: or label_ending: in {DESCRIPTION}'}"
+    for item in items:
+        image, *label_files = (file.relative_to(root).as_posix() for file in item.files)
+        for file in label_files:
+            owner = owners.setdefault(file, item)
+            what = ""
+            if file == image:
+                what = "is its own label file"
+            elif owner.name != item.name:
+                what = f"and {owner.image.relative_to(root)} have one label file, {file}"
+            if what:
+                findings.append(Finding(image, what, "a label file for each image", remedy))
+    return findings
 
 
 def _annotations(

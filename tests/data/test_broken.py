@@ -288,6 +288,7 @@ IN_YAML = {
     (CLASSES, "{road: 0, building: rest, sky: rest}"): [(3, "classes: sky", "rest is also building")],
     (CLASSES, "{road: 0, building: 1, sky: rest}\nunlabelled: rest"): [(4, "unlabelled", "rest is also sky")],
     ("labels: labels", "labels: images"): [(2, "labels", "the folder of the images")],
+    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/img"'): [(2, "labels", "the folder of the images")],
     ("labels: labels", "labels: labels\nunlabelled: [2]"): [(3, "unlabelled", "2 is also sky")],
     ("labels: labels", "labels: labels\nunlabelled: void"): [(3, "unlabelled", "'void'", "0 to 65535", "rest")],
     ("labels: labels", "labels: labels\nvalues: palette"): [(3, "values", "'palette'", "ids or colours or masks")],

@@ -361,13 +361,17 @@ def without(file: str):
     return lambda folder: (folder / file).unlink()
 
 
-def in_yaml(old: str, new: str):
+def in_text(file: str, old: str, new: str):
     def spoil(folder: Path) -> None:
-        text = (folder / DESCRIPTION).read_text()
+        text = (folder / file).read_text()
         assert old in text
-        (folder / DESCRIPTION).write_text(text.replace(old, new))
+        (folder / file).write_text(text.replace(old, new))
 
     return spoil
+
+
+def in_yaml(old: str, new: str):
+    return in_text(DESCRIPTION, old, new)
 
 
 def grey(file: str, level: int):
@@ -382,11 +386,20 @@ FAULTS = [
     (folder_per_split, without("val/img/east_2.png"), [("val/mask/east_2.png", "without an image", "add the image")]),
     (folder_per_split, in_yaml("val: val", "val: valid"), [
         ("dataset.yaml, splits: val", "no image lies in a folder valid", "there are test, train, val")]),
-    (folder_per_split, in_yaml("*/mask", "*/img"), None),
+    (folder_per_split, in_yaml('"*/mask"', '"*/img"\nimage_ending: .png'), [
+        *((f"{split}/img/{NAMES[i]}.png", "is its own label file", "correct labels:")
+          for split, *numbers in (("test", 3, 7, 11), ("train", 0, 1, 4, 5, 8, 9), ("val", 2, 6, 10)) for i in numbers),
+        *((f"{split}/img/{NAMES[i]}.png", "is a colour image", "say values: colours")
+          for split, *numbers in (("train", 0, 1, 4, 5, 8, 9), ("val", 2, 6, 10), ("test", 3, 7, 11)) for i in numbers)]),
     (in_the_middle, without("gt_image_2/um_road_000000.png"), [
         ("gt_image_2/um_road_000000.png", "is missing", "add the file")]),
     (in_the_middle, without("image_2/um_000000.png"), [
         ("gt_image_2/um_road_000000.png", "without an image", "add the image")]),
+    (pairs, in_text("pairs.csv", "drawn/6 th.png", "drawn/5 th.png"), [
+        ("photos/1.jpg", "and photos/0.jpg have one label file, drawn/5 th.png", "correct pairs.csv")]),
+    (pairs, in_text("pairs.csv", "drawn/6 th.png", "photos/1.jpg"), [
+        ("photos/1.jpg", "is its own label file", "correct pairs.csv"),
+        ("photos/1.jpg", "is a JPEG", "as PNG")]),
     (pairs, without("photos/1.jpg"), [("photos/1.jpg", "is missing", "add the file")]),
     (soft_mask, lambda folder: Image.fromarray(np.full(SIZE, 300, np.uint16)).save(folder / "labels/west_0.png"), [
         ("labels/west_0.png", "value 300 in 100 %", "8 bits")]),
@@ -436,7 +449,9 @@ FAULTS = [
     (coco, other_annotation(segmentation={"size": [2, 3], "counts": [6]}), [(COCO, "of another size", "mend")]),
     (coco, other_annotation(segmentation={"size": [24, 32], "counts": "zzz"}), [(COCO, "does not fill its image", "mend")]),
     (coco, other_annotation(segmentation={"size": [24, 32], "counts": "\n"}), [(COCO, "does not fill its image", "mend")]),
-    (coco, edited(COCO, lambda content: content["images"][0].update(height=32, width=24)), None),
+    (coco, edited(COCO, lambda content: content["images"][0].update(height=32, width=24)), [
+        (COCO, "annotation 1 has a run-length code of another size than its image", "mend"),
+        (COCO, "is 32 x 24, its image 24 x 32", "turn")]),
     (coco, edited(COCO, lambda content: content["images"][0].pop("height")), [(COCO, "no height and width", "export")]),
     (coco, edited(COCO, lambda content: content["images"][0].update(file_name="x.png")), [
         (COCO, "no image has the file_name x.png", "add the image"),
@@ -458,8 +473,6 @@ def test_faults_of_a_layout_are_named(tmp_path, build, spoil, expected):
     assert snapshot(tmp_path) == before
     found = caught.value.findings
     assert all(finding.allowed and finding.remedy for finding in found)
-    if expected is None:
-        return
     assert [finding.file for finding in found] == [file for file, *_ in expected]
     for finding, (_, what, remedy) in zip(found, expected, strict=True):
         assert what in finding.finding and remedy in finding.remedy
@@ -489,6 +502,19 @@ def test_masks_of_0_and_1_beside_a_threshold_are_refused(tmp_path, example):
     for finding in caught.value.findings:
         assert finding.finding == "holds only 0 and 1, below the threshold"
         assert finding.remedy == "write 255 for white, or take threshold: out"
+
+
+def test_a_label_file_that_fits_two_images_is_named(tmp_path):
+    for number, name in enumerate(("a/b_c", "a_b/c", "d/e", "f/g")):
+        save(image(number), tmp_path / f"images/{name}.png")
+        save(road_in(number), tmp_path / f"labels/{name.replace('/', '_')}.png")
+    described(tmp_path, json.dumps(WHOLE | {"images": "images/*/*.png", "labels": "labels/*_*.png"}))
+    (finding,) = open_folder(tmp_path).findings
+    assert (finding.file, finding.finding, finding.remedy) == (
+        "images/a_b/c.png",
+        "and images/a/b_c.png have one label file, labels/a_b_c.png",
+        "correct labels: or label_ending: in dataset.yaml",
+    )
 
 
 def test_two_coco_entries_for_one_image_are_named(tmp_path):
