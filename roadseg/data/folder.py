@@ -27,6 +27,7 @@ from roadseg.data.layout import (
     colours_coding,
     find_items,
     ids_coding,
+    pattern_base,
     polygons_coding,
     printable,
     read_list,
@@ -63,7 +64,10 @@ def folder_source(*, path: Path, **_) -> Source:
             f"{path / about.images}: holds no {expected}. Put the images there, or correct images: "
             f"or image_ending: in {DESCRIPTION}.{others}"
         )
-    splits, more, split_notes = split(path, items, about.splits, about.sequence is not None)
+    splits, more, split_notes = split(
+        path, items, about.splits, about.sequence is not None,
+        base=path / pattern_base(about.images),
+    )  # fmt: skip
     findings += more
     used = {item.name for part in splits.values() for item in part}
     unpaired = check_pairs(path, [item for item in items if item.name in used], user_defined=True)

@@ -307,7 +307,7 @@ def find_items(
     """
     regex, names_files = _path_regex(images), is_file_pattern(images)
     starred = ["*" in part for part in _parts(images)]
-    items, base = [], _base(images)
+    items, base = [], pattern_base(images)
     for path in find_files(root / base):
         path = f"{base}/{path}" if base else path
         ending = image_ending or PurePosixPath(path).suffix
@@ -341,7 +341,7 @@ def _parts(path: str) -> list[str]:
     return [] if path in ("", ".") else PurePosixPath(path).parts
 
 
-def _base(path: str) -> str:
+def pattern_base(path: str) -> str:
     """Return the folder that all paths of a pattern lie in, or the path itself, if it is none."""
     parts = _parts(path)
     first = next((i for i, part in enumerate(parts) if "*" in part), len(parts))
@@ -433,7 +433,7 @@ def check_orphans(
     root: Path, expected: Collection[Path], labels: str, label_file: str
 ) -> list[Finding]:
     """Return findings for label files, named as for `find_items`, that are not expected."""
-    base, regex = _base(labels), _path_regex(labels, label_file)
+    base, regex = pattern_base(labels), _path_regex(labels, label_file)
     paths = (f"{base}/{name}" if base else name for name in find_files(root / base))
     return [
         Finding(

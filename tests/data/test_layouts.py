@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -502,6 +503,44 @@ def test_masks_of_0_and_1_beside_a_threshold_are_refused(tmp_path, example):
     for finding in caught.value.findings:
         assert finding.finding == "holds only 0 and 1, below the threshold"
         assert finding.remedy == "write 255 for white, or take threshold: out"
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"),
+    [
+        ("d1/img/1.png", ["d1/1"]),
+        ("d1/img/1", ["d1/1"]),
+        ("/home/ann/set/d1/img/1.png", ["d1/1"]),
+        ("d1/1.png", ["d1/1"]),
+        ("d1/1", ["d1/1"]),
+        ("d3/img/9.png", []),
+        ("elsewhere/9.png", ["d2/9"]),
+        ("d1/9", []),
+        ("img/9.png", []),
+    ],
+)
+def test_lists_name_images_of_a_pattern_by_their_paths(tmp_path, entry, names):
+    for number, name in enumerate(("d1/{}/1", "d1/{}/2", "d2/{}/1", "d2/{}/9")):
+        save(image(number), tmp_path / f"{name.format('img')}.png")
+        save(road_in(number), tmp_path / f"{name.format('mask')}.png")
+    splits = {"val": [entry], "test": ["d2/img/1.png"]}
+    described(tmp_path, json.dumps(WHOLE | {"images": "*/img", "labels": "*/mask", "splits": splits}))
+    source = open_folder(tmp_path)
+    assert [item.name for item in source.splits["val"]] == names
+    assert [item.name for item in source.splits["test"]] == ["d2/1"]
+    assert [f.finding for f in source.findings] == [f"{entry} is no image and no sequence"] * (not names)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_end_of_a_path_is_one_image_whatever_its_accents(tmp_path, form):
+    folder = unicodedata.normalize(form, "Köln")
+    for number in range(3):
+        save(image(number), tmp_path / f"images/{folder}/{number}.png")
+        save(road_in(number), tmp_path / f"labels/{folder}/{number}.png")
+    described(tmp_path, json.dumps(WHOLE | {"splits": {"val": ["1"], "test": ["x/2.png"]}}))
+    source = open_folder(tmp_path)
+    assert not source.findings
+    assert [item.image.stem for split in ("val", "test") for item in source.splits[split]] == ["1", "2"]
 
 
 def test_a_label_file_that_fits_two_images_is_named(tmp_path):
