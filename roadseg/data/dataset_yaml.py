@@ -217,6 +217,10 @@ def _check_places(root: Path, content: dict, good: dict, kind: str, problems: Pr
             if "*" in good.get(key, ""):
                 problems.add("a pattern, though pairs: lists the files; give the folder that its "
                              "lines begin in, or take it out.", key, at=(key,))  # fmt: skip
+        for key in ("image_ending", "label_ending"):
+            if key in good:
+                problems.add("not beside pairs:, which names whole files; take it out.", key,
+                             at=(key,))  # fmt: skip
         return
     if images == labels and kind in PICTURES and "image_ending" not in good:
         problems.add("the folder of the images; name that of the label images, let image_ending "

@@ -310,6 +310,9 @@ IN_YAML = {
     ("images: images", 'images: "*/images"'): [],
     ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/*/mask"'): [(2, "labels", "2 * where 1 are needed")],
     ("labels: labels", "labels: labels\npairs: pairs.csv"): [(3, "pairs", "no file pairs.csv")],
+    ("images: images\nlabels: labels", "pairs: dataset.yaml\nimage_ending: .png\nlabel_ending: .png"): [
+        (2, "image_ending", "not beside pairs:"), (3, "label_ending", "not beside pairs:")
+    ],
     ("images: images\nlabels: labels", "values: coco"): [(1, "images", "missing"), (1, "labels", "missing")],
     ("labels: labels", "labels: labels\nvalues: coco"): [(2, "labels", "no file labels")],
     ("labels: labels", 'labels: "*.png"\nvalues: masks\nlabel_ending: .png'): [
