@@ -4,6 +4,7 @@ import csv
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -25,8 +26,11 @@ from roadseg.data.layout import (
     check_orphans,
     check_pairs,
     colours_coding,
+    composed,
+    find_files,
     find_items,
     ids_coding,
+    natural_key,
     pattern_base,
     polygons_coding,
     printable,
@@ -146,7 +150,7 @@ def _mask_patterns(about: Description) -> list[tuple[int, str, str]]:
 
 
 def _listed_pairs(root: Path, about: Description) -> list[Item]:
-    """Return the items that a file of pairs lists: an image and its label file on each line.
+    """Return the items that a file of pairs lists, image and label file on a line; natural order.
 
     They are divided by a comma, a semicolon, a tab or spaces; a first line without dots is a head.
 
@@ -155,28 +159,39 @@ def _listed_pairs(root: Path, about: Description) -> list[Item]:
     InputError : a line that is not two names in the folder, or an image named twice
     """
     file, items, lines = root / about.pairs, {}, read_list(root / about.pairs)
+    find_image, find_labels = _finder(root / about.images), _finder(root / about.labels)
     delimiter = next((d for d in "\t;," if lines and d in lines[0]), None)
     for number, line in enumerate(lines, 1):
         try:
             row = next(csv.reader([line], delimiter=delimiter)) if delimiter else line.split()
         except csv.Error:  # longer than any name
             row = []
-        names = [name.strip().replace("\\", "/") for name in row if name.strip()]
+        names = [PurePosixPath(n.strip().replace("\\", "/")) for n in row if n.strip()]
         if number == 1 and "." not in line:
             continue
-        if len(names) != 2 or any(n.startswith("/") or ".." in n.split("/") for n in names):
+        if len(names) != 2 or any(n.is_absolute() or ".." in n.parts or not n.name for n in names):
             raise InputError(
                 f"{file}: {printable(line)!r} is not a pair. Each line has an image and its label "
                 f"file, below {about.images} and {about.labels} of the folder, and a comma between."
             )
-        name = str(PurePosixPath(names[0]).with_suffix(""))
-        if name in items:
-            raise InputError(f"{file}: {name} is the image of two lines; take one of them out.")
-        items[name] = Item(
-            name, name, root / about.images / names[0], root / about.labels / names[1]
-        )
+        image = find_image(names[0])
+        if image in items:
+            raise InputError(f"{file}: {names[0]} is the image of two lines; take one of them out.")
+        name = str(names[0].with_suffix(""))
+        items[image] = Item(name, name, image, find_labels(names[1]))
     check_names(root, list(items.values()))
-    return list(items.values())
+    return sorted(items.values(), key=lambda item: natural_key(item.name))
+
+
+def _finder(folder: Path) -> Callable[[PurePosixPath], Path]:
+    """Return a function that says where a file of a folder is, however its name writes accents."""
+    paths = {composed(path): path for path in find_files(folder)}
+
+    def find(name: PurePosixPath) -> Path:
+        exists = os.path.isfile(folder / name)
+        return folder / (name if exists else paths.get(composed(str(name)), name))
+
+    return find
 
 
 def _sequence(about: Description, item: Item, index: int) -> str:

@@ -624,7 +624,7 @@ def test_annotations_need_no_ids(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["photos/2.jpg", "photos/2.jpg,a,b", "/etc/passwd,a.png", "../x.jpg,a.png",
-                                  "photos/1.jpg,drawn/8 th.png"])  # fmt: skip
+                                  "photos/1.jpg,drawn/8 th.png", ".,1.json", "photos/9.jpg,."])  # fmt: skip
 def test_lines_that_are_no_pair(tmp_path, line):
     pairs(tmp_path)
     described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
@@ -632,6 +632,66 @@ def test_lines_that_are_no_pair(tmp_path, line):
         file.write(f"\n{line}\n")
     with pytest.raises(InputError, match=r"pairs\.csv: .*(is not a pair|two lines)"):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("divider", [",", ";", "\t", " ", "   ", " ; "])
+@pytest.mark.parametrize("head", ["", "image{}label\n"])
+def test_pairs_are_divided_by_what_tools_write(tmp_path, divider, head):
+    truth = {}
+    for number in range(6):
+        truth[f"{number}"] = road_in(number)
+        save(image(number), tmp_path / f"{number}.png")
+        save(road_in(number), tmp_path / f"l{number}.png")
+    lines = [f"{number}.png{divider}l{number}.png" for number in range(6)]
+    (tmp_path / "pairs.csv").write_text(head.format(divider) + "\n".join(lines))
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
+    read = labels_read(tmp_path)
+    assert read.keys() == truth.keys()
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_sequences_of_n_of_pairs_are_in_order_of_names(tmp_path):
+    pairs(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)] + "sequence: 2\n")
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    (tmp_path / "pairs.csv").write_text("\n".join(lines[:1] + lines[:0:-2] + lines[-2:0:-2]))
+    items = [item for part in open_folder(tmp_path).splits.values() for item in part]
+    sequence = {item.image.stem: item.sequence for item in items}
+    assert sequence == {str(number): f"stretch {number // 2 + 1}" for number in range(8)}
+
+
+def test_two_images_of_one_name_in_pairs_are_named(tmp_path):
+    pairs(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
+    save(image(9), tmp_path / "photos/1.png")
+    save(road_in(9), tmp_path / "drawn/9.png")
+    with open(tmp_path / "pairs.csv", "a") as file:
+        file.write("\nphotos/1.png,drawn/9.png\n")
+    (finding,) = open_folder(tmp_path).findings
+    assert (finding.file, finding.finding) == ("photos/1.png", "has the name of photos/1.jpg")
+
+
+@pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
+@pytest.mark.parametrize("kind", ["pairs", "coco"])
+def test_files_are_found_by_names_with_other_accents(tmp_path, forms, kind):
+    on_disk, listed = (unicodedata.normalize(form, "Köln") for form in forms.split())
+    rows = []
+    for number in range(6):
+        save(image(number), tmp_path / f"images/{on_disk}/{number}.png")
+        save(road_in(number), tmp_path / f"labels/{on_disk}/{number}.png")
+        rows.append({"id": number, "file_name": f"{listed}/{number}.png", "height": 24, "width": 32})
+    content = {"images": rows, "annotations": [], "categories": [{"id": 1, "name": "road"}]}
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    lines = [f"images/{listed}/{number}.png,labels/{listed}/{number}.png" for number in range(6)]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    about = {"splits": WHOLE["splits"], "pairs": "pairs.csv", "classes": ["other", "road"]}
+    if kind == "coco":
+        about |= {"images": "images", "labels": "all.json", "values": "coco", "classes": {"other": "rest", "road": "road"}}
+        del about["pairs"]
+    described(tmp_path, json.dumps(about))
+    source = open_folder(tmp_path)
+    assert not source.findings
+    assert {item.image.parent.name for part in source.splits.values() for item in part} == {on_disk}
 
 
 def test_what_is_not_wrong_but_worth_knowing(tmp_path):
