@@ -31,6 +31,7 @@ from roadseg.data.layout import (
     find_items,
     ids_coding,
     natural_key,
+    normalised_name,
     pattern_base,
     polygons_coding,
     printable,
@@ -106,9 +107,10 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
     if about.values != "masks":
         files = about.images, about.labels, about.image_ending, about.label_file
         return find_items(root, *files), [], []
-    items, findings, notes = [], [], []
+    items, findings, notes, absent = [], [], [], []
+    paths = find_files(root / pattern_base(about.images))
     for number, name, pattern in _mask_patterns(about):
-        masks = find_items(root, about.images, about.labels, about.image_ending, pattern)
+        masks = find_items(root, about.images, about.labels, about.image_ending, pattern, paths)
         items = items or masks
         there = [os.path.isfile(mask.labels) for mask in masks]
         pairs = zip(items, masks, there, strict=True)
@@ -116,6 +118,7 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
             replace(item, masks=(*item.masks, (number, mask.labels))) if has else item
             for item, mask, has in pairs
         ]
+        absent += [(i, mask.labels) for i, mask in enumerate(masks) if not there[i]]
         if not any(there):
             expected = masks[0].labels.relative_to(root) if masks else pattern
             findings.append(
@@ -130,6 +133,16 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
                 f"{there.count(False)} of {len(there)} images have no mask {pattern}: nothing is "
                 f"{name.removeprefix('classes: ')} there."
             )
+    below, used = root / pattern_base(about.labels), {f for x in items for _, f in x.masks}
+    similar = {normalised_name(path): below / path for path in find_files(below)}
+    for index, file in absent:
+        alike = similar.get(normalised_name(file.relative_to(below).as_posix()))
+        if items[index].masks and alike and alike not in used:  # else `check_pairs` says it
+            what = f"is missing, though {ascii(alike.name)} is there"
+            findings.append(
+                Finding(file.relative_to(root).as_posix(), what, "masks named as the pattern says",
+                        "rename the other: it has other letters or accents")
+            )  # fmt: skip
     if not any(item.masks for item in items):  # which `check_pairs` says once
         findings = []
     # the mask that is looked at first, or missed

@@ -294,7 +294,12 @@ def natural_key(name: str) -> list:
 
 
 def find_items(
-    root: Path, images: str, labels: str, image_ending: str | None, label_file: str
+    root: Path,
+    images: str,
+    labels: str,
+    image_ending: str | None,
+    label_file: str,
+    paths: list[str] | None = None,
 ) -> list[Item]:
     """Return an item for every image that `images` names, in natural order.
 
@@ -303,12 +308,13 @@ def find_items(
     An item's name is the image's path below the folder, or those names of its path that have a *,
     without its ending. Its label file, whether it exists or not, is expected below the folder
     `labels` by the name `label_file`, in which * is the item's name; or in the folders, or at the
-    path, that the pattern `labels` names with the same parts in place of each *.
+    path, that the pattern `labels` names with the same parts in place of each *. Where the files
+    below `pattern_base(images)` are known, `paths` saves looking for them.
     """
     regex, names_files = _path_regex(images), is_file_pattern(images)
     starred = ["*" in part for part in _parts(images)]
     items, base = [], pattern_base(images)
-    for path in find_files(root / base):
+    for path in find_files(root / base) if paths is None else paths:
         path = f"{base}/{path}" if base else path
         ending = image_ending or PurePosixPath(path).suffix
         match = regex.fullmatch(path)

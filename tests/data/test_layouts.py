@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -362,6 +363,10 @@ def without(file: str):
     return lambda folder: (folder / file).unlink()
 
 
+def renamed(file: str, name: str):
+    return lambda folder: (folder / file).rename((folder / file).with_name(name))
+
+
 def in_text(file: str, old: str, new: str):
     def spoil(folder: Path) -> None:
         text = (folder / file).read_text()
@@ -414,6 +419,9 @@ FAULTS = [
         ("dataset.yaml, classes: car", "no image has a mask *_cars.png", "correct the pattern")]),
     (masks, lambda folder: [(folder / f"masks/d/1_{c}.png").unlink() for c in ("car", "road")], [
         ("masks/d/1_road.png", "is missing", "add the file")]),
+    (masks, renamed("masks/d/1_car.png", "1_Car.png"), [
+        ("masks/d/1_car.png", "is missing, though '1_Car.png' is there", "rename the other")]),
+    (masks, renamed("masks/d", "D"), [("masks/", "0_road.png was looked for, D/0_car.png is there", "how dataset.yaml")]),
     (masks, without("images/d/1.png"), [
         ("masks/d/1_road.png", "without an image", "add"), ("masks/d/1_car.png", "without an image", "add")]),
     (masks, in_yaml("labels: masks", "labels: images"), [
@@ -554,6 +562,29 @@ def test_a_label_file_that_fits_two_images_is_named(tmp_path):
         "and images/a/b_c.png have one label file, labels/a_b_c.png",
         "correct labels: or label_ending: in dataset.yaml",
     )
+
+
+def test_masks_in_two_spellings_are_two_patterns(tmp_path):
+    truth = masks(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(masks)])
+    renamed("masks/d/1_car.png", "1_Car.png")(tmp_path)
+    in_yaml('car: "*_car.png"', 'car: ["*_car.png", "*_Car.png"]')(tmp_path)
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_images_are_looked_for_once_for_all_masks(tmp_path, monkeypatch):
+    masks(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(masks)])
+    walked = []
+
+    def counted(folder, walk=os.walk, **settings):
+        walked.append(Path(folder).name)
+        return walk(folder, **settings)
+
+    monkeypatch.setattr("os.walk", counted)
+    open_folder(tmp_path)
+    assert walked.count("images") == 1
 
 
 def test_two_coco_entries_for_one_image_are_named(tmp_path):
