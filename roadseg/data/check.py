@@ -98,15 +98,13 @@ def check_item(
         labels = _read_labels(source, item, picture.size[::-1] if picture else None, checked)
         if picture and labels is not None and labels.shape != picture.size[::-1]:
             turned = labels.shape == picture.size
-            checked.findings.append(
-                Finding(
-                    _file_name(source, item.labels),
+            if not (turned and picture.info["turned"]):  # labels fit the image as it is shown
+                _adder(source, item.labels, checked)(
                     f"is {_size_text(labels.shape)}, its image {_size_text(picture.size[::-1])}",
                     "the same height and width as its image",
                     "turn one of the two" if turned else
                     "check that the two belong together; resize labels with nearest only",
-                )
-            )  # fmt: skip
+                )  # fmt: skip
             labels = None
         labels_image = None if labels is None else Image.fromarray(labels)
     if picture is not None:
@@ -199,7 +197,8 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
         checked.findings.append(
             Finding(name, "holds several pictures", "one picture per file", "save the one meant")
         )
-    if orientation in range(2, 9):  # other values mean nothing
+    image.info["turned"] = orientation in range(2, 9)
+    if image.info["turned"]:  # other values mean nothing
         checked.findings.append(
             Finding(
                 name,

@@ -303,6 +303,7 @@ def _coding(about: Description) -> Coding:
     if about.values in POLYGONS:
         return polygons_coding(about.values, codes, about.unlabelled, rest)
     if about.values == "masks":
+        remedy = "export black and white, 0 and 255, or say threshold: 128"
         coding = ids_coding([[0], [1, 255]], [], remedy, threshold=about.threshold)
         return replace(coding, kind="masks", rest=UNLABELLED if rest is None else rest)
     if about.values == "colours":

@@ -99,10 +99,11 @@ def split(
             )
             remedy = "give it images: a list, a folder, or a larger fraction"
             if shares_sequences:
-                remedy = (
-                    "list images or videos; or let sequence: be a number n, for sequences of n "
-                    "consecutive images"
-                )
+                remedy = "list images or videos"
+                if file == DESCRIPTION:  # no other has the key
+                    remedy += (
+                        "; or let sequence: be a number n, for sequences of n consecutive images"
+                    )
             findings.append(
                 Finding(where, f"has no image{sequence_hint}", "one image or more", remedy)
             )
@@ -144,9 +145,11 @@ def _named_items(
         if not chosen_items:
             folders = sorted({item.name.partition("/")[0] for item in items if "/" in item.name})
             listed = f"; there are {', '.join(folders[:5])}" if folders else ""
+            known_names = {composed(name) for x in items for name in (x.sequence, x.name)}
             findings.append(
                 Finding(where, f"no image lies in a folder {value}",
                         "a folder below images:, a .txt file, a list, or a fraction",
+                        f"write [{value}]" if composed(value) in known_names else
                         f"correct the name{listed}")
             )  # fmt: skip
         return chosen_items

@@ -457,6 +457,10 @@ def test_cityscapes(tmp_path):
         "All test images are of one sequence, frankfurt: scores say little about others.",
     ]
     assert all(pixels[0] > 0 and pixels[1:].sum() == 0 for pixels in summary.pixels.values())
+    requested = {"train": ["aachen"], "val": ["bochum"], "test": ["bremen"]}
+    source = sources.find_source({"source": "cityscapes", "path": ".", "splits": requested}, tmp_path)
+    assert [len(source.splits[s]) for s in SPLITS] == [2, 2, 2]
+    assert source.notes == ("10 of 16 images are in no split.",)
 
 
 def test_fractions_are_whole_sequences_and_the_same_everywhere(tmp_path):

@@ -410,7 +410,7 @@ FAULTS = [
     (soft_mask, lambda folder: Image.fromarray(np.full(SIZE, 300, np.uint16)).save(folder / "labels/west_0.png"), [
         ("labels/west_0.png", "value 300 in 100 %", "8 bits")]),
     # masks
-    (masks, grey("masks/d/1_car.png", 70), [("masks/d/1_car.png", "value 70", "list the value")]),
+    (masks, grey("masks/d/1_car.png", 70), [("masks/d/1_car.png", "value 70", "say threshold: 128")]),
     (masks, lambda folder: save(np.ones((3, 3)), folder / "masks/d/1_car.png"), [
         ("masks/d/1_road.png", "other masks of its image are 3 x 3 and 24 x 32", "export")]),
     (masks, lambda folder: [save(np.ones((3, 3)), folder / f"masks/d/1_{c}.png") for c in ("car", "road")], [
@@ -439,6 +439,10 @@ FAULTS = [
     (labelme, edited(LABELME, lambda content: content.update(imageHeight=32, imageWidth=24)), [
         (LABELME, "is 32 x 24, its image 24 x 32", "turn one of the two")]),
     (labelme, lambda folder: image(2).save(folder / "street_2.png", format="JPEG", exif=TURNED), [
+        ("street_2.png", "is stored turned (EXIF orientation 6)", "auto-orient")]),
+    (labelme, lambda folder: [
+        image(2).save(folder / "street_2.png", format="JPEG", exif=TURNED),
+        edited(LABELME, lambda content: content.update(imageHeight=32, imageWidth=24))(folder)], [
         ("street_2.png", "is stored turned (EXIF orientation 6)", "auto-orient")]),
     (labelme, without(LABELME), [(LABELME, "is missing", "add the file")]),
     (labelme, without("street_2.png"), [(LABELME, "without an image", "add the image")]),
@@ -549,6 +553,14 @@ def test_the_end_of_a_path_is_one_image_whatever_its_accents(tmp_path, form):
     source = open_folder(tmp_path)
     assert not source.findings
     assert [item.image.stem for split in ("val", "test") for item in source.splits[split]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("entry", ["east", "east_0"])
+def test_a_sequence_or_image_where_a_folder_belongs_is_to_be_a_list(tmp_path, entry):
+    same_names(tmp_path)
+    described(tmp_path, json.dumps(WHOLE | {"sequence": "(.+)_", "splits": {"val": entry, "test": 0.2}}))
+    (finding,) = open_folder(tmp_path).findings
+    assert (finding.finding, finding.remedy) == (f"no image lies in a folder {entry}", f"write [{entry}]")
 
 
 def test_a_label_file_that_fits_two_images_is_named(tmp_path):

@@ -89,6 +89,13 @@ def test_what_cannot_be_is_named(asking, tmp_path, splits, message):
         raise InputError(" ".join(map(str, source.findings)))
 
 
+def test_no_key_is_recommended_that_the_file_has_not(asking, tmp_path):
+    study = asking("{val: 0.2, test: none}")
+    source = find_source(study.data | {"splits": {"val": 0.9, "test": 1.0}}, tmp_path)
+    empty = [f for f in source.findings if "whole sequences are shared out" in f.finding]
+    assert empty and {f.remedy for f in empty} == {"list images or videos"}
+
+
 @pytest.mark.parametrize("source", ["folder", "synthetic"])
 def test_sources_with_splits_of_their_own_say_where(asking, tmp_path, source):
     asking("{val: 0.2, test: 0.2}")
