@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -430,6 +431,13 @@ FAULTS = [
     (labelme, other_shape(label="cra"), [(LABELME, "label 'cra' is in no class", "Did you mean 'car'?")]),
     (labelme, other_shape(label=None), [(LABELME, "label 'None' is in no class", "list it under a class")]),
     (labelme, other_shape(shape_type="line"), [(LABELME, "shape 2, 'car', is a line, which has no area", "mend it")]),
+    (labelme, other_shape(shape_type="oriented_rectangle"), [
+        (LABELME, "shape 2, 'car', is of the type oriented_rectangle, which is not read here: draw it as a polygon",
+         "mend it")]),
+    (labelme, edited(LABELME, lambda content: content.update(imageHeight=24.0)), [
+        (LABELME, "has imageHeight 24.0 and imageWidth 32", "correct them")]),
+    (labelme, edited(LABELME, lambda content: content.update(imageHeight="24", imageWidth=-1)), [
+        (LABELME, "has imageHeight '24' and imageWidth -1", "correct them")]),
     (labelme, other_shape(shape_type="polygon"), [(LABELME, "has 2 points, a polygon has 3 or more", "mend it")]),
     (labelme, other_shape(points=[[40, 1], [50, 9]]), [(LABELME, "lies outside of the image", "mend it")]),
     (labelme, other_shape(points=[[4, 1], [1e9, 9]]), [(LABELME, "points far outside", "mend it")]),
@@ -455,7 +463,8 @@ FAULTS = [
         (f"{s}/annotations.json", "label 'dog' is in no class (3 shapes)", "list it") for s in ("test", "train", "valid")]),
     (coco, other_annotation(category_id=99), [(COCO, "annotation 2 has a category_id that is not", "mend")]),
     (coco, other_annotation(image_id=99), [(COCO, "annotation 2 belongs to an image_id that is not", "mend")]),
-    (coco, other_annotation(segmentation=[]), [(COCO, "annotation 2 has no segmentation, only a box", "mend")]),
+    (coco, edited(COCO, lambda content: content["annotations"][1].update(segmentation=[])), [
+        (COCO, "annotation 1 has no segmentation, only a box", "mend")]),
     (coco, other_annotation(segmentation=[[1, 2, 3, 4]]), [(COCO, "fewer than three points", "mend")]),
     (coco, other_annotation(segmentation=[[90, 2, 30, 4, 5, 6]]), [(COCO, "points far outside", "mend")]),
     (coco, other_annotation(segmentation={"size": [24, 32], "counts": [5]}), [(COCO, "does not fill its image", "mend")]),
@@ -763,6 +772,68 @@ def test_a_label_file_that_changes_is_prepared_again(tmp_path):
         in_yaml(re.search("classes: (.*)", (tmp_path / "mine" / DESCRIPTION).read_text())[1], classes)(tmp_path / "mine")
         digests.append(prepare({"size": [24, 32]}, open_folder(tmp_path / "mine"), tmp_path / "out")["digest"])
     assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("size", [{}, {"imageHeight": None, "imageWidth": None}])
+def test_a_labelme_file_without_a_size_has_that_of_its_image(tmp_path, size):
+    truth = labelme(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(labelme)])
+
+    def change(content):
+        del content["imageHeight"], content["imageWidth"]
+        content.update(size)
+
+    edited(LABELME, change)(tmp_path)
+    np.testing.assert_array_equal(labels_read(tmp_path)["street_2"], truth["street_2"])
+
+
+@pytest.mark.parametrize("unlabelled", ["rest", "[unclear, sign]"])
+@pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
+def test_ignored_shapes_without_area_are_skipped(tmp_path, unlabelled, kind):
+    truth = labelme(tmp_path)["street_2"]
+    described(tmp_path, EXAMPLES[BUILDERS.index(labelme)])
+    in_yaml("[unclear]", unlabelled)(tmp_path)
+    if unlabelled == "rest":
+        in_yaml("  other: rest\n", "")(tmp_path)
+        truth = np.array([IGNORED, 0, 1] + 253 * [IGNORED])[truth]
+    sign = {"label": "sign", "shape_type": kind, "points": [[3, 4], [5, 6]]}
+    edited(LABELME, lambda content: content["shapes"].append(sign))(tmp_path)
+    np.testing.assert_array_equal(labels_read(tmp_path)["street_2"], truth)
+
+
+def test_boxes_of_ignored_categories_are_skipped(tmp_path):
+    truth = coco(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
+    box = {"id": 99, "image_id": 0, "category_id": 5, "bbox": [1, 2, 3, 4]}
+    more = [box, box | {"segmentation": []}]
+    edited(COCO, lambda content: content["annotations"].extend(more))(tmp_path)
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+    in_yaml("unlabelled: rest", "unlabelled: [dog]")(tmp_path)
+    assert not open_folder(tmp_path).findings
+    in_yaml("classes: [road, car]", "classes: {road: road, car: car, other: rest}")(tmp_path)
+    (finding,) = open_folder(tmp_path).findings  # its pixels would be other
+    assert finding.finding == "annotation 99, 99 has no segmentation, only a box"
+
+
+@pytest.mark.parametrize("kind", ["labelme", "outlines", "runs"])
+def test_memory_does_not_grow_with_the_objects_of_an_image(tmp_path, kind):
+    side, count = 500, 100
+    coding = polygons_coding("labelme", [["a"]], [], None)
+    segmentation = {"size": [side, side], "counts": [0, side * side]} if kind == "runs" else [[0, 0, 90, 0, 90, 90]]
+    annotation = polygons.Annotation((side, side), ((0, segmentation),) * count)
+    shape = {"label": "a", "points": [[0, 0], [90, 0], [90, 90]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [shape] * count}))
+    tracemalloc.start()
+    try:
+        if kind == "labelme":
+            labels, _ = polygons.read_labelme(tmp_path / "a.json", coding, (side, side), print)
+        else:
+            labels, _ = polygons.draw_coco(annotation, coding)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (labels == 0).any() and peak < 10 * side * side
 
 
 def test_run_length_codes_are_those_of_cocos_library():
