@@ -114,7 +114,7 @@ def check_item(
         checked.pixels = np.bincount(labels.ravel(), minlength=256)
     if checked.findings or picture is None or labels_image is None:
         return checked
-    checked.resized_pixels = _resized_pixels(labels_image, checked.pixels, sizes)
+    checked.resized_pixels = _resized_pixels(labels_image, sizes)
     if not source.draw:
         checked.thumbnail = survey.thumbnail(np.asarray(picture), labels, height=180)
     if not keep:
@@ -128,21 +128,11 @@ def check_item(
 
 
 def _resized_pixels(
-    labels: Image.Image, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]
+    labels: Image.Image, sizes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Count label pixels by class at some sizes, (height, width) -> int64 (256,).
-
-    Sizes larger than one at which no class is lost are not tried: they have the files' own counts.
-    """
-    counts, complete = {}, False
-    for size in sorted(sizes):
-        counts[size] = pixels
-        if not complete:
-            resized = labels.resize(size[::-1], Image.Resampling.NEAREST)
-            counts[size] = np.bincount(np.asarray(resized).ravel(), minlength=256)
-            is_larger = size[0] >= labels.height and size[1] >= labels.width
-            complete = is_larger or not ((pixels > 0) & (counts[size] == 0)).any()
-    return counts
+    """Count label pixels by class at some sizes, (height, width) -> int64 (256,)."""
+    nearest = Image.Resampling.NEAREST
+    return {size: np.array(labels.resize(size[::-1], nearest).histogram()) for size in sizes}
 
 
 def _file_name(source: Source, file: Path) -> str:

@@ -312,6 +312,18 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
     assert finding.finding.startswith("edges in the images fit the labels of the previous file")
 
 
+@pytest.mark.parametrize("place", [(1, 1), (2, 3), (7, 7), (9, 0)])
+def test_pixels_at_other_sizes_are_those_of_the_resized_labels(place):
+    labels = np.zeros((10, 11), np.uint8)
+    labels[place] = 1  # kept at some sizes, and lost at larger ones
+    picture, sizes = Image.fromarray(labels), [(5, 5), (7, 7), (9, 13), (10, 11), (13, 11), (20, 31)]
+    counts = check._resized_pixels(picture, sizes)
+    assert list(counts) == sizes
+    for height, width in sizes:
+        resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+        assert counts[height, width][:2].tolist() == [(resized == 0).sum(), (resized == 1).sum()]
+
+
 def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
     images, labels = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
     images.mkdir()
