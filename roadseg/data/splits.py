@@ -109,7 +109,11 @@ def split(
             )
     parts: dict[str, list[str]] = {}
     for part, chosen in splits.items():
-        for sequence in dict.fromkeys(item.sequence for item in chosen):
+        # train/east and val/east are one sequence, if the splits are folders of these names
+        value = requested[part]
+        folder = composed(f"{value}/") if whole_sequences and isinstance(value, str) else ""
+        names = (composed(item.sequence).removeprefix(folder) for item in chosen)
+        for sequence in dict.fromkeys(names):
             parts.setdefault(sequence, []).append(part)
     divided = [
         f"{name} ({', '.join(sequence_splits)})"

@@ -572,6 +572,22 @@ def test_a_sequence_or_image_where_a_folder_belongs_is_to_be_a_list(tmp_path, en
     assert (finding.finding, finding.remedy) == (f"no image lies in a folder {entry}", f"write [{entry}]")
 
 
+@pytest.mark.parametrize(
+    ("sequence", "note"),
+    [
+        ("(.+)_", "Sequences in more than one split: east (train, val, test), north (train, val, test), west (train, "
+                  "val, test)."),
+        ("folder", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_a_sequence_in_the_folders_of_several_splits_is_noted(tmp_path, sequence, note):
+    folder_per_split(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(folder_per_split)] + f"sequence: {json.dumps(sequence)}\n")
+    notes = [n for n in open_folder(tmp_path).notes if "more than one split" in n]
+    assert notes == [note] * bool(note)
+
+
 def test_a_label_file_that_fits_two_images_is_named(tmp_path):
     for number, name in enumerate(("a/b_c", "a_b/c", "d/e", "f/g")):
         save(image(number), tmp_path / f"images/{name}.png")
