@@ -102,9 +102,6 @@ class _Dataset(Section):
     splits: Splits = Field(description="'train:', 'val:' and 'test:' lines")
 
 
-KEYS = tuple(_Dataset.model_fields)
-
-
 @dataclass(frozen=True)
 class Description:
     """What `dataset.yaml` says, checked and with defaults filled in.
