@@ -130,9 +130,16 @@ def check_item(
 def _resized_pixels(
     labels: Image.Image, sizes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Count label pixels by class at some sizes, (height, width) -> int64 (256,)."""
-    nearest = Image.Resampling.NEAREST
-    return {size: np.array(labels.resize(size[::-1], nearest).histogram()) for size in sizes}
+    """Count label pixels by class at some sizes, (height, width) -> int64 (256,).
+
+    Made larger in both directions, an image keeps each of its pixels: then its own count is given.
+    """
+    counts = {}
+    for size in sizes:
+        shrinks = size[1] < labels.width or size[0] < labels.height
+        resized = labels.resize(size[::-1], Image.Resampling.NEAREST) if shrinks else labels
+        counts[size] = np.array(resized.histogram())
+    return counts
 
 
 def _file_name(source: Source, file: Path) -> str:
