@@ -40,8 +40,8 @@ def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
 
 
 def test_a_bound_near_zero_keeps_its_sign():
-    assert "interval +0.05 to +6.2" in text.comparison_sentence(pd.Series(row(0.031, 0.00046, 0.062)))
-    assert "interval −0.004 to" in text.comparison_sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+    assert "CI +0.05 to +6.2" in text.comparison_sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "CI −0.004 to" in text.comparison_sentence(pd.Series(row(0.031, -0.00004, 0.062)))
 
 
 def tables(rows):
