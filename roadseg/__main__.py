@@ -204,6 +204,12 @@ def prepare(study: Study) -> None:
     from roadseg.data.prepare import prepare
     from roadseg.data.scenes import test_is_val
 
+    resolved = study.build / "data.json"
+    if resolved.is_file() and json.loads(resolved.read_text()) != study.arrays:
+        raise InputError(
+            f"{study.params}: a list of images that it names was edited meanwhile. Run: "
+            f"python -m roadseg resolve {study.name}"
+        )
     source = find_source(study.data, paths.ROOT)
     about = prepare(study.arrays, source, study.prepared)
     link_source(study.data, paths.ROOT, source)

@@ -11,6 +11,7 @@ from roadseg.config.splits import Splits, check_fractions
 from roadseg.config.yaml import Problems
 from roadseg.errors import InputError
 
+LISTS = "data/splits/"  # the folder of lists that params.yaml names, from the project's root
 # Sources with a place of their own for what `data: splits` says.
 HAS_SPLITS = {"synthetic": "has counts", "folder": "has them in its dataset.yaml"}
 CATALOGUE = ("tricks", "networks")  # NAME.yaml, beside params.yaml
@@ -119,6 +120,12 @@ def check_structure(content: dict, problems: Problems) -> None:
     splits = data.get("splits") if isinstance(data, dict) else None
     if isinstance(splits, dict) and not problems.has_problem_at("data", "splits"):
         check_fractions(splits, problems, "data", "splits")
+        for split, part in splits.items():
+            if isinstance(part, str) and part.endswith(".txt") and not part.startswith(LISTS):
+                problems.add(
+                    f"{split}: {part!r} is not in {LISTS}; lists of images lie there, where the "
+                    "pipeline sees that they change. Move it.", "data", "splits",
+                )  # fmt: skip
     for source, remedy in HAS_SPLITS.items():
         if splits is not None and data.get("source") == source:
             problems.add(f"splits: {source} {remedy}; leave it out.", "data")

@@ -18,7 +18,7 @@ import torch
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study
 from roadseg.data.scenes import Scenes
-from roadseg.training.device import default_device
+from roadseg.training.device import default_device, device_name
 from roadseg.training.evaluate import evaluate
 from roadseg.training.files import atomic_folder, folder_lock
 from roadseg.training.loop import Diverged
@@ -68,57 +68,81 @@ class Candidate:
 def adopt(study: Study, say: Say = print) -> bool:
     """Keep the trainings of a study that other training code made, if they come to the same.
 
-    Of all codes before, it is the one of which most is left. One run of each network is trained
+    Each earlier code is tried, the newest first. Of its trainings one of each network is trained
     anew, and further ones until each hyperparameter is both set and neutral in one of them, as far
-    as the study has such runs.
+    as the study has such runs. What was trained anew before, for whatever reason, is compared as
+    well. A training is kept if these vouch for its network and hyperparameters.
 
     Returns
     -------
-    Whether all that was trained anew came to the same counts on val and test; True also where
-    there was nothing to adopt
+    Whether all that was trained anew came to the same as by one of the earlier codes; True also
+    where there was nothing to adopt
     """
     device = default_device()
-    requested = held_against_other_code(study, device)
-    if requested.splits is None:
+    if RequestedRuns(study, device).splits is None:
         say(f"{study.name}: its data are not prepared; there is nothing to adopt.")
         return True
-    candidates = [Candidate(*found) for found in requested.adoptable]
-    if not candidates:
+    codes = held_against_other_code(study, device)
+    if not codes:
         say(f"{study.name}: no finished training is of other code; there is nothing to adopt.")
-        return True
-    comparable = [c for c in candidates if _converged(c.old) and _on_study_data(c, requested)]
-    if not comparable:
+    verdicts = []
+    for requested in codes:
+        if requested.adoptable:  # the code before this one may have given them
+            verdicts.append(_adopt_code(requested, say))
+    if verdicts and not any(verdicts):
+        say("Nothing is adopted. 'make report' trains it anew.")
+    return not verdicts or any(verdicts)
+
+
+def _adopt_code(requested: RequestedRuns, say: Say) -> bool:
+    """Adopt the trainings of one earlier code, unless they come to something else."""
+    device, name = requested.device, requested.study.name
+    pairs = [Candidate(*pair) for pair in requested.pairs]
+    missing = [c for c in pairs if not is_finished(c.new)]
+    comparable = [c for c in pairs if _is_comparable(c, requested)]
+    chosen = [c for c in comparable if is_finished(c.new)]
+    chosen += _choose_candidates([c for c in comparable if c not in chosen], chosen)
+    code = pairs[0].old.decided_by["code"]
+    say(
+        f"{name}: {len(missing)} trainings were made by other code ({code}). {len(chosen)} are "
+        "compared with what the code of today comes to."
+    )
+    if not chosen:
         say(
-            f"{study.name}: {len(candidates)} trainings were made by other code, and none of them "
-            "can be compared, since they failed or are on other data: nothing is adopted. "
-            "'make report' trains all of it anew."
+            "None of them can be compared: their losses were not finite, or they were trained on "
+            f"other data or on another device than {device_name(device)}."
         )
         return False
-    chosen = _choose_candidates(comparable)
-    say(
-        f"{study.name}: {len(candidates)} trainings were made by other code. {len(chosen)} are "
-        "trained again, to see whether they come to the same."
-    )
     jobs = {
-        f"{c.network} {c.new.key}": partial(_train, c.recipe, study.prepared, device)
+        f"{c.network} {c.new.key}": partial(_train, c.recipe, requested.study.prepared, device)
         for c in chosen
+        if not is_finished(c.new)
     }
     failed = [o.value for o in run_jobs(jobs, device, say).values() if o.how == "failed"]
     if failed:
         for problem in failed:
             say(str(problem))
-        say("Not all of them came to their end, so nothing is adopted. Mend that, and call again.")
+        say("Not all of them came to their end. Mend that, and run it again.")
         return False
     differing = [c for c in chosen if not _equal(c, requested.splits, device)]
     if differing:
         for c in differing:
             say(
                 f"{c.network} (seed {c.recipe.seed}; {', '.join(sorted(c.hyperparameters))}) gives "
-                "a different confusion matrix than before."
+                "another curve or confusion matrix than before."
             )
-        say("The change alters results: nothing is adopted. 'make report' trains all of it anew.")
+        say("The change alters results.")
         return False
-    for c in candidates:
+    networks, paths = {c.network for c in chosen}, {path for c in chosen for path in c.paths}
+    # What is trained on synthetic scenes first was trained again with what starts from it.
+    vouched_for = [
+        c
+        for c in missing
+        if c.network in networks
+        and (c.paths if _on_study_data(c, requested) else {("pretrained", "scenes")}) <= paths
+        and (c in chosen or _converged(c.old))
+    ]
+    for c in vouched_for:
         with folder_lock(c.new.folder):  # another process may be training it
             if not is_finished(c.new):
                 _adopt_candidate(c)
@@ -127,9 +151,9 @@ def adopt(study: Study, say: Say = print) -> bool:
                     c.old.folder / "scores", c.new.folder / "scores", dirs_exist_ok=True,
                     copy_function=_link,
                 )  # fmt: skip
-    say(f"All {len(chosen)} came to the same counts: {len(candidates)} trainings are kept.")
-    if held_against_other_code(study, device).adoptable:
-        say("More trainings are of yet other code: call again to compare these.")
+    say(f"All {len(chosen)} came to the same: {len(vouched_for)} trainings are kept.")
+    if rest := len(missing) - len(vouched_for):
+        say(f"The other {rest} are like none of these, or failed, and are trained anew.")
     return True
 
 
@@ -141,23 +165,39 @@ def _converged(training: Training) -> bool:
 
 
 def _on_study_data(candidate: Candidate, requested: RequestedRuns) -> bool:
-    """Return whether a training is on the study's data: one on synthetic scenes is its start."""
     return candidate.new.decided_by["train"] == requested.splits["train"].digest
 
 
-def _choose_candidates(candidates: list[Candidate]) -> list[Candidate]:
-    """Return few trainings that have every network, and between them every path of the code.
+def _is_comparable(candidate: Candidate, requested: RequestedRuns) -> bool:
+    """Return whether a training can be compared with a new one here.
+
+    It has weights, and is on the study's own data and on this kind of device: another one's
+    arithmetic differs.
+    """
+    return (
+        _on_study_data(candidate, requested)
+        and _converged(candidate.old)
+        and candidate.old.about()["device"] == device_name(requested.device)
+    )
+
+
+def _choose_candidates(
+    candidates: list[Candidate], compared_anyway: list[Candidate]
+) -> list[Candidate]:
+    """Return few trainings that have, with others, every network and every path of the code.
 
     Of each network the one that sets most, of equals the shortest; then the one of all that sets
     least, since plain settings may have a path of their own; then what is not covered yet.
     """
     ranked = sorted(candidates, key=lambda c: (-len(c.hyperparameters), c.recipe.steps))
-    networks = dict.fromkeys(c.network for c in candidates)
+    seen = {c.network for c in compared_anyway}
+    networks = dict.fromkeys(c.network for c in candidates if c.network not in seen)
     chosen = [next(c for c in ranked if c.network == network) for network in networks]
-    plainest = min(candidates, key=lambda c: (len(c.hyperparameters), c.recipe.steps))
-    if all(c.hyperparameters > plainest.hyperparameters for c in chosen):
+    plainest = min(candidates, key=lambda c: (len(c.hyperparameters), c.recipe.steps), default=None)
+    compared = [*compared_anyway, *chosen]
+    if plainest and all(c.hyperparameters > plainest.hyperparameters for c in compared):
         chosen.append(plainest)
-    covered = {path for c in chosen for path in c.paths}
+    covered = {path for c in [*compared_anyway, *chosen] for path in c.paths}
     while rest := [c for c in ranked if c.paths - covered]:
         chosen.append(max(rest, key=lambda c: len(c.paths - covered)))
         covered |= chosen[-1].paths
@@ -169,23 +209,38 @@ def _train(recipe: Recipe, prepared: Path, device: torch.device, say: Say) -> No
 
 
 def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device) -> bool:
-    """Return whether old and new weights, and scores in the store, are the same counts."""
+    """Return whether old and new curves, and counts on val and test, are the same.
+
+    Old scores in the store count too: what networks compute may have changed for old and new
+    weights alike.
+    """
     if not _converged(candidate.new):
         return False
-    networks = [t.network(candidate.recipe, device) for t in (candidate.old, candidate.new)]
+    if not candidate.old.curve().equals(candidate.new.curve()):
+        return False
     decided_by = scores_decided_by(candidate.recipe, splits["val"], splits["test"], device)
     stored = candidate.old.scores(decided_by) / "counts.npz"
+    if stored.is_file() and candidate.new.has_scores(decided_by):
+        return _equal_counts(stored, candidate.new.scores(decided_by) / "counts.npz")
     for split in ("val", "test"):
         counts = [
-            evaluate(network, splits[split], device, **candidate.recipe.testing)
-            for network in networks
-        ]
-        if stored.is_file():  # by the code before: what the networks compute may have changed alike
+            evaluate(
+                t.network(candidate.recipe, device), splits[split], device,
+                **candidate.recipe.testing,
+            )
+            for t in (candidate.old, candidate.new)
+        ]  # fmt: skip
+        if stored.is_file():
             with np.load(stored) as scores:
                 counts.append(scores[split])
         if not all(np.array_equal(counts[0], other) for other in counts[1:]):
             return False
     return True
+
+
+def _equal_counts(old: Path, new: Path) -> bool:
+    with np.load(old) as before, np.load(new) as now:
+        return all(np.array_equal(before[split], now[split]) for split in ("val", "test"))
 
 
 def _adopt_candidate(candidate: Candidate) -> None:

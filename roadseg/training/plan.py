@@ -19,7 +19,7 @@ from roadseg.data.scenes import CITYSCAPES, Scenes, read_about
 from roadseg.errors import InputError
 from roadseg.training import store
 from roadseg.training.device import default_device, device_name
-from roadseg.training.files import work_folder, write_if_changed
+from roadseg.training.files import folder_size, remove_leftovers, work_folder, write_if_changed
 from roadseg.training.loop import Diverged, make_network, train
 from roadseg.training.lr_search import trials
 from roadseg.training.run import Run, load_splits, progress, stored_recipe
@@ -143,6 +143,15 @@ class RequestedRuns:
         return scores
 
     @property
+    def at_each_rate(self) -> list[Training]:
+        """The trainings of runs whose learning rate is searched for, at each rate that may win."""
+        return [
+            training_of(run.recipe.at_lr(lr), self.splits, self.device)
+            for run in self.runs
+            for lr in trials(run.search_recipe)
+        ]
+
+    @property
     def pretraining_folders(self) -> set[Path]:
         """Where the scenes lie that networks are pre-trained on."""
         size = tuple(self.study.data["size"])
@@ -158,19 +167,27 @@ class RequestedRuns:
         ]
 
     @cached_property
-    def adoptable(self) -> list[tuple[Recipe, Training, Training]]:
-        """Missing trainings of which `others` has one: recipe, place, and that."""
+    def pairs(self) -> list[tuple[Recipe, Training, Training]]:
+        """Trainings of which `others` has one by other code: recipe, place, and that."""
         return [
-            (recipe, place, self.others[place.key_without_code])
+            (recipe, place, other)
             for recipe, place in self.trainings
-            if place and not is_finished(place) and place.key_without_code in self.others
+            if place and (other := self.others.get(place.key_without_code)) and other != place
         ]
 
+    @property
+    def adoptable(self) -> list[tuple[Recipe, Training, Training]]:
+        """Those of the pairs that are missing."""
+        return [pair for pair in self.pairs if not is_finished(pair[1])]
 
-def held_against_other_code(study: Study, device: torch.device) -> RequestedRuns:
-    """Return what a study asks for, held against that other code of which most can be adopted."""
+
+def held_against_other_code(study: Study, device: torch.device) -> list[RequestedRuns]:
+    """Return what a study asks for, held against each other code of which some can be adopted.
+
+    The code that trained last comes first.
+    """
     requested = [RequestedRuns(study, device, others) for others in trainings_by_code().values()]
-    return max(requested, key=lambda r: len(r.adoptable), default=RequestedRuns(study, device))
+    return [each for each in requested if each.adoptable]
 
 
 def is_finished(training: Training) -> bool:
@@ -215,7 +232,10 @@ def plan(study: Study) -> str:
         summary += " The data are not prepared yet, or their settings changed."
     if not requested.missing:
         return summary
-    if adoptable := held_against_other_code(study, device).adoptable:
+    adoptable = {
+        place.key for r in held_against_other_code(study, device) for _, place, _ in r.adoptable
+    }
+    if adoptable:
         summary += (
             f"\n{_count(len(adoptable), 'training is', 'trainings are')} in the store, "
             "made by other training code. If the change alters no result, `python -m roadseg adopt "
@@ -279,18 +299,26 @@ def prune() -> str:
     prepared = [r for r in requested if r.splits is not None]
     unprepared = [r.study for r in requested if r.splits is None]
     for study in unprepared:
-        if any(study.arrays == r.study.arrays for r in prepared):
+        if any(study.data["size"] == r.study.data["size"] for r in prepared):
             raise InputError(
-                f"{study.name}: its data are not prepared, though another study has the same, so "
-                f"that its runs cannot be told from those that nobody asks for. Nothing was "
-                f"removed. Run: python -m roadseg resolve {study.name}, then prepare {study.name}."
+                f"{study.name}: its data are not prepared, and another study has images of the "
+                "same size, maybe the same images, so that its runs cannot be told from those that "
+                f"nobody asks for. Nothing was removed. Run: python -m roadseg resolve "
+                f"{study.name}, then prepare {study.name}."
             )
     others = trainings_by_code().values()
     held_against = [RequestedRuns(r.study, device, o) for r in prepared for o in [None, *others]]
-    trainings = [training for r in held_against for _, training in r.trainings if training]
-    wanted = {training.key for training in trainings}
-    adoptable = {training.key_without_code for training in trainings if not is_finished(training)}
-    train_digests = {training.decided_by["train"] for training in trainings}
+    trainings = [t for r in held_against for _, t in r.trainings if t]
+    trainings += [t for r in prepared for t in r.at_each_rate]
+    # results of a GPU are not unwanted because this is a CPU
+    wanted = {other.key for t in trainings for other in t.on_each_precision}
+    adoptable = {
+        other.key_without_code
+        for t in trainings
+        if not is_finished(t)
+        for other in t.on_each_precision
+    }
+    train_digests = {t.decided_by["train"] for t in trainings}
 
     def keep(training: Training) -> bool:
         return (
@@ -299,15 +327,18 @@ def prune() -> str:
             or (bool(unprepared) and training.decided_by["train"] not in train_digests)
         )
 
-    removed, size = store.prune(
-        keep,
-        lambda key: key in wanted or bool(unprepared),
-        {key: scores for r in prepared for key, scores in r.scores.items()},
-    )
+    scores = defaultdict(set)
+    for r in prepared:
+        for key, wanted_scores in r.scores.items():
+            scores[key] |= wanted_scores
+    removed, size = store.prune(keep, lambda key: key in wanted or bool(unprepared), scores)
     if not unprepared:
+        size += remove_leftovers(work_folder(), "scenes-*.partial")
         scenes = {folder for r in prepared for folder in r.pretraining_folders}
         for folder in set(work_folder().glob("scenes-*")) - scenes:
-            shutil.rmtree(folder, ignore_errors=True)
+            if "." not in folder.name:  # one that is being drawn
+                size += folder_size(folder)
+                shutil.rmtree(folder, ignore_errors=True)
     removal = f"{removed} trainings that no study asks for were removed: {size / 1e6:.0f} MB."
     if unprepared:
         removal += (

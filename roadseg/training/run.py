@@ -98,7 +98,8 @@ def train_or_load(
         # there is none while it waits for another process to train what it starts from.
         start, teacher, prerequisites = _starting_point(recipe, splits, device, say)
     except Diverged as problem:
-        training.keep_failure(recipe, str(problem))
+        with folder_lock(training.folder):
+            training.keep_failure(recipe, str(problem))
         raise
     # A state of one kind of device is not another's: arithmetic differs.
     name = f"{training.key} on {device.type}"

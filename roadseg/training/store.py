@@ -116,6 +116,11 @@ class Training:
         return key_of({**self.decided_by, "code": ""})
 
     @property
+    def on_each_precision(self) -> "list[Training]":
+        """It, and what it would be on a device of the other precision."""
+        return [Training({**self.decided_by, "precision": p}) for p in ("bf16", "fp32")]
+
+    @property
     def folder(self) -> Path:
         """Where it lies."""
         return runs_folder() / self.key
@@ -192,7 +197,7 @@ class Training:
             write_whole(self.folder / "training.json", record.encode())  # last: now it is finished
         except OSError as problem:
             raise unwritable(self.folder, problem) from None
-        self._remove_checkpoints()
+        self.remove_checkpoints()
         return about
 
     def keep_failure(self, recipe: Recipe, why: str) -> None:
@@ -203,9 +208,10 @@ class Training:
             write_whole(self.folder / "failed.json", record.encode())
         except OSError as problem:
             raise unwritable(self.folder, problem) from None
-        self._remove_checkpoints()
+        self.remove_checkpoints()
 
-    def _remove_checkpoints(self) -> None:
+    def remove_checkpoints(self) -> None:
+        """Remove what only an unfinished training needs."""
         for file in [*self.folder.glob("step-*.pt"), *self.folder.glob("*.partial")]:
             file.unlink(missing_ok=True)
 
@@ -246,11 +252,16 @@ def finished_keys() -> set[str]:
 
 
 def trainings_by_code() -> dict[str, dict[str, Training]]:
-    """Return the finished trainings: digest of their code -> `key_without_code` -> training."""
-    by_code = defaultdict(dict)
+    """Return the finished trainings: digest of their code -> `key_without_code` -> training.
+
+    The code that trained last comes first.
+    """
+    by_code, newest = defaultdict(dict), defaultdict(float)
     for training in all_trainings():
-        by_code[training.decided_by["code"]][training.key_without_code] = training
-    return dict(by_code)
+        code = training.decided_by["code"]
+        by_code[code][training.key_without_code] = training
+        newest[code] = max(newest[code], training.folder.stat().st_mtime)
+    return {code: by_code[code] for code in sorted(by_code, key=newest.get, reverse=True)}
 
 
 def rewrite_key(folder: Path, decided_by: dict, adopted_from: str) -> None:
@@ -374,6 +385,12 @@ def prune(
         with contextlib.suppress(Timeout), FileLock(runs_folder() / f"{key}.lock", timeout=0):
             size += folder_size(folder)
             shutil.rmtree(folder, ignore_errors=True)
+    for training in finished.values():  # one that was killed when it had ended
+        with (
+            contextlib.suppress(Timeout, FileNotFoundError),
+            FileLock(f"{training.folder}.lock", timeout=0),
+        ):
+            training.remove_checkpoints()
     return sum(not folder.is_dir() for folder in unwanted), size
 
 

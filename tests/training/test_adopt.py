@@ -1,5 +1,7 @@
 """After a change of code that changes no result, what is finished is kept; else it is not."""
 
+import json
+
 import numpy as np
 import pytest
 from toys import CPU, copied, give_own_root, quiet, toy_study
@@ -100,8 +102,8 @@ def test_a_change_that_alters_results_is_told_and_nothing_is_kept(prepared, root
     assert not adopt(study, lines.append)
     assert of_code() == {"before": 4, "anew": 2}
     for network in ("baseline:0.05", "fcn8s:tu-test_resnet"):
-        assert any(line.startswith(network) and "different confusion matrix" in line for line in lines)
-    assert "nothing is adopted" in lines[-1]
+        assert any(line.startswith(network) and "confusion matrix" in line for line in lines)
+    assert "Nothing is adopted" in lines[-1]
 
 
 def test_scores_of_the_store_are_compared_too(prepared, root):
@@ -113,7 +115,7 @@ def test_scores_of_the_store_are_compared_too(prepared, root):
             other = {name: values + (name == "test") for name, values in counts.items()}
         np.savez_compressed(file, **other)
     assert not adopt(study, lines.append)
-    assert "nothing is adopted" in lines[-1] and of_code() == {"before": 2, "anew": 2}
+    assert "Nothing is adopted" in lines[-1] and of_code() == {"before": 2, "anew": 2}
 
 
 def test_a_run_that_fails_now_is_a_change_as_well(prepared, root, monkeypatch):
@@ -172,27 +174,42 @@ def test_neutral_settings_have_a_run_that_is_trained_anew(prepared, root, monkey
 
 
 def test_trainings_of_one_code_vouch_for_no_others(prepared, root):
+    """The newest code gave other results, the one before it the same."""
     study = trained_study(root, prepared, HEADS, seeds=(0,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "TRAINING_CODE", "long before")
-        arms = {
-            arm: [Run(recipe.changed({"seed": 1}))]
-            for arm, recipe in study.questions["heads"].arms.items()
-            if arm == "fcn"
-        }
+        patch.setattr(store, "TRAINING_CODE", "later")
+        recipe = study.questions["heads"].arms["fcn"]
+        arms = {"fcn": [Run(recipe.changed({"seed": seed})) for seed in (1, 2)]}
         train_question(arms, study.prepared, root / "out", device=CPU, say=quiet)
-    study, lines = toy_study(root, prepared, HEADS, seeds=(0, 1)), []
-    assert adopt(study, lines.append) and "call again" in lines[-1]
-    assert {t.decided_by["recipe"].get("seed", 0) for t in all_trainings()
-            if t.decided_by["code"] == store.TRAINING_CODE} == {0}  # fmt: skip
-    assert adopt(study, lines.append)
-    assert len(RequestedRuns(study, CPU).missing) == 1  # the baseline's second seed
+    for training in all_trainings():
+        if training.decided_by["code"] == "later":
+            curve = training.curve().assign(val_miou=0.5)
+            curve.to_csv(training.folder / "curve.csv", index=False)
+    study, lines = toy_study(root, prepared, HEADS, seeds=(0, 1, 2)), []
+    assert adopt(study, lines.append), lines
+    assert sum("alters results" in line for line in lines) == 1
+    now = [t.decided_by["recipe"] for t in all_trainings() if t.decided_by["code"] == store.TRAINING_CODE]
+    assert len(now) == 3 and sum(recipe.get("seed", 0) > 0 for recipe in now) == 1
+    lines.clear()
+    assert not adopt(study, lines.append)  # what differed is compared again
+    assert any("alters results" in line for line in lines)
+
+
+def test_another_device_s_trainings_are_not_compared(prepared, root):
+    study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
+    for training in all_trainings():
+        file = training.folder / "training.json"
+        record = json.loads(file.read_text())
+        record["about"]["device"] = "another"
+        file.write_text(json.dumps(record))
+    assert not adopt(study, lines.append)
+    assert of_code() == {"before": 2} and any("another device" in line for line in lines)
 
 
 SEARCH = "search: {set: {lr_search: [0.5, 2.0], lr_search_steps: 2}}\nwild: {set: {lr: 1.0e+30}}\n"
 
 
-def test_searched_and_failed_runs_are_kept_as_well(prepared, root):
+def test_searched_runs_are_kept_and_failed_ones_trained_anew(prepared, root):
     """A search's choice is known before its trials are adopted."""
     questions = "heads: {asks: 'Which?', tricks: [search], networks: [baseline, fcn]}\n"
     questions += "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
@@ -200,9 +217,9 @@ def test_searched_and_failed_runs_are_kept_as_well(prepared, root):
     splits = load_splits(study.prepared)
     assert splits and of_code() == {"before": 2 * (2 + 2) + 2}
     assert adopt(study, lines.append), lines
-    assert of_code() == {"before": 10, "anew": 2, "adopted": 8}
-    assert not RequestedRuns(study, CPU).missing
-    assert len(RequestedRuns(study, CPU).stored) == 6
+    assert of_code() == {"before": 10, "anew": 2, "adopted": 6}
+    assert len(RequestedRuns(study, CPU).missing) == 2  # a failure may be what was mended
+    assert len(RequestedRuns(study, CPU).stored) == 4
 
 
 def test_what_cannot_be_compared_is_not_adopted(prepared, root):
@@ -210,7 +227,7 @@ def test_what_cannot_be_compared_is_not_adopted(prepared, root):
     questions = "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
     study, lines = trained_study(root, prepared, questions, SEARCH, seeds=(0,)), []
     assert not adopt(study, lines.append)
-    assert of_code() == {"before": 1} and "nothing is adopted" in lines[-1]
+    assert of_code() == {"before": 1} and "Nothing is adopted" in lines[-1]
 
 
 def test_what_another_study_starts_from_is_kept_with_it(prepared, root):

@@ -179,7 +179,7 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     other.mkdir(parents=True)
     params = (root / "params.yaml").read_text().replace("study: synthetic", "study: other")
     params = params.replace("root: .", "root: ../..").replace("folder: .", "folder: studies/other")
-    (other / "params.yaml").write_text(params.replace("seed: 3", "seed: 4"))
+    (other / "params.yaml").write_text(params.replace("size: [48, 96]", "size: [64, 96]"))
     for name in ("tricks.yaml", "networks.yaml", "remarks.md"):
         (other / name).write_text("")
     theirs = load_splits(study.prepared)
@@ -191,7 +191,7 @@ def test_pruning_leaves_what_may_be_another_study_s(asking, root):
     summary = prune()
     assert summary.startswith("1 trainings") and "other" in summary
     assert len(list(all_trainings())) == 3 and place.folder.is_dir()
-    (other / "params.yaml").write_text(params)  # the same data: nobody knows whose runs are whose
+    (other / "params.yaml").write_text(params)  # maybe the same images: whose runs are whose?
     with pytest.raises(InputError, match=r"other: .* Nothing was removed"):
         prune()
     (other / "params.yaml").write_text(params + "sedes: [0]\n")
@@ -213,15 +213,48 @@ def test_pruning_leaves_what_other_code_trained_until_it_is_trained_anew(asking,
     assert prune().startswith(f"{before} trainings")
 
 
-def test_pruning_leaves_what_a_search_of_other_code_chose(asking, monkeypatch):
+def test_pruning_leaves_what_a_search_of_other_code_chose(asking, root, monkeypatch):
     """Its learning rate is known by its trials alone, which are of that code as well."""
     study = asking("heads: {asks: 'Which?', tricks: [search], networks: [baseline]}\n", seeds=(0,))
     train_all(study)
     before = {training.key for training in all_trainings()}
     assert len(before) == 3
+    (root / "tricks.yaml").write_text(TRICKS.replace("[0.5, 2.0]", "[0.5, 2.0, 4.0]"))
+    prune()  # the search may choose what it chose before
+    assert {training.key for training in all_trainings()} == before
+    (root / "tricks.yaml").write_text(TRICKS)
     monkeypatch.setattr(store, "TRAINING_CODE", "edited")
     assert prune().startswith("0 trainings")
     assert {training.key for training in all_trainings()} == before
+
+
+def test_pruning_on_another_device_keeps_what_a_gpu_trained(asking, root):
+    study = asking("heads: {asks: 'Which?', networks: [baseline]}\n", seeds=(0,))
+    splits = load_splits(study.prepared)
+    decided_by = training_of(study.runs["baseline-s0"], splits, CPU).decided_by
+    for precision in ("bf16", "fp32"):
+        planning.Training(decided_by | {"precision": precision}).keep_failure(SMALLEST, "by hand")
+    assert prune().startswith("0 trainings")
+
+
+def test_pruning_keeps_the_scores_that_each_study_wants(asking, root):
+    """Two studies share the trainings, and test them each in its own way."""
+    study = asking("heads: {asks: 'Which?', networks: [baseline]}\n", seeds=(0,))
+    train_all(study)
+    other = root / "studies/other"
+    other.mkdir(parents=True)
+    params = (root / "params.yaml").read_text().replace("study: synthetic", "study: other")
+    params = params.replace("root: .", "root: ../..").replace("folder: .", "folder: studies/other")
+    params = params.replace("networks: [baseline]", "tricks: [mirror], networks: [baseline]")
+    (other / "params.yaml").write_text(params)
+    for name in ("tricks.yaml", "networks.yaml", "remarks.md"):
+        (other / name).write_text("")
+    shutil.copytree(study.prepared, study.prepared.with_name("other"))
+    train_all(studies.load("other"))
+    (training,) = all_trainings()
+    assert len(list(training.folder.glob("scores/*"))) == 2
+    assert prune().startswith("0 trainings")
+    assert len(list(training.folder.glob("scores/*"))) == 2
 
 
 def test_a_step_is_measured_beside_another(monkeypatch):
