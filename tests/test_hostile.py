@@ -814,7 +814,7 @@ def descriptions(draw) -> bytes:
         "classes": ["road", "sky"],
         "splits": {"val": 0.3, "test": 0.3},
     }
-    for key in draw(st.lists(st.sampled_from([*dataset_yaml.KEYS]), min_size=1, max_size=3)):
+    for key in draw(st.lists(st.sampled_from([*dataset_yaml._Dataset.model_fields]), min_size=1, max_size=3)):
         about[key] = draw(VALUES)
     return json.dumps(about).encode()
 

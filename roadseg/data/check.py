@@ -36,6 +36,7 @@ NO_PICTURES = (
 LARGER, KEPT = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8), 0.9
 SMOOTHED = 10  # with more values that are not allowed a label image was smoothed or is a photo
 PLAIN_IMAGE = "8-bit RGB, grey or palette"
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 GOOD_LABELS = "a PNG with one id or colour per pixel"
 
 
@@ -97,15 +98,13 @@ def check_item(
         labels = _read_labels(source, item, picture.size[::-1] if picture else None, checked)
         if picture and labels is not None and labels.shape != picture.size[::-1]:
             turned = labels.shape == picture.size
-            checked.findings.append(
-                Finding(
-                    _file_name(source, item.labels),
+            if not (turned and picture.info["turned"]):  # labels fit the image as it is shown
+                _adder(source, item.labels, checked)(
                     f"is {_size_text(labels.shape)}, its image {_size_text(picture.size[::-1])}",
                     "the same height and width as its image",
                     "turn one of the two" if turned else
                     "check that the two belong together; resize labels with nearest only",
-                )
-            )  # fmt: skip
+                )  # fmt: skip
             labels = None
         labels_image = None if labels is None else Image.fromarray(labels)
     if picture is not None:
@@ -115,7 +114,7 @@ def check_item(
         checked.pixels = np.bincount(labels.ravel(), minlength=256)
     if checked.findings or picture is None or labels_image is None:
         return checked
-    checked.resized_pixels = _resized_pixels(labels_image, checked.pixels, sizes)
+    checked.resized_pixels = _resized_pixels(labels_image, sizes)
     if not source.draw:
         checked.thumbnail = survey.thumbnail(np.asarray(picture), labels, height=180)
     if not keep:
@@ -129,20 +128,17 @@ def check_item(
 
 
 def _resized_pixels(
-    labels: Image.Image, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]
+    labels: Image.Image, sizes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], np.ndarray]:
     """Count label pixels by class at some sizes, (height, width) -> int64 (256,).
 
-    Sizes larger than one at which no class is lost are not tried: they have the files' own counts.
+    Made larger in both directions, an image keeps each of its pixels: then its own count is given.
     """
-    counts, complete = {}, False
-    for size in sorted(sizes):
-        counts[size] = pixels
-        if not complete:
-            resized = labels.resize(size[::-1], Image.Resampling.NEAREST)
-            counts[size] = np.bincount(np.asarray(resized).ravel(), minlength=256)
-            is_larger = size[0] >= labels.height and size[1] >= labels.width
-            complete = is_larger or not ((pixels > 0) & (counts[size] == 0)).any()
+    counts = {}
+    for size in sizes:
+        shrinks = size[1] < labels.width or size[0] < labels.height
+        resized = labels.resize(size[::-1], Image.Resampling.NEAREST) if shrinks else labels
+        counts[size] = np.array(resized.histogram())
     return counts
 
 
@@ -198,7 +194,8 @@ def _decode(source: Source, file: Path, checked: CheckedItem) -> Image.Image | N
         checked.findings.append(
             Finding(name, "holds several pictures", "one picture per file", "save the one meant")
         )
-    if orientation in range(2, 9):  # other values mean nothing
+    image.info["turned"] = orientation in range(2, 9)
+    if image.info["turned"]:  # other values mean nothing
         checked.findings.append(
             Finding(
                 name,
@@ -308,7 +305,7 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
     if image is None:
         return None
     add_finding = _adder(source, file, checked)
-    lossy = "" if coding.is_brightness else _lossy_format(image, file)
+    lossy = "" if coding.threshold else _lossy_format(image, file)
     if lossy:
         remedy = "export the labels as PNG" + _threshold_hint(source, np.asarray(image))
         add_finding(f"is {lossy}, which changes label values", GOOD_LABELS, remedy)
@@ -339,8 +336,8 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
             return None
         values = rgb[..., 0]
     else:
-        scale = 1 if coding.is_brightness else image.info.get("scale", 1)
-        if coding.is_brightness and image.mode == "P":
+        scale = 1 if coding.threshold else image.info.get("scale", 1)
+        if image.mode == "P" and (coding.threshold or _is_black_and_white_mask(image, coding)):
             image = image.convert("L")
         values = np.asarray(image).astype(np.int64) // scale
         if image.mode == "1" and coding.white_is_255:
@@ -349,6 +346,11 @@ def _read_label_image(source: Source, file: Path, checked: CheckedItem) -> np.nd
             add_finding(problem, "ids in the order of the classes",
                         "export again with the right order, or say values: colours")  # fmt: skip
             return None
+    if 0 < values.max() < coding.threshold and len(levels := np.unique(values)) <= 2:
+        add_finding(f"holds only {' and '.join(map(str, levels))}, below the threshold",
+                    f"{coding.threshold} or more for white",
+                    "write 255 for white, or take threshold: out")  # fmt: skip
+        return None
     inside = (values >= 0) & (values < len(coding.table))
     labels = coding.table[np.where(inside, values, 0)]
     not_allowed = ~inside | (labels == NOT_ALLOWED)
@@ -384,11 +386,24 @@ def _lossy_format(image: Image.Image, file: Path) -> str:
     return ""
 
 
+def _is_black_and_white_mask(image: Image.Image, coding: Coding) -> bool:
+    """Return whether an image of the pixels of one class says black and white by its palette.
+
+    Its ids may be in any order: some tools give white the id 0.
+    """
+    colours = [colour for _, colour in image.convert("RGB").getcolors()]
+    has_all = len(colours) == len(image.getcolors())  # else the palette tells less than the ids
+    return coding.kind == "masks" and has_all and {*colours} <= {BLACK, WHITE}
+
+
 def _palette_contradiction(image: Image.Image, values: np.ndarray, source: Source) -> str:
     """Return where a palette says another class than the id does, or ''."""
     palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    classes = list(source.palette)
-    for value in np.unique(values[values < len(palette)]):
+    classes, used = list(source.palette), np.unique(values[values < len(palette)])
+    is_inverse = used.tolist() == [0, 1] and palette[:2].tolist() == [[*WHITE], [*BLACK]]
+    if is_inverse and source.user_defined and WHITE not in source.coding.colours:
+        return "id 0 is drawn white and id 1 black, the reverse of a mask"
+    for value in used:
         label = source.coding.table[value]
         colour_class = source.coding.colours.get(tuple(palette[value].tolist()))
         if colour_class and label < len(classes) and colour_class != classes[label]:

@@ -102,9 +102,6 @@ class _Dataset(Section):
     splits: Splits = Field(description="'train:', 'val:' and 'test:' lines")
 
 
-KEYS = tuple(_Dataset.model_fields)
-
-
 @dataclass(frozen=True)
 class Description:
     """What `dataset.yaml` says, checked and with defaults filled in.
@@ -217,8 +214,12 @@ def _check_places(root: Path, content: dict, good: dict, kind: str, problems: Pr
             if "*" in good.get(key, ""):
                 problems.add("a pattern, though pairs: lists the files; give the folder that its "
                              "lines begin in, or take it out.", key, at=(key,))  # fmt: skip
+        for key in ("image_ending", "label_ending"):
+            if key in good:
+                problems.add("not beside pairs:, which names whole files; take it out.", key,
+                             at=(key,))  # fmt: skip
         return
-    if images == labels and kind in PICTURES and "image_ending" not in good and "*" not in images:
+    if images == labels and kind in PICTURES and "image_ending" not in good:
         problems.add("the folder of the images; name that of the label images, let image_ending "
                      "and label_ending tell them apart, or say values: labelme, if these are its "
                      "JSON files.", "labels", at=("labels",))  # fmt: skip

@@ -226,12 +226,13 @@ def kitti_road_source(*, path: Path, **_) -> Source:
     return Source(path, KITTI_ROAD, splits, coding, findings=tuple(findings))
 
 
-def cityscapes_source(*, path: Path, **_) -> Source:
+def cityscapes_source(*, path: Path, splits: dict | None = None, **_) -> Source:
     """Cityscapes: `leftImg8bit/<split>/CITY/*_leftImg8bit.png`, `gtFine/.../*_gtFine_labelIds.png`.
 
     The labels of its own test set are not public. Here test is its val set, and val is every sixth
     of its training cities in alphabetical order (the last one if there are fewer than six), so that
-    choosing does not touch the images that are reported. A city counts as a sequence.
+    choosing does not touch the images that are reported. A city counts as a sequence. What a study
+    asks for in `splits` is put in place of these later.
 
     Raises
     ------
@@ -249,14 +250,17 @@ def cityscapes_source(*, path: Path, **_) -> Source:
         findings += _unpaired(path, official_items[split], labels, label_file)
     cities = sorted({item.name.split("/")[0] for item in official_items["train"]})
     val_cities = cities[5::6] or cities[-1:]
-    splits = {split: [] for split in SPLITS}
+    own_splits = {split: [] for split in SPLITS}
     for official, items in official_items.items():
         for item in items:
             city, name = item.name.split("/")[0], item.name.split("/")[-1]
             split = "test" if official == "val" else "val" if city in val_cities else "train"
-            splits[split].append(replace(item, name=name, sequence=city))
-    notes = (f"val is the training cities {', '.join(val_cities)}; test is Cityscapes' own val.",)
-    return Source(path, CITYSCAPES, splits, _cityscapes_coding(), None, tuple(findings), notes)
+            own_splits[split].append(replace(item, name=name, sequence=city))
+    note = f"val is the training cities {', '.join(val_cities)}; test is Cityscapes' own val."
+    return Source(
+        path, CITYSCAPES, own_splits, _cityscapes_coding(), None, tuple(findings),
+        () if splits else (note,),
+    )  # fmt: skip
 
 
 def _unpaired(path: Path, items: list[Item], labels: str, label_file: str) -> list[Finding]:

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -25,8 +26,13 @@ from roadseg.data.layout import (
     check_orphans,
     check_pairs,
     colours_coding,
+    composed,
+    find_files,
     find_items,
     ids_coding,
+    natural_key,
+    normalised_name,
+    pattern_base,
     polygons_coding,
     printable,
     read_list,
@@ -63,13 +69,16 @@ def folder_source(*, path: Path, **_) -> Source:
             f"{path / about.images}: holds no {expected}. Put the images there, or correct images: "
             f"or image_ending: in {DESCRIPTION}.{others}"
         )
-    splits, more, split_notes = split(path, items, about.splits, about.sequence is not None)
+    splits, more, split_notes = split(
+        path, items, about.splits, about.sequence is not None,
+        base=path / pattern_base(about.images),
+    )  # fmt: skip
     findings += more
     used = {item.name for part in splits.values() for item in part}
     unpaired = check_pairs(path, [item for item in items if item.name in used], user_defined=True)
     if not about.pairs and not any(f.file.endswith("/") for f in unpaired):  # else all are orphans
         unpaired += _orphans(path, items, about)
-    findings += unpaired
+    findings += [*unpaired, *_label_file_findings(path, items, about)]
     annotations, more, annotation_notes = _annotations(path, items, used, about)
     findings += more
     notes += [*split_notes, *annotation_notes]
@@ -98,9 +107,10 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
     if about.values != "masks":
         files = about.images, about.labels, about.image_ending, about.label_file
         return find_items(root, *files), [], []
-    items, findings, notes = [], [], []
+    items, findings, notes, absent = [], [], [], []
+    paths = find_files(root / pattern_base(about.images))
     for number, name, pattern in _mask_patterns(about):
-        masks = find_items(root, about.images, about.labels, about.image_ending, pattern)
+        masks = find_items(root, about.images, about.labels, about.image_ending, pattern, paths)
         items = items or masks
         there = [os.path.isfile(mask.labels) for mask in masks]
         pairs = zip(items, masks, there, strict=True)
@@ -108,6 +118,7 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
             replace(item, masks=(*item.masks, (number, mask.labels))) if has else item
             for item, mask, has in pairs
         ]
+        absent += [(i, mask.labels) for i, mask in enumerate(masks) if not there[i]]
         if not any(there):
             expected = masks[0].labels.relative_to(root) if masks else pattern
             findings.append(
@@ -122,6 +133,16 @@ def _find(root: Path, about: Description) -> tuple[list[Item], list[Finding], li
                 f"{there.count(False)} of {len(there)} images have no mask {pattern}: nothing is "
                 f"{name.removeprefix('classes: ')} there."
             )
+    below, used = root / pattern_base(about.labels), {f for x in items for _, f in x.masks}
+    similar = {normalised_name(path): below / path for path in find_files(below)}
+    for index, file in absent:
+        alike = similar.get(normalised_name(file.relative_to(below).as_posix()))
+        if items[index].masks and alike and alike not in used:  # else `check_pairs` says it
+            what = f"is missing, though {ascii(alike.name)} is there"
+            findings.append(
+                Finding(file.relative_to(root).as_posix(), what, "masks named as the pattern says",
+                        "rename the other: it has other letters or accents")
+            )  # fmt: skip
     if not any(item.masks for item in items):  # which `check_pairs` says once
         findings = []
     # the mask that is looked at first, or missed
@@ -142,7 +163,7 @@ def _mask_patterns(about: Description) -> list[tuple[int, str, str]]:
 
 
 def _listed_pairs(root: Path, about: Description) -> list[Item]:
-    """Return the items that a file of pairs lists: an image and its label file on each line.
+    """Return the items that a file of pairs lists, image and label file on a line; natural order.
 
     They are divided by a comma, a semicolon, a tab or spaces; a first line without dots is a head.
 
@@ -151,28 +172,39 @@ def _listed_pairs(root: Path, about: Description) -> list[Item]:
     InputError : a line that is not two names in the folder, or an image named twice
     """
     file, items, lines = root / about.pairs, {}, read_list(root / about.pairs)
+    find_image, find_labels = _finder(root / about.images), _finder(root / about.labels)
     delimiter = next((d for d in "\t;," if lines and d in lines[0]), None)
     for number, line in enumerate(lines, 1):
         try:
             row = next(csv.reader([line], delimiter=delimiter)) if delimiter else line.split()
         except csv.Error:  # longer than any name
             row = []
-        names = [name.strip().replace("\\", "/") for name in row if name.strip()]
+        names = [PurePosixPath(n.strip().replace("\\", "/")) for n in row if n.strip()]
         if number == 1 and "." not in line:
             continue
-        if len(names) != 2 or any(n.startswith("/") or ".." in n.split("/") for n in names):
+        if len(names) != 2 or any(n.is_absolute() or ".." in n.parts or not n.name for n in names):
             raise InputError(
                 f"{file}: {printable(line)!r} is not a pair. Each line has an image and its label "
                 f"file, below {about.images} and {about.labels} of the folder, and a comma between."
             )
-        name = str(PurePosixPath(names[0]).with_suffix(""))
-        if name in items:
-            raise InputError(f"{file}: {name} is the image of two lines; take one of them out.")
-        items[name] = Item(
-            name, name, root / about.images / names[0], root / about.labels / names[1]
-        )
+        image = find_image(names[0])
+        if image in items:
+            raise InputError(f"{file}: {names[0]} is the image of two lines; take one of them out.")
+        name = str(names[0].with_suffix(""))
+        items[image] = Item(name, name, image, find_labels(names[1]))
     check_names(root, list(items.values()))
-    return list(items.values())
+    return sorted(items.values(), key=lambda item: natural_key(item.name))
+
+
+def _finder(folder: Path) -> Callable[[PurePosixPath], Path]:
+    """Return a function that says where a file of a folder is, however its name writes accents."""
+    paths = {composed(path): path for path in find_files(folder)}
+
+    def find(name: PurePosixPath) -> Path:
+        exists = os.path.isfile(folder / name)
+        return folder / (name if exists else paths.get(composed(str(name)), name))
+
+    return find
 
 
 def _sequence(about: Description, item: Item, index: int) -> str:
@@ -196,6 +228,26 @@ def _orphans(root: Path, items: list[Item], about: Description) -> list[Finding]
         files = [pattern for _, _, pattern in _mask_patterns(about)]
     findings = [f for file in files for f in check_orphans(root, expected, about.labels, file)]
     return list(dict.fromkeys(findings))
+
+
+def _label_file_findings(root: Path, items: list[Item], about: Description) -> list[Finding]:
+    """Return findings for label files that are their image, or belong to two images."""
+    if about.values == "coco":
+        return []
+    findings, owners = [], {}
+    remedy = f"correct {about.pairs or f'labels: or label_ending: in {DESCRIPTION}'}"
+    for item in items:
+        image, *label_files = (file.relative_to(root).as_posix() for file in item.files)
+        for file in label_files:
+            owner = owners.setdefault(file, item)
+            what = ""
+            if file == image:
+                what = "is its own label file"
+            elif owner.name != item.name:
+                what = f"and {owner.image.relative_to(root)} have one label file, {file}"
+            if what:
+                findings.append(Finding(image, what, "a label file for each image", remedy))
+    return findings
 
 
 def _annotations(
@@ -251,6 +303,7 @@ def _coding(about: Description) -> Coding:
     if about.values in POLYGONS:
         return polygons_coding(about.values, codes, about.unlabelled, rest)
     if about.values == "masks":
+        remedy = "export black and white, 0 and 255, or say threshold: 128"
         coding = ids_coding([[0], [1, 255]], [], remedy, threshold=about.threshold)
         return replace(coding, kind="masks", rest=UNLABELLED if rest is None else rest)
     if about.values == "colours":

@@ -135,7 +135,8 @@ class Coding:
     remedy : what to do about another value
     colours : the class by (red, green, blue), where known, to tell a palette image whose palette
         says something else than its ids
-    is_brightness : values are grey levels, whatever the number of bits and the format
+    threshold : the grey level from which a pixel is white; 0 where values are no grey levels. These
+        are read whatever the number of bits and the format
     white_is_255 : so are those of images of one bit
     labels : of outlines, the class by label, 255 for what is ignored
     ignores_others : labels that are not among these are ignored
@@ -147,7 +148,7 @@ class Coding:
     allowed: str
     remedy: str
     colours: dict[Colour, str] = field(default_factory=dict)
-    is_brightness: bool = False
+    threshold: int = 0
     white_is_255: bool = False
     labels: dict[str, int] = field(default_factory=dict)
     ignores_others: bool = False
@@ -211,7 +212,7 @@ def ids_coding(
     if threshold:
         table[threshold:256], table[:threshold], table[256:] = table[255], table[0], NOT_ALLOWED
         return Coding("ids", table, "grey levels from 0 to 255", "export masks of 8 bits",
-                      is_brightness=True, white_is_255=True)  # fmt: skip
+                      threshold=threshold, white_is_255=True)  # fmt: skip
     allowed = _ranges(sorted(i for ids in codes for i in ids))
     if unlabelled:
         allowed += f", and {_ranges(sorted(unlabelled))} for not labelled"
@@ -293,7 +294,12 @@ def natural_key(name: str) -> list:
 
 
 def find_items(
-    root: Path, images: str, labels: str, image_ending: str | None, label_file: str
+    root: Path,
+    images: str,
+    labels: str,
+    image_ending: str | None,
+    label_file: str,
+    paths: list[str] | None = None,
 ) -> list[Item]:
     """Return an item for every image that `images` names, in natural order.
 
@@ -302,12 +308,13 @@ def find_items(
     An item's name is the image's path below the folder, or those names of its path that have a *,
     without its ending. Its label file, whether it exists or not, is expected below the folder
     `labels` by the name `label_file`, in which * is the item's name; or in the folders, or at the
-    path, that the pattern `labels` names with the same parts in place of each *.
+    path, that the pattern `labels` names with the same parts in place of each *. Where the files
+    below `pattern_base(images)` are known, `paths` saves looking for them.
     """
     regex, names_files = _path_regex(images), is_file_pattern(images)
     starred = ["*" in part for part in _parts(images)]
-    items, base = [], _base(images)
-    for path in find_files(root / base):
+    items, base = [], pattern_base(images)
+    for path in find_files(root / base) if paths is None else paths:
         path = f"{base}/{path}" if base else path
         ending = image_ending or PurePosixPath(path).suffix
         match = regex.fullmatch(path)
@@ -340,7 +347,7 @@ def _parts(path: str) -> list[str]:
     return [] if path in ("", ".") else PurePosixPath(path).parts
 
 
-def _base(path: str) -> str:
+def pattern_base(path: str) -> str:
     """Return the folder that all paths of a pattern lie in, or the path itself, if it is none."""
     parts = _parts(path)
     first = next((i for i, part in enumerate(parts) if "*" in part), len(parts))
@@ -432,7 +439,7 @@ def check_orphans(
     root: Path, expected: Collection[Path], labels: str, label_file: str
 ) -> list[Finding]:
     """Return findings for label files, named as for `find_items`, that are not expected."""
-    base, regex = _base(labels), _path_regex(labels, label_file)
+    base, regex = pattern_base(labels), _path_regex(labels, label_file)
     paths = (f"{base}/{name}" if base else name for name in find_files(root / base))
     return [
         Finding(

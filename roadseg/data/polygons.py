@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from roadseg.errors import nearest
 Add = Callable[[str, str, str], None]  # what is wrong, what is allowed, what to do
 
 SHAPES = "polygon, rectangle, circle and mask"
+NO_AREA = ("point", "points", "line", "linestrip")
+SIZE_KEYS = ("imageHeight", "imageWidth")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def paint(shape: tuple[int, int], rest: int, masks: Iterable) -> tuple[np.ndarra
     ----------
     shape : height and width
     rest : the value where no mask is
-    masks : (class, bool (H, W)) in any order
+    masks : (class, bool (H, W)) in any order; one is held at a time, and one for each class
 
     Returns
     -------
@@ -143,38 +145,50 @@ def read_labelme(
     content = _read_json(file, add, "shapes", "labelme")
     if content is None:
         return None, 0
-    stored = _size(content, "imageHeight", "imageWidth") or size
+    stored, given = _size(content, *SIZE_KEYS), [content.get(key) for key in SIZE_KEYS]
+    if stored is None and given != [None, None]:
+        add(f"has imageHeight {given[0]!r} and imageWidth {given[1]!r}",
+            "the image's height and width, as whole numbers",
+            "correct them, or take both out")  # fmt: skip
+        return None, 0
+    stored = stored or size
     if stored is None:
         return None, 0
     if stored != (size or stored):  # of another image, so its points say nothing
         return np.full(stored, coding.rest, np.uint8), 0
     size = stored
-    masks, unknown, good = [], Counter(), True
-    for number, shape in enumerate(content["shapes"], 1):
-        shape = shape if isinstance(shape, dict) else {}
-        label = shape.get("label")
-        index = class_of(label, coding) if isinstance(label, str) else None
-        if index is None:
-            unknown[str(label)] += 1
-            continue
-        mask = _labelme_mask(shape, size)
-        if isinstance(mask, str):
-            add(f"shape {number}, {label!r}, {mask}", f"{SHAPES} shapes in the image",
-                "mend it in labelme, or take it out")  # fmt: skip
-            good = False
-        else:
-            masks.append((index, mask))
+    unknown, faults = Counter(), []
+
+    def masks() -> Iterator[tuple[int, np.ndarray]]:
+        for number, shape in enumerate(content["shapes"], 1):
+            shape = shape if isinstance(shape, dict) else {}
+            label = shape.get("label")
+            index = class_of(label, coding) if isinstance(label, str) else None
+            if index is None:
+                unknown[str(label)] += 1
+                continue
+            if index == UNLABELLED and shape.get("shape_type") in NO_AREA:
+                continue
+            mask = _labelme_mask(shape, size)
+            if isinstance(mask, str):
+                faults.append(f"shape {number}, {label!r}, {mask}")
+            else:
+                yield index, mask
+
+    drawn = paint(size, coding.rest, masks())
+    for fault in faults:
+        add(fault, f"{SHAPES} shapes in the image", "mend it in labelme, or take it out")
     _unknown(unknown, coding, add)
-    if unknown or not good:
-        return None, 0
-    return paint(size, coding.rest, masks)
+    return (None, 0) if unknown or faults else drawn
 
 
 def _labelme_mask(shape: dict, size: tuple[int, int]) -> np.ndarray | str:
     """Return what a shape covers, bool (H, W), or what is wrong with it."""
     kind = shape.get("shape_type") or "polygon"
-    if kind not in ("polygon", "rectangle", "circle", "mask"):
+    if kind in NO_AREA:
         return f"is a {kind}, which has no area"
+    if kind not in ("polygon", "rectangle", "circle", "mask"):
+        return f"is of the type {kind}, which is not read here: draw it as a polygon"
     points = _points(shape.get("points"), size)
     if isinstance(points, str):
         return points
@@ -253,7 +267,7 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
             fault = "has a category_id that is not among categories"
         elif (index := class_of(names[category], coding)) is None:
             unknown[names[category]] += 1
-        else:
+        elif index != coding.rest or row.get("segmentation"):  # else an ignored box
             fault = _coco_fault(row.get("segmentation"), sizes[image])
             if not fault:
                 shapes[image].append((index, row["segmentation"]))
@@ -322,12 +336,14 @@ def draw_coco(annotation: Annotation, coding: Coding) -> tuple[np.ndarray, int]:
     from pycocotools import mask as coco  # only where there are such files
 
     height, width = annotation.size
-    masks = []
-    for index, segmentation in annotation.shapes:
-        if isinstance(segmentation, dict):
-            runs = _run_lengths(segmentation["counts"])
-            mask = np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
-        else:
-            mask = coco.decode(coco.merge(coco.frPyObjects(segmentation, height, width)))
-        masks.append((index, mask.astype(bool)))
-    return paint(annotation.size, coding.rest, masks)
+
+    def masks() -> Iterator[tuple[int, np.ndarray]]:
+        for index, segmentation in annotation.shapes:
+            if isinstance(segmentation, dict):
+                runs = _run_lengths(segmentation["counts"])
+                mask = np.repeat(np.arange(len(runs)) % 2 > 0, runs).reshape(width, height).T
+            else:
+                mask = coco.decode(coco.merge(coco.frPyObjects(segmentation, height, width)))
+            yield index, mask.astype(bool)
+
+    return paint(annotation.size, coding.rest, masks())

@@ -20,6 +20,7 @@ def split(
     requested: dict,
     whole_sequences: bool,
     file: str = DESCRIPTION,
+    base: Path | None = None,
 ) -> tuple[dict[str, list[Item]], list[Finding], list[str]]:
     """Put each item into the split that `requested` says.
 
@@ -32,6 +33,7 @@ def split(
     ----------
     root : the folder that lists lie in
     file : where `requested` was said, for findings
+    base : the folder that paths in lists begin at, if parts of these are not in the images' names
 
     Returns
     -------
@@ -49,7 +51,7 @@ def split(
     for part, value in requested.items():
         if isinstance(value, float | int) or value == REST:
             continue
-        for item in _named_items(root, items, f"{file}, splits: {part}", value, findings):
+        for item in _named_items(root, items, f"{file}, splits: {part}", value, findings, base):
             if split_of.setdefault(item.name, part) != part:
                 findings.append(
                     Finding(
@@ -97,16 +99,21 @@ def split(
             )
             remedy = "give it images: a list, a folder, or a larger fraction"
             if shares_sequences:
-                remedy = (
-                    "list images or videos; or let sequence: be a number n, for sequences of n "
-                    "consecutive images"
-                )
+                remedy = "list images or videos"
+                if file == DESCRIPTION:  # no other has the key
+                    remedy += (
+                        "; or let sequence: be a number n, for sequences of n consecutive images"
+                    )
             findings.append(
                 Finding(where, f"has no image{sequence_hint}", "one image or more", remedy)
             )
     parts: dict[str, list[str]] = {}
     for part, chosen in splits.items():
-        for sequence in dict.fromkeys(item.sequence for item in chosen):
+        # train/east and val/east are one sequence, if the splits are folders of these names
+        value = requested[part]
+        folder = composed(f"{value}/") if whole_sequences and isinstance(value, str) else ""
+        names = (composed(item.sequence).removeprefix(folder) for item in chosen)
+        for sequence in dict.fromkeys(names):
             parts.setdefault(sequence, []).append(part)
     divided = [
         f"{name} ({', '.join(sequence_splits)})"
@@ -124,7 +131,9 @@ def split(
     return splits, findings, notes
 
 
-def _named_items(root: Path, items: list[Item], where: str, value, findings: list) -> list[Item]:
+def _named_items(
+    root: Path, items: list[Item], where: str, value, findings: list, base: Path | None
+) -> list[Item]:
     """Return the items that a list, a list's file or a folder names; unknown names are findings."""
     if isinstance(value, str) and value.endswith(".txt"):
         if not is_inside(value) or not os.path.isfile(root / value):
@@ -140,26 +149,32 @@ def _named_items(root: Path, items: list[Item], where: str, value, findings: lis
         if not chosen_items:
             folders = sorted({item.name.partition("/")[0] for item in items if "/" in item.name})
             listed = f"; there are {', '.join(folders[:5])}" if folders else ""
+            known_names = {composed(name) for x in items for name in (x.sequence, x.name)}
             findings.append(
                 Finding(where, f"no image lies in a folder {value}",
                         "a folder below images:, a .txt file, a list, or a fraction",
+                        f"write [{value}]" if composed(value) in known_names else
                         f"correct the name{listed}")
             )  # fmt: skip
         return chosen_items
     known: dict[str, list[Item]] = {}
-    paths = []
+    paths, whole_paths = [], []
     for item in items:
         file = item.name + item.image.name[len(PurePosixPath(item.name).name) :]
-        for name in {item.name, file, item.sequence}:
-            for form in {name, composed(name)}:
-                known.setdefault(form, []).append(item)
+        whole = item.image.relative_to(base).as_posix() if base else file
+        stem = whole.removesuffix(item.image.suffix)
+        for name in {composed(name) for name in (item.name, file, whole, stem, item.sequence)}:
+            known.setdefault(name, []).append(item)
         paths += [(item.name, item), (file, item)]
+        whole_paths += [(composed(whole), item), (composed(stem), item)]
     items_by_path_end, folders = path_ends(paths)
+    for path, item in whole_paths:  # with the parts that a pattern leaves out of names
+        items_by_path_end.setdefault(path, {item: None})
+        folders.update(path.split("/")[:-1])
     chosen_items = {}
     for entry in value:
         # the whole line, or the first word of a list of pairs, as CamVid has them
-        first_word = entry.split()[:1]
-        for name in (entry, composed(entry), *first_word, *map(composed, first_word)):
+        for name in map(composed, (entry, *entry.split()[:1])):
             matches = known.get(name) or match_path_end(name, items_by_path_end, folders)
             if matches:
                 break
@@ -179,28 +194,27 @@ def _named_items(root: Path, items: list[Item], where: str, value, findings: lis
     return list(chosen_items.values())
 
 
-def path_ends(paths: Iterable[tuple[str, Item]]) -> tuple[dict[str, list[Item]], set[str]]:
+def path_ends(paths: Iterable[tuple[str, Item]]) -> tuple[dict[str, dict[Item, None]], set[str]]:
     """Return the items by each end of their paths, and the folders; for `match_path_end`."""
-    items_by_path_end: dict[str, list[Item]] = {}
+    items_by_path_end: dict[str, dict[Item, None]] = {}  # of each end, the items in order, once
     folders = set()
     for path, item in paths:
-        for name in {path, composed(path)}:
-            parts = name.split("/")
-            folders |= set(map(composed, parts[:-1]))
-            for first in range(len(parts)):
-                items_by_path_end.setdefault("/".join(parts[first:]), []).append(item)
+        parts = composed(path).split("/")
+        folders.update(parts[:-1])
+        for first in range(len(parts)):
+            items_by_path_end.setdefault("/".join(parts[first:]), {})[item] = None
     return items_by_path_end, folders
 
 
 def match_path_end(
-    entry: str, items_by_path_end: dict[str, list[Item]], folders: set[str]
+    entry: str, items_by_path_end: dict[str, dict[Item, None]], folders: set[str]
 ) -> list[Item]:
     """Return the items that the end of a path names: it may be from somebody else's machine."""
     if len(entry) > MAX_PATH_LENGTH:
         return []
-    parts = entry.replace("\\", "/").strip("/").split("/")
+    parts = composed(entry).replace("\\", "/").strip("/").split("/")
     for first in range(len(parts)):
         if matches := items_by_path_end.get("/".join(parts[first:])):
             # west/77 is not north/77, if there is a folder west here too
-            return [] if first and composed(parts[first - 1]) in folders else matches
+            return [] if first and parts[first - 1] in folders else list(matches)
     return []

@@ -355,7 +355,7 @@ def _colours(n: int) -> list:
 
 
 def intervals(arms: pd.DataFrame) -> Drawing:
-    """Show test mIoU of each arm with its 95 % interval; columns arm, test_miou, low, high."""
+    """Show test mIoU of each arm with its 95 % CI; columns arm, test_miou, low, high."""
     figure, axis = _subplots(figsize=(7, 0.6 + 0.42 * len(arms)))
     position = np.arange(len(arms))[::-1]
     score, low, high = (100 * arms[name] for name in ("test_miou", "low", "high"))
@@ -364,7 +364,7 @@ def intervals(arms: pd.DataFrame) -> Drawing:
         axis.annotate(f"{x:.1f}", (x, y), xytext=(0, 6), textcoords="offset points", ha="center",
                       fontsize=8)  # fmt: skip
     axis.set_yticks(position, arms["arm"])
-    axis.set(xlabel="mIoU on test (%), with 95 % interval", ylim=(-0.6, len(arms) - 0.2))
+    axis.set(xlabel="mIoU on test (%), with 95 % CI", ylim=(-0.6, len(arms) - 0.2))
     return figure.with_alt_text("Test mIoU: " + _values_text(arms["arm"], score, " %"))
 
 
@@ -381,7 +381,7 @@ def lengths(arms: pd.DataFrame) -> Drawing:
                       color=colour, label=label)  # fmt: skip
     axis.set_xscale("log", base=2)
     axis.set_xticks(steps := sorted(arms["steps"].unique()), [f"{n}" for n in steps])
-    axis.set(xlabel="training steps", ylabel="test mIoU (%), 95 % interval")
+    axis.set(xlabel="training steps", ylabel="test mIoU (%), 95 % CI")
     axis.legend(frameon=False, fontsize=8)
     return figure.with_alt_text(
         "Test mIoU in percent by training steps: "
@@ -430,10 +430,10 @@ def _interval_note(rows) -> str:
     rows = list(rows)
     lacking = [row for row in rows if len(_samples(row))]
     if not lacking:
-        return "95 % interval" if any(np.isfinite(row.low) for row in rows) else "no interval"
+        return "95 % CI" if any(np.isfinite(row.low) for row in rows) else "no interval"
     single = "seeds" if lacking[0].seeds < MIN_SEEDS else "blocks of test images"
     return f"dots: single {single}" if len(lacking) == len(rows) else (
-        f"95 % interval or dots for single {single}"
+        f"95 % CI or dots for single {single}"
     )  # fmt: skip
 
 
@@ -660,7 +660,7 @@ def class_iou(
     arms: dict[str, str],
     reference: dict[str, dict[str, float]] | None = None,
 ) -> Drawing:
-    """Show IoU per class as bars with 95 % intervals, classes from frequent to rare.
+    """Show IoU per class as bars with 95 % CIs, classes from frequent to rare.
 
     Parameters
     ----------
@@ -691,7 +691,7 @@ def class_iou(
     axis.set_xticks(places, [_wrap(name) for name in order], rotation=50, ha="right", fontsize=8,
                     rotation_mode="anchor")  # fmt: skip
     axis.grid(False, axis="x")
-    axis.set(ylabel="IoU on test (%), 95 % interval", ylim=(0, 100), xlim=(-0.6, len(order) - 0.4))
+    axis.set(ylabel="IoU on test (%), 95 % CI", ylim=(0, 100), xlim=(-0.6, len(order) - 0.4))
     axis.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
                 borderaxespad=0.2)  # fmt: skip
     means = [100 * shown_rows.loc[shown_rows["arm"] == arm, "iou"].mean() for arm in arms.values()]
@@ -762,7 +762,7 @@ def pareto_fronts(table: pd.DataFrame) -> Drawing:
         _cost_axis(axis, MEASURES[measure])
         axis.xaxis.label.set_fontsize(8.5)
         axis.margins(x=0.12)
-    axes[0][0].set_ylabel("mIoU on test (%), 95 % interval")
+    axes[0][0].set_ylabel("mIoU on test (%), 95 % CI")
     handles = [
         plt.Line2D([], [], linestyle="", markersize=7, label=name, **style)
         for name, style in styles.items()
@@ -806,7 +806,7 @@ def accuracy_cost(
             scores = 100 * runs.loc[runs["arm"] == row.arm, "test_miou"]
             left.plot([row.gmacs] * len(scores), scores, "_", color=PALETTE[0], markersize=10)
     seed_note = "one seed" if (arms["seeds"] == 1).all() else "means over seeds"
-    interval_note = "95 % intervals"
+    interval_note = "95 % CIs"
     if arms["low"].isna().all():
         dashes = "dashes are single runs, " if runs is not None and seed_note != "one seed" else ""
         interval_note = f"{dashes}no intervals"
@@ -1115,10 +1115,10 @@ def reliability(table: pd.DataFrame, arms: dict[str, str]) -> Drawing:
                   linewidth=1.2, markersize=4, label=name, **styles[name])  # fmt: skip
         right.plot(100 * bins["confidence"] / bins["pixels"], 100 * bins["pixels"] / pixels,
                    linewidth=1.2, markersize=4, **styles[name])  # fmt: skip
-    left.set(xlabel="how sure (%, mean of a bin)", ylabel="how often right (%)",
+    left.set(xlabel="confidence (%, mean of a bin)", ylabel="accuracy (%)",
              xlim=(0, 101), ylim=(0, 101), aspect="equal")  # fmt: skip
     right.set(
-        xlabel="how sure (%)", ylabel="share of test pixels (%)", xlim=(0, 101), ylim=(0, None)
+        xlabel="confidence (%)", ylabel="share of test pixels (%)", xlim=(0, 101), ylim=(0, None)
     )
     figure.tight_layout()
     figure.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.01),

@@ -54,7 +54,7 @@ def interval_text(row: pd.Series) -> str:
     """Return the interval of an arm's mIoU and what it rests on, in %."""
     if np.isnan(row["low"]):
         return interval_basis(row)
-    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, {interval_basis(row)}"
+    return f"95 % CI {100 * row['low']:.1f} to {100 * row['high']:.1f}, {interval_basis(row)}"
 
 
 def comparison_sentence(row: pd.Series) -> str:
@@ -66,7 +66,7 @@ def comparison_sentence(row: pd.Series) -> str:
             f"**{row['arm']}** and **{row['against']}** differ by {change} points of mIoU in "
             f"this run; whether they differ in general is not known ({interval_basis(row)})."
         )
-    interval = f"95 % interval {low} to {high}, {interval_basis(row)}"
+    interval = f"95 % CI {low} to {high}, {interval_basis(row)}"
     if not row["p_corrected"] < LEVEL:
         return (
             f"We found no difference between **{row['arm']}** and **{row['against']}**: "
@@ -86,7 +86,7 @@ def trick_sentence(row: pd.Series) -> str:
             f"**{row['trick']}** changes mIoU by {change} points in this run; whether it does in "
             f"general is not known ({interval_basis(row)})."
         )
-    interval = f"{change} points of mIoU, 95 % interval {low} to {high}"
+    interval = f"{change} points of mIoU, 95 % CI {low} to {high}"
     if row["p_corrected"] < LEVEL:
         return f"**{row['trick']}** {row['verdict']}: {interval}."
     return f"We found no effect of **{row['trick']}** ({interval}).{_uncorrected(row)}"
@@ -170,7 +170,7 @@ def trick_table(rows: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
             "trick": rows["trick"].to_numpy(),
             "test mIoU %": arm_rows["test_miou"].map(lambda x: f"{100 * x:.1f}").to_numpy(),
             "change (points)": [points(x) for x in rows["difference"]],
-            "95 % interval": [
+            "95 % CI": [
                 "none" if np.isnan(low) else f"{points(low)} to {points(high)}"
                 for low, high in zip(rows["low"], rows["high"], strict=True)
             ],
@@ -265,12 +265,12 @@ def noise_summary(noise: pd.DataFrame) -> str:
         sentences.append(
             f"**{row.arm}**, trained with {row.seeds} seeds, scores {100 * row.mean:.1f} % mIoU on "
             f"test{_over_images(row)}, with a standard deviation of {100 * row.sd:.2f} points "
-            "between seeds (95 % interval "
+            "between seeds (95 % CI "
             f"{100 * row.sd_low:.2f} to {100 * row.sd_high:.2f}). Two single runs of this recipe "
             f"differ by more than {max_difference:.1f} points ({low:.1f} to {high:.1f}) by their "
             "seeds alone in one of twenty "
             "cases; a comparison of single runs cannot detect a smaller effect. How much seeds "
-            "vary on the course study's ladder, of another network on other data and with one run "
+            "vary on the ladder of arXiv 2206.12571, of another network on other data and with one run "
             "for each rung, is not known."
         )
     return " ".join(sentences)
@@ -280,7 +280,7 @@ def _over_images(row) -> str:
     """Return the interval of a noise question's mean, and what it carries, in words."""
     if np.isnan(row.low):
         return ""
-    return f" (95 % interval over seeds and images {100 * row.low:.1f} to {100 * row.high:.1f})"
+    return f" (95 % CI over seeds and images {100 * row.low:.1f} to {100 * row.high:.1f})"
 
 
 def verdict_agreement(places: dict[str, pd.DataFrame]) -> str:
@@ -474,7 +474,7 @@ def budget_table(pareto_rows: pd.DataFrame, difference) -> pd.DataFrame:
                     "budget": budget,
                     "network": row.label,
                     "mIoU %": f"{100 * row.test_miou:.1f}",
-                    "95 % interval": "none" if np.isnan(row.low)
+                    "95 % CI": "none" if np.isnan(row.low)
                     else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
                     "gain over the previous row": gain,
                     "Pareto-optimal on test, % of bootstrap samples": front_share,
@@ -608,7 +608,7 @@ def course_summary(table: pd.DataFrame, limit: float = 0.04) -> str:
         f"{_join_words(names) if names else 'none'}."
     )
     lines = [
-        f"- **{r.network}** ({signed_percent(r.excess)}): the course's variant {r.differs}. Of "
+        f"- **{r.network}** ({signed_percent(r.excess)}): its variant {r.differs}. Of "
         f"this variant we count {r.gmacs_like:.1f} · 10⁹, {signed_percent(r.excess_like)} of the "
         f"{r.reported:g} reported."
         for r in different.itertuples()
@@ -756,7 +756,7 @@ def recommendation_table(study: Study, results: Results) -> pd.DataFrame:
             "steps": [study.arms[arm].steps for arm in chosen["arm"]],
             "arms of this network": [tried[network] for network in chosen["network"]],
             "mIoU %": (100 * chosen["test_miou"]).map("{:.1f}".format).to_numpy(),
-            "95 % interval": [_interval(row) for row in chosen.itertuples()],
+            "95 % CI": [_interval(row) for row in chosen.itertuples()],
             "ms per image": (chosen["latency_ms"] * chosen["test_passes"])
             .map(_three_digits)
             .to_numpy(),
@@ -789,7 +789,7 @@ def _chapter_gaps(study: Study) -> dict[str, str]:
     conditions = {
         "2_baseline": (
             not study.baseline,
-            "No arm has the course's network; `baseline:0.25` under `networks` would be one.",
+            "No arm has the baseline of arXiv 2206.12571; `baseline:0.25` under `networks` would be one.",
         ),
         "3_fcn": (
             not study.fcn,
@@ -874,7 +874,7 @@ def answer(study: Study, results: Results) -> list[str]:
         trick_names = [f"**{trick}**" for trick in tricks_of(study, row["arm"])]
         tricks = f", with {_join_words(trick_names)}" if trick_names else ""
         findings.append(
-            f"The course's baseline (here `{row['network']}`{tricks}, "
+            f"The paper's baseline (here `{row['network']}`{tricks}, "
             f"{study.arms[row['arm']].steps} steps at a learning rate of {row['lr']:g}) "
             f"reaches {100 * row['test_miou']:.1f} % mIoU on test ({interval_text(row)})."
         )
@@ -1056,7 +1056,7 @@ def confusion_summary(counts: np.ndarray, classes: tuple[str, ...], limit: int =
         for index in np.argsort(recall, kind="stable")[:3]
     ]
     return (
-        f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most of all: "
+        f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most frequent confusions: "
         f"{'; '.join(confusions)}. The classes with the lowest recall: {_join_words(missed)}."
     )
 
@@ -1116,7 +1116,7 @@ def reference_comparison(
                 f"{escape_markdown(gaps.index[-1])} ({points(gaps.iloc[-1])})."
             )
     if not sentences:
-        return "Bars have 95 % intervals; what others report for these data is not listed here."
+        return "Bars have 95 % CIs; what others report for these data is not listed here."
     return (
         " ".join(sentences) + " What it reports is one run, at its own size and length of training."
     )

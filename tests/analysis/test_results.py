@@ -40,8 +40,8 @@ def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
 
 
 def test_a_bound_near_zero_keeps_its_sign():
-    assert "interval +0.05 to +6.2" in text.comparison_sentence(pd.Series(row(0.031, 0.00046, 0.062)))
-    assert "interval −0.004 to" in text.comparison_sentence(pd.Series(row(0.031, -0.00004, 0.062)))
+    assert "CI +0.05 to +6.2" in text.comparison_sentence(pd.Series(row(0.031, 0.00046, 0.062)))
+    assert "CI −0.004 to" in text.comparison_sentence(pd.Series(row(0.031, -0.00004, 0.062)))
 
 
 def tables(rows):
@@ -52,7 +52,7 @@ def tables(rows):
 
 def test_sentences_say_what_the_interval_says():
     assert text.comparison_sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
-        "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % interval +1.2 to +5.0, 3 seeds)."
+        "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % CI +1.2 to +5.0, 3 seeds)."
     )
     assert "3.1 points of mIoU less than" in text.comparison_sentence(pd.Series(row(-0.031, -0.05, -0.012)))
     unclear = text.comparison_sentence(pd.Series(row(0.011, -0.01, 0.032)))
@@ -72,10 +72,10 @@ def test_an_interval_that_excludes_zero_decides_nothing_among_many():
         assert "correction for 8 comparisons (p = 0.21)" in words
     clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
     assert text.trick_sentence(clear) == (
-        "**flip** hurts: −3.1 points of mIoU, 95 % interval −6.0 to −0.2."
+        "**flip** hurts: −3.1 points of mIoU, 95 % CI −6.0 to −0.2."
     )
     none = pd.Series(row(0.001, -0.002, 0.006, trick="flip", tests=8))
-    assert text.trick_sentence(none).endswith("95 % interval −0.2 to +0.6).")
+    assert text.trick_sentence(none).endswith("95 % CI −0.2 to +0.6).")
 
 
 def test_the_conclusion_names_every_trick_once_per_verdict():

@@ -288,6 +288,7 @@ IN_YAML = {
     (CLASSES, "{road: 0, building: rest, sky: rest}"): [(3, "classes: sky", "rest is also building")],
     (CLASSES, "{road: 0, building: 1, sky: rest}\nunlabelled: rest"): [(4, "unlabelled", "rest is also sky")],
     ("labels: labels", "labels: images"): [(2, "labels", "the folder of the images")],
+    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/img"'): [(2, "labels", "the folder of the images")],
     ("labels: labels", "labels: labels\nunlabelled: [2]"): [(3, "unlabelled", "2 is also sky")],
     ("labels: labels", "labels: labels\nunlabelled: void"): [(3, "unlabelled", "'void'", "0 to 65535", "rest")],
     ("labels: labels", "labels: labels\nvalues: palette"): [(3, "values", "'palette'", "ids or colours or masks")],
@@ -309,6 +310,9 @@ IN_YAML = {
     ("images: images", 'images: "*/images"'): [],
     ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/*/mask"'): [(2, "labels", "2 * where 1 are needed")],
     ("labels: labels", "labels: labels\npairs: pairs.csv"): [(3, "pairs", "no file pairs.csv")],
+    ("images: images\nlabels: labels", "pairs: dataset.yaml\nimage_ending: .png\nlabel_ending: .png"): [
+        (2, "image_ending", "not beside pairs:"), (3, "label_ending", "not beside pairs:")
+    ],
     ("images: images\nlabels: labels", "values: coco"): [(1, "images", "missing"), (1, "labels", "missing")],
     ("labels: labels", "labels: labels\nvalues: coco"): [(2, "labels", "no file labels")],
     ("labels: labels", 'labels: "*.png"\nvalues: masks\nlabel_ending: .png'): [

@@ -312,6 +312,22 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
     assert finding.finding.startswith("edges in the images fit the labels of the previous file")
 
 
+@pytest.mark.parametrize("place", [(1, 1), (2, 3), (7, 7), (9, 0)])
+def test_pixels_at_other_sizes_are_those_of_the_resized_labels(place):
+    labels = np.zeros((10, 11), np.uint8)
+    labels[place] = 1  # kept at some sizes, and lost at larger ones
+    picture, sizes = Image.fromarray(labels), [(5, 5), (7, 7), (9, 13), (10, 11), (13, 11), (20, 31)]
+    counts = check._resized_pixels(picture, sizes)
+    assert list(counts) == sizes
+    for height, width in sizes:
+        resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+        expected = [(resized == 0).sum(), (resized == 1).sum()]
+        if height >= 10 and width >= 11:  # made larger, so that no pixel goes
+            expected = [109, 1]
+            assert 1 in resized
+        assert counts[height, width][:2].tolist() == expected
+
+
 def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
     images, labels = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
     images.mkdir()
@@ -457,6 +473,10 @@ def test_cityscapes(tmp_path):
         "All test images are of one sequence, frankfurt: scores say little about others.",
     ]
     assert all(pixels[0] > 0 and pixels[1:].sum() == 0 for pixels in summary.pixels.values())
+    requested = {"train": ["aachen"], "val": ["bochum"], "test": ["bremen"]}
+    source = sources.find_source({"source": "cityscapes", "path": ".", "splits": requested}, tmp_path)
+    assert [len(source.splits[s]) for s in SPLITS] == [2, 2, 2]
+    assert source.notes == ("10 of 16 images are in no split.",)
 
 
 def test_fractions_are_whole_sequences_and_the_same_everywhere(tmp_path):

@@ -3,7 +3,10 @@
 import base64
 import io
 import json
+import os
 import re
+import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -361,13 +364,21 @@ def without(file: str):
     return lambda folder: (folder / file).unlink()
 
 
-def in_yaml(old: str, new: str):
+def renamed(file: str, name: str):
+    return lambda folder: (folder / file).rename((folder / file).with_name(name))
+
+
+def in_text(file: str, old: str, new: str):
     def spoil(folder: Path) -> None:
-        text = (folder / DESCRIPTION).read_text()
+        text = (folder / file).read_text()
         assert old in text
-        (folder / DESCRIPTION).write_text(text.replace(old, new))
+        (folder / file).write_text(text.replace(old, new))
 
     return spoil
+
+
+def in_yaml(old: str, new: str):
+    return in_text(DESCRIPTION, old, new)
 
 
 def grey(file: str, level: int):
@@ -382,16 +393,25 @@ FAULTS = [
     (folder_per_split, without("val/img/east_2.png"), [("val/mask/east_2.png", "without an image", "add the image")]),
     (folder_per_split, in_yaml("val: val", "val: valid"), [
         ("dataset.yaml, splits: val", "no image lies in a folder valid", "there are test, train, val")]),
-    (folder_per_split, in_yaml("*/mask", "*/img"), None),
+    (folder_per_split, in_yaml('"*/mask"', '"*/img"\nimage_ending: .png'), [
+        *((f"{split}/img/{NAMES[i]}.png", "is its own label file", "correct labels:")
+          for split, *numbers in (("test", 3, 7, 11), ("train", 0, 1, 4, 5, 8, 9), ("val", 2, 6, 10)) for i in numbers),
+        *((f"{split}/img/{NAMES[i]}.png", "is a colour image", "say values: colours")
+          for split, *numbers in (("train", 0, 1, 4, 5, 8, 9), ("val", 2, 6, 10), ("test", 3, 7, 11)) for i in numbers)]),
     (in_the_middle, without("gt_image_2/um_road_000000.png"), [
         ("gt_image_2/um_road_000000.png", "is missing", "add the file")]),
     (in_the_middle, without("image_2/um_000000.png"), [
         ("gt_image_2/um_road_000000.png", "without an image", "add the image")]),
+    (pairs, in_text("pairs.csv", "drawn/6 th.png", "drawn/5 th.png"), [
+        ("photos/1.jpg", "and photos/0.jpg have one label file, drawn/5 th.png", "correct pairs.csv")]),
+    (pairs, in_text("pairs.csv", "drawn/6 th.png", "photos/1.jpg"), [
+        ("photos/1.jpg", "is its own label file", "correct pairs.csv"),
+        ("photos/1.jpg", "is a JPEG", "as PNG")]),
     (pairs, without("photos/1.jpg"), [("photos/1.jpg", "is missing", "add the file")]),
     (soft_mask, lambda folder: Image.fromarray(np.full(SIZE, 300, np.uint16)).save(folder / "labels/west_0.png"), [
         ("labels/west_0.png", "value 300 in 100 %", "8 bits")]),
     # masks
-    (masks, grey("masks/d/1_car.png", 70), [("masks/d/1_car.png", "value 70", "list the value")]),
+    (masks, grey("masks/d/1_car.png", 70), [("masks/d/1_car.png", "value 70", "say threshold: 128")]),
     (masks, lambda folder: save(np.ones((3, 3)), folder / "masks/d/1_car.png"), [
         ("masks/d/1_road.png", "other masks of its image are 3 x 3 and 24 x 32", "export")]),
     (masks, lambda folder: [save(np.ones((3, 3)), folder / f"masks/d/1_{c}.png") for c in ("car", "road")], [
@@ -400,6 +420,9 @@ FAULTS = [
         ("dataset.yaml, classes: car", "no image has a mask *_cars.png", "correct the pattern")]),
     (masks, lambda folder: [(folder / f"masks/d/1_{c}.png").unlink() for c in ("car", "road")], [
         ("masks/d/1_road.png", "is missing", "add the file")]),
+    (masks, renamed("masks/d/1_car.png", "1_Car.png"), [
+        ("masks/d/1_car.png", "is missing, though '1_Car.png' is there", "rename the other")]),
+    (masks, renamed("masks/d", "D"), [("masks/", "0_road.png was looked for, D/0_car.png is there", "how dataset.yaml")]),
     (masks, without("images/d/1.png"), [
         ("masks/d/1_road.png", "without an image", "add"), ("masks/d/1_car.png", "without an image", "add")]),
     (masks, in_yaml("labels: masks", "labels: images"), [
@@ -408,6 +431,13 @@ FAULTS = [
     (labelme, other_shape(label="cra"), [(LABELME, "label 'cra' is in no class", "Did you mean 'car'?")]),
     (labelme, other_shape(label=None), [(LABELME, "label 'None' is in no class", "list it under a class")]),
     (labelme, other_shape(shape_type="line"), [(LABELME, "shape 2, 'car', is a line, which has no area", "mend it")]),
+    (labelme, other_shape(shape_type="oriented_rectangle"), [
+        (LABELME, "shape 2, 'car', is of the type oriented_rectangle, which is not read here: draw it as a polygon",
+         "mend it")]),
+    (labelme, edited(LABELME, lambda content: content.update(imageHeight=24.0)), [
+        (LABELME, "has imageHeight 24.0 and imageWidth 32", "correct them")]),
+    (labelme, edited(LABELME, lambda content: content.update(imageHeight="24", imageWidth=-1)), [
+        (LABELME, "has imageHeight '24' and imageWidth -1", "correct them")]),
     (labelme, other_shape(shape_type="polygon"), [(LABELME, "has 2 points, a polygon has 3 or more", "mend it")]),
     (labelme, other_shape(points=[[40, 1], [50, 9]]), [(LABELME, "lies outside of the image", "mend it")]),
     (labelme, other_shape(points=[[4, 1], [1e9, 9]]), [(LABELME, "points far outside", "mend it")]),
@@ -417,6 +447,10 @@ FAULTS = [
     (labelme, edited(LABELME, lambda content: content.update(imageHeight=32, imageWidth=24)), [
         (LABELME, "is 32 x 24, its image 24 x 32", "turn one of the two")]),
     (labelme, lambda folder: image(2).save(folder / "street_2.png", format="JPEG", exif=TURNED), [
+        ("street_2.png", "is stored turned (EXIF orientation 6)", "auto-orient")]),
+    (labelme, lambda folder: [
+        image(2).save(folder / "street_2.png", format="JPEG", exif=TURNED),
+        edited(LABELME, lambda content: content.update(imageHeight=32, imageWidth=24))(folder)], [
         ("street_2.png", "is stored turned (EXIF orientation 6)", "auto-orient")]),
     (labelme, without(LABELME), [(LABELME, "is missing", "add the file")]),
     (labelme, without("street_2.png"), [(LABELME, "without an image", "add the image")]),
@@ -429,14 +463,17 @@ FAULTS = [
         (f"{s}/annotations.json", "label 'dog' is in no class (3 shapes)", "list it") for s in ("test", "train", "valid")]),
     (coco, other_annotation(category_id=99), [(COCO, "annotation 2 has a category_id that is not", "mend")]),
     (coco, other_annotation(image_id=99), [(COCO, "annotation 2 belongs to an image_id that is not", "mend")]),
-    (coco, other_annotation(segmentation=[]), [(COCO, "annotation 2 has no segmentation, only a box", "mend")]),
+    (coco, edited(COCO, lambda content: content["annotations"][1].update(segmentation=[])), [
+        (COCO, "annotation 1 has no segmentation, only a box", "mend")]),
     (coco, other_annotation(segmentation=[[1, 2, 3, 4]]), [(COCO, "fewer than three points", "mend")]),
     (coco, other_annotation(segmentation=[[90, 2, 30, 4, 5, 6]]), [(COCO, "points far outside", "mend")]),
     (coco, other_annotation(segmentation={"size": [24, 32], "counts": [5]}), [(COCO, "does not fill its image", "mend")]),
     (coco, other_annotation(segmentation={"size": [2, 3], "counts": [6]}), [(COCO, "of another size", "mend")]),
     (coco, other_annotation(segmentation={"size": [24, 32], "counts": "zzz"}), [(COCO, "does not fill its image", "mend")]),
     (coco, other_annotation(segmentation={"size": [24, 32], "counts": "\n"}), [(COCO, "does not fill its image", "mend")]),
-    (coco, edited(COCO, lambda content: content["images"][0].update(height=32, width=24)), None),
+    (coco, edited(COCO, lambda content: content["images"][0].update(height=32, width=24)), [
+        (COCO, "annotation 1 has a run-length code of another size than its image", "mend"),
+        (COCO, "is 32 x 24, its image 24 x 32", "turn")]),
     (coco, edited(COCO, lambda content: content["images"][0].pop("height")), [(COCO, "no height and width", "export")]),
     (coco, edited(COCO, lambda content: content["images"][0].update(file_name="x.png")), [
         (COCO, "no image has the file_name x.png", "add the image"),
@@ -458,8 +495,6 @@ def test_faults_of_a_layout_are_named(tmp_path, build, spoil, expected):
     assert snapshot(tmp_path) == before
     found = caught.value.findings
     assert all(finding.allowed and finding.remedy for finding in found)
-    if expected is None:
-        return
     assert [finding.file for finding in found] == [file for file, *_ in expected]
     for finding, (_, what, remedy) in zip(found, expected, strict=True):
         assert what in finding.finding and remedy in finding.remedy
@@ -475,6 +510,179 @@ def test_the_two_sides_of_a_threshold(tmp_path, classes):
     assert all((read[name] == truth[name]).all() for name in truth)
 
 
+@pytest.mark.parametrize("example", ["threshold: 128", "masks"])
+def test_masks_of_0_and_1_beside_a_threshold_are_refused(tmp_path, example):
+    if example == "masks":
+        masks(tmp_path)  # of cars, 0 and 1
+        described(tmp_path, "threshold: 128\n" + EXAMPLES[BUILDERS.index(masks)])
+    else:
+        same_names(tmp_path)
+        described(tmp_path, example)
+    with pytest.raises(BadData) as caught:
+        labels_read(tmp_path)
+    assert len(caught.value.findings) == (7 if example == "masks" else len(NAMES))
+    for finding in caught.value.findings:
+        assert finding.finding == "holds only 0 and 1, below the threshold"
+        assert finding.remedy == "write 255 for white, or take threshold: out"
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"),
+    [
+        ("d1/img/1.png", ["d1/1"]),
+        ("d1/img/1", ["d1/1"]),
+        ("/home/ann/set/d1/img/1.png", ["d1/1"]),
+        ("d1/1.png", ["d1/1"]),
+        ("d1/1", ["d1/1"]),
+        ("d3/img/9.png", []),
+        ("elsewhere/9.png", ["d2/9"]),
+        ("d1/9", []),
+        ("img/9.png", []),
+    ],
+)
+def test_lists_name_images_of_a_pattern_by_their_paths(tmp_path, entry, names):
+    for number, name in enumerate(("d1/{}/1", "d1/{}/2", "d2/{}/1", "d2/{}/9")):
+        save(image(number), tmp_path / f"{name.format('img')}.png")
+        save(road_in(number), tmp_path / f"{name.format('mask')}.png")
+    splits = {"val": [entry], "test": ["d2/img/1.png"]}
+    described(tmp_path, json.dumps(WHOLE | {"images": "*/img", "labels": "*/mask", "splits": splits}))
+    source = open_folder(tmp_path)
+    assert [item.name for item in source.splits["val"]] == names
+    assert [item.name for item in source.splits["test"]] == ["d2/1"]
+    assert [f.finding for f in source.findings] == [f"{entry} is no image and no sequence"] * (not names)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_end_of_a_path_is_one_image_whatever_its_accents(tmp_path, form):
+    folder = unicodedata.normalize(form, "Köln")
+    for number in range(3):
+        save(image(number), tmp_path / f"images/{folder}/{number}.png")
+        save(road_in(number), tmp_path / f"labels/{folder}/{number}.png")
+    described(tmp_path, json.dumps(WHOLE | {"splits": {"val": ["1"], "test": ["x/2.png"]}}))
+    source = open_folder(tmp_path)
+    assert not source.findings
+    assert [item.image.stem for split in ("val", "test") for item in source.splits[split]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("entry", ["east", "east_0"])
+def test_a_sequence_or_image_where_a_folder_belongs_is_to_be_a_list(tmp_path, entry):
+    same_names(tmp_path)
+    described(tmp_path, json.dumps(WHOLE | {"sequence": "(.+)_", "splits": {"val": entry, "test": 0.2}}))
+    (finding,) = open_folder(tmp_path).findings
+    assert (finding.finding, finding.remedy) == (f"no image lies in a folder {entry}", f"write [{entry}]")
+
+
+@pytest.mark.parametrize(
+    ("sequence", "note"),
+    [
+        ("(.+)_", "Sequences in more than one split: east (train, val, test), north (train, val, test), west (train, "
+                  "val, test)."),
+        ("folder", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_a_sequence_in_the_folders_of_several_splits_is_noted(tmp_path, sequence, note):
+    folder_per_split(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(folder_per_split)] + f"sequence: {json.dumps(sequence)}\n")
+    notes = [n for n in open_folder(tmp_path).notes if "more than one split" in n]
+    assert notes == [note] * bool(note)
+
+
+def test_a_label_file_that_fits_two_images_is_named(tmp_path):
+    for number, name in enumerate(("a/b_c", "a_b/c", "d/e", "f/g")):
+        save(image(number), tmp_path / f"images/{name}.png")
+        save(road_in(number), tmp_path / f"labels/{name.replace('/', '_')}.png")
+    described(tmp_path, json.dumps(WHOLE | {"images": "images/*/*.png", "labels": "labels/*_*.png"}))
+    (finding,) = open_folder(tmp_path).findings
+    assert (finding.file, finding.finding, finding.remedy) == (
+        "images/a_b/c.png",
+        "and images/a/b_c.png have one label file, labels/a_b_c.png",
+        "correct labels: or label_ending: in dataset.yaml",
+    )
+
+
+def test_masks_in_two_spellings_are_two_patterns(tmp_path):
+    truth = masks(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(masks)])
+    renamed("masks/d/1_car.png", "1_Car.png")(tmp_path)
+    in_yaml('car: "*_car.png"', 'car: ["*_car.png", "*_Car.png"]')(tmp_path)
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_images_are_looked_for_once_for_all_masks(tmp_path, monkeypatch):
+    masks(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(masks)])
+    walked = []
+
+    def counted(folder, walk=os.walk, **settings):
+        walked.append(Path(folder).name)
+        return walk(folder, **settings)
+
+    monkeypatch.setattr("os.walk", counted)
+    open_folder(tmp_path)
+    assert walked.count("images") == 1
+
+
+def test_two_coco_entries_for_one_image_are_named(tmp_path):
+    coco(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
+    edited(COCO, lambda content: content["images"][1].update(file_name="gone/train0.png"))(tmp_path)
+    (first, second) = open_folder(tmp_path).findings
+    assert first.file == COCO and first.finding == (
+        "train/images/train0.png has the file_name train0.png and the file_name gone/train0.png"
+    )
+    assert "train1.png" in second.file
+    edited(COCO, lambda content: content["images"][1].update(file_name="train0.png"))(tmp_path)
+    assert "images: 2 have the file_name train0.png" in {f.finding for f in open_folder(tmp_path).findings}
+
+
+def palette_image(ids, palette) -> Image.Image:
+    picture = Image.fromarray(ids.astype(np.uint8), "P")
+    picture.putpalette(palette)
+    return picture
+
+
+BLACK_FIRST, WHITE_FIRST = [0, 0, 0, 255, 255, 255], [255, 255, 255, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "save_as",
+    [
+        lambda mask: Image.fromarray(255 * mask).quantize(2),
+        lambda mask: Image.fromarray(255 * mask).convert("P", palette=Image.Palette.ADAPTIVE, colors=2),
+        lambda mask: palette_image(1 - mask, WHITE_FIRST),
+        lambda mask: palette_image(mask, BLACK_FIRST),
+        lambda mask: palette_image(mask, [0, 0, 0] * 2),  # which tells nothing
+        lambda mask: palette_image(mask, [0, 0, 0, 128, 0, 0]),
+    ],
+)
+def test_masks_with_a_palette_are_black_and_white_by_its_colours(tmp_path, save_as):
+    truth = masks(tmp_path)
+    for file in tmp_path.glob("masks/d/*.png"):
+        save_as((np.asarray(Image.open(file)) > 0).astype(np.uint8)).save(file)
+    described(tmp_path, EXAMPLES[BUILDERS.index(masks)])
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_ids_that_a_palette_draws_as_an_inverse_mask_are_refused(tmp_path):
+    truth = same_names(tmp_path)
+    for name, labels in truth.items():
+        Image.fromarray(255 * labels).quantize(2).save(tmp_path / f"labels/{name}.png")
+    described(tmp_path, json.dumps(WHOLE))
+    with pytest.raises(BadData) as caught:
+        labels_read(tmp_path)
+    assert len(caught.value.findings) == len(NAMES)
+    assert {f.finding for f in caught.value.findings} == {"id 0 is drawn white and id 1 black, the reverse of a mask"}
+    described(tmp_path, json.dumps(WHOLE | {"values": "colours", "classes": {"other": [0] * 3, "road": [255] * 3}}))
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+    described(tmp_path, json.dumps(WHOLE | {"classes": ["road", "other"], "colours": {"road": [255] * 3}}))
+    read = labels_read(tmp_path)  # the user has confirmed that white is road
+    assert all((read[name] == 1 - truth[name]).all() for name in truth)
+
+
 def test_annotations_need_no_ids(tmp_path):
     truth = coco(tmp_path)
     described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
@@ -484,7 +692,7 @@ def test_annotations_need_no_ids(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["photos/2.jpg", "photos/2.jpg,a,b", "/etc/passwd,a.png", "../x.jpg,a.png",
-                                  "photos/1.jpg,drawn/8 th.png"])  # fmt: skip
+                                  "photos/1.jpg,drawn/8 th.png", ".,1.json", "photos/9.jpg,."])  # fmt: skip
 def test_lines_that_are_no_pair(tmp_path, line):
     pairs(tmp_path)
     described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
@@ -492,6 +700,66 @@ def test_lines_that_are_no_pair(tmp_path, line):
         file.write(f"\n{line}\n")
     with pytest.raises(InputError, match=r"pairs\.csv: .*(is not a pair|two lines)"):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("divider", [",", ";", "\t", " ", "   ", " ; "])
+@pytest.mark.parametrize("head", ["", "image{}label\n"])
+def test_pairs_are_divided_by_what_tools_write(tmp_path, divider, head):
+    truth = {}
+    for number in range(6):
+        truth[f"{number}"] = road_in(number)
+        save(image(number), tmp_path / f"{number}.png")
+        save(road_in(number), tmp_path / f"l{number}.png")
+    lines = [f"{number}.png{divider}l{number}.png" for number in range(6)]
+    (tmp_path / "pairs.csv").write_text(head.format(divider) + "\n".join(lines))
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
+    read = labels_read(tmp_path)
+    assert read.keys() == truth.keys()
+    assert all((read[name] == truth[name]).all() for name in truth)
+
+
+def test_sequences_of_n_of_pairs_are_in_order_of_names(tmp_path):
+    pairs(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)] + "sequence: 2\n")
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    (tmp_path / "pairs.csv").write_text("\n".join(lines[:1] + lines[:0:-2] + lines[-2:0:-2]))
+    items = [item for part in open_folder(tmp_path).splits.values() for item in part]
+    sequence = {item.image.stem: item.sequence for item in items}
+    assert sequence == {str(number): f"stretch {number // 2 + 1}" for number in range(8)}
+
+
+def test_two_images_of_one_name_in_pairs_are_named(tmp_path):
+    pairs(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(pairs)])
+    save(image(9), tmp_path / "photos/1.png")
+    save(road_in(9), tmp_path / "drawn/9.png")
+    with open(tmp_path / "pairs.csv", "a") as file:
+        file.write("\nphotos/1.png,drawn/9.png\n")
+    (finding,) = open_folder(tmp_path).findings
+    assert (finding.file, finding.finding) == ("photos/1.png", "has the name of photos/1.jpg")
+
+
+@pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
+@pytest.mark.parametrize("kind", ["pairs", "coco"])
+def test_files_are_found_by_names_with_other_accents(tmp_path, forms, kind):
+    on_disk, listed = (unicodedata.normalize(form, "Köln") for form in forms.split())
+    rows = []
+    for number in range(6):
+        save(image(number), tmp_path / f"images/{on_disk}/{number}.png")
+        save(road_in(number), tmp_path / f"labels/{on_disk}/{number}.png")
+        rows.append({"id": number, "file_name": f"{listed}/{number}.png", "height": 24, "width": 32})
+    content = {"images": rows, "annotations": [], "categories": [{"id": 1, "name": "road"}]}
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    lines = [f"images/{listed}/{number}.png,labels/{listed}/{number}.png" for number in range(6)]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    about = {"splits": WHOLE["splits"], "pairs": "pairs.csv", "classes": ["other", "road"]}
+    if kind == "coco":
+        about |= {"images": "images", "labels": "all.json", "values": "coco", "classes": {"other": "rest", "road": "road"}}
+        del about["pairs"]
+    described(tmp_path, json.dumps(about))
+    source = open_folder(tmp_path)
+    assert not source.findings
+    assert {item.image.parent.name for part in source.splits.values() for item in part} == {on_disk}
 
 
 def test_what_is_not_wrong_but_worth_knowing(tmp_path):
@@ -520,6 +788,68 @@ def test_a_label_file_that_changes_is_prepared_again(tmp_path):
         in_yaml(re.search("classes: (.*)", (tmp_path / "mine" / DESCRIPTION).read_text())[1], classes)(tmp_path / "mine")
         digests.append(prepare({"size": [24, 32]}, open_folder(tmp_path / "mine"), tmp_path / "out")["digest"])
     assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("size", [{}, {"imageHeight": None, "imageWidth": None}])
+def test_a_labelme_file_without_a_size_has_that_of_its_image(tmp_path, size):
+    truth = labelme(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(labelme)])
+
+    def change(content):
+        del content["imageHeight"], content["imageWidth"]
+        content.update(size)
+
+    edited(LABELME, change)(tmp_path)
+    np.testing.assert_array_equal(labels_read(tmp_path)["street_2"], truth["street_2"])
+
+
+@pytest.mark.parametrize("unlabelled", ["rest", "[unclear, sign]"])
+@pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
+def test_ignored_shapes_without_area_are_skipped(tmp_path, unlabelled, kind):
+    truth = labelme(tmp_path)["street_2"]
+    described(tmp_path, EXAMPLES[BUILDERS.index(labelme)])
+    in_yaml("[unclear]", unlabelled)(tmp_path)
+    if unlabelled == "rest":
+        in_yaml("  other: rest\n", "")(tmp_path)
+        truth = np.array([IGNORED, 0, 1] + 253 * [IGNORED])[truth]
+    sign = {"label": "sign", "shape_type": kind, "points": [[3, 4], [5, 6]]}
+    edited(LABELME, lambda content: content["shapes"].append(sign))(tmp_path)
+    np.testing.assert_array_equal(labels_read(tmp_path)["street_2"], truth)
+
+
+def test_boxes_of_ignored_categories_are_skipped(tmp_path):
+    truth = coco(tmp_path)
+    described(tmp_path, EXAMPLES[BUILDERS.index(coco)])
+    box = {"id": 99, "image_id": 0, "category_id": 5, "bbox": [1, 2, 3, 4]}
+    more = [box, box | {"segmentation": []}]
+    edited(COCO, lambda content: content["annotations"].extend(more))(tmp_path)
+    read = labels_read(tmp_path)
+    assert all((read[name] == truth[name]).all() for name in truth)
+    in_yaml("unlabelled: rest", "unlabelled: [dog]")(tmp_path)
+    assert not open_folder(tmp_path).findings
+    in_yaml("classes: [road, car]", "classes: {road: road, car: car, other: rest}")(tmp_path)
+    (finding,) = open_folder(tmp_path).findings  # its pixels would be other
+    assert finding.finding == "annotation 99, 99 has no segmentation, only a box"
+
+
+@pytest.mark.parametrize("kind", ["labelme", "outlines", "runs"])
+def test_memory_does_not_grow_with_the_objects_of_an_image(tmp_path, kind):
+    side, count = 500, 100
+    coding = polygons_coding("labelme", [["a"]], [], None)
+    segmentation = {"size": [side, side], "counts": [0, side * side]} if kind == "runs" else [[0, 0, 90, 0, 90, 90]]
+    annotation = polygons.Annotation((side, side), ((0, segmentation),) * count)
+    shape = {"label": "a", "points": [[0, 0], [90, 0], [90, 90]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [shape] * count}))
+    tracemalloc.start()
+    try:
+        if kind == "labelme":
+            labels, _ = polygons.read_labelme(tmp_path / "a.json", coding, (side, side), print)
+        else:
+            labels, _ = polygons.draw_coco(annotation, coding)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (labels == 0).any() and peak < 10 * side * side
 
 
 def test_run_length_codes_are_those_of_cocos_library():

@@ -35,6 +35,7 @@ def asking(tmp_path, monkeypatch):
         else:
             file.unlink()
     monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "data/splits").mkdir(parents=True)
     for name in ("tricks.yaml", "networks.yaml", "remarks.md"):
         (tmp_path / name).touch()
 
@@ -51,9 +52,8 @@ def all_names(folder):
 
 def test_lists_take_from_all_of_the_set_and_need_not_name_all(asking, tmp_path):
     names = all_names(tmp_path / "camvid")
-    (tmp_path / "lists").mkdir()
-    (tmp_path / "lists/val.txt").write_text(f"{names[-1]}\n{names[0]}\n")
-    study = asking(f"{{train: [{names[1]}], val: lists/val.txt, test: none}}")
+    (tmp_path / "data/splits/val.txt").write_text(f"{names[-1]}\n{names[0]}\n")
+    study = asking(f"{{train: [{names[1]}], val: data/splits/val.txt, test: none}}")
     source = find_source(study.data, tmp_path)
     splits = {split: {item.name for item in items} for split, items in source.splits.items()}
     assert splits == {"train": {names[1]}, "val": {names[0], names[-1]}}
@@ -63,11 +63,11 @@ def test_lists_take_from_all_of_the_set_and_need_not_name_all(asking, tmp_path):
 
 def test_an_edited_list_is_another_data_set(asking, tmp_path):
     names = all_names(tmp_path / "camvid")
-    (tmp_path / "val.txt").write_text(f"{names[0]}\n")
-    study = asking("{val: val.txt, test: none}")
+    (tmp_path / "data/splits/val.txt").write_text(f"{names[0]}\n")
+    study = asking("{val: data/splits/val.txt, test: none}")
     before = study.arrays
     assert before == study.arrays and before["lists"]
-    (tmp_path / "val.txt").write_text(f"{names[1]}\n")
+    (tmp_path / "data/splits/val.txt").write_text(f"{names[1]}\n")
     assert study.arrays != before
     assert "lists" not in asking(f"{{val: [{names[0]}], test: none}}").arrays
 
@@ -75,7 +75,8 @@ def test_an_edited_list_is_another_data_set(asking, tmp_path):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ("{val: nowhere.txt, test: none}", r"params.yaml, data, splits: val.*no file nowhere.txt"),
+        ("{val: data/splits/no.txt, test: none}", r"params.yaml, data, splits: val.*no file data/splits/no.txt"),
+        ("{val: val.txt, test: none}", r"params.yaml:9: data: splits: val: 'val.txt' is not in data/splits/"),
         ("{val: [seqX], test: none}", r"seqX"),
         ("{val: 0.2, test: 20 %}", r"params.yaml:9: data: splits: test: '20 %'.*0 and 1"),
         ("{val: 0.5, test: 0.5}", r"params.yaml:9: data: splits: the fractions add up to 1"),
@@ -87,6 +88,13 @@ def test_what_cannot_be_is_named(asking, tmp_path, splits, message):
         study = asking(splits)
         source = find_source(study.data, tmp_path)
         raise InputError(" ".join(map(str, source.findings)))
+
+
+def test_no_key_is_recommended_that_the_file_has_not(asking, tmp_path):
+    study = asking("{val: 0.2, test: none}")
+    source = find_source(study.data | {"splits": {"val": 0.9, "test": 1.0}}, tmp_path)
+    empty = [f for f in source.findings if "whole sequences are shared out" in f.finding]
+    assert empty and {f.remedy for f in empty} == {"list images or videos"}
 
 
 @pytest.mark.parametrize("source", ["folder", "synthetic"])

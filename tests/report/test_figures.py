@@ -354,7 +354,7 @@ def test_accuracy_and_cost_stand_beside_the_course_s():
     reference = pd.read_csv(ROOT / "data" / "reference.csv")
     arms = arms.assign(seeds=3)
     alone = figures.accuracy_cost(arms.assign(gmacs=arms.cost))
-    assert len(alone.axes) == 1 and alone.axes[0].get_title() == "here: means over seeds, 95 % intervals"
+    assert len(alone.axes) == 1 and alone.axes[0].get_title() == "here: means over seeds, 95 % CIs"
     lone = figures.accuracy_cost(arms.assign(gmacs=arms.cost, seeds=1, low=np.nan, high=np.nan))
     assert lone.axes[0].get_title() == "here: one seed, no intervals"
     figure = figures.accuracy_cost(arms.assign(gmacs=arms.cost), reference)

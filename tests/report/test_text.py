@@ -101,7 +101,7 @@ def test_differences_from_the_course_are_explained_where_they_are_large():
     ])  # fmt: skip
     summary = text.course_summary(table)
     assert summary.startswith("Within 4.0 % of what it reports, of 2 networks: N (+2.0 %).")
-    assert "- **M** (−50.0 %): the course's variant is wider. Of this variant we count 99.0" in summary
+    assert "- **M** (−50.0 %): its variant is wider. Of this variant we count 99.0" in summary
     assert "−1.0 % of the 100 reported" in summary and "**N**" not in summary
 
 
@@ -123,7 +123,7 @@ def test_the_confusion_summary_by_hand():
     counts = np.array([[90, 10, 0], [30, 60, 0], [5, 5, 0]])
     summary = text.confusion_summary(counts, ("road", "car", "bike"), limit=2)
     assert summary == (
-        "25 % of the labelled pixels are wrong. Most of all: car predicted as road (60 % of all wrong "
+        "25 % of the labelled pixels are wrong. Most frequent confusions: car predicted as road (60 % of all wrong "
         "pixels); road predicted as car (20 % of all wrong pixels). The classes with the lowest recall: "
         "bike (0 %), car (67 %) and road (90 %)."
     )
@@ -176,7 +176,7 @@ def test_an_interval_says_what_it_rests_on_or_lacks(seeds, blocks, basis):
     row = pd.Series({"seeds": seeds, "effective_blocks": blocks, "low": np.nan, "high": 0.3})
     assert text.interval_basis(row) == text.interval_text(row) == basis
     row["low"] = 0.2
-    assert text.interval_text(row) == f"95 % interval 20.0 to 30.0, {basis}"
+    assert text.interval_text(row) == f"95 % CI 20.0 to 30.0, {basis}"
 
 
 def test_a_search_is_held_against_the_recipe_s_own_rate():
