@@ -270,8 +270,8 @@ def noise_summary(noise: pd.DataFrame) -> str:
             f"differ by more than {max_difference:.1f} points ({low:.1f} to {high:.1f}) by their "
             "seeds alone in one of twenty "
             "cases; a comparison of single runs cannot detect a smaller effect. How much seeds "
-            "vary on the ladder of arXiv 2206.12571, of another network on other data and with one run "
-            "for each rung, is not known."
+            "vary on the ladder of arXiv 2206.12571, of another network on other data and with one "
+            "run for each rung, is not known."
         )
     return " ".join(sentences)
 
@@ -789,7 +789,8 @@ def _chapter_gaps(study: Study) -> dict[str, str]:
     conditions = {
         "2_baseline": (
             not study.baseline,
-            "No arm has the baseline of arXiv 2206.12571; `baseline:0.25` under `networks` would be one.",
+            "No arm has the baseline of arXiv 2206.12571; `baseline:0.25` under `networks` would "
+            "be one.",
         ),
         "3_fcn": (
             not study.fcn,
@@ -1056,8 +1057,9 @@ def confusion_summary(counts: np.ndarray, classes: tuple[str, ...], limit: int =
         for index in np.argsort(recall, kind="stable")[:3]
     ]
     return (
-        f"{percent(total / counts.sum())} of the labelled pixels are wrong. Most frequent confusions: "
-        f"{'; '.join(confusions)}. The classes with the lowest recall: {_join_words(missed)}."
+        f"{percent(total / counts.sum())} of the labelled pixels are wrong. "
+        f"Most frequent confusions: {'; '.join(confusions)}. "
+        f"The classes with the lowest recall: {_join_words(missed)}."
     )
 
 
