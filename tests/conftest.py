@@ -1,5 +1,6 @@
 """What several test files share: small data sets, real CamVid files if present, a clone."""
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from roadseg.config import paths
 from roadseg.config.paths import ROOT
 from roadseg.data.datasets import find_source
 from roadseg.data.prepare import prepare
@@ -71,7 +73,20 @@ def camvid() -> Path:
     pytest.skip("no CamVid files at hand")
 
 
-# The embedded study at smoke size: (file, what stands there, what shall stand there).
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A root of the test's own, with nothing in it: work/ and build/ are there then."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def tell(record_property):
+    """Tells docs/reliability.md what was tried: area, what, how often, outcome."""
+    return lambda *row: record_property("tried", json.dumps(row))
+
+
 def surroundings(**variables: str) -> dict[str, str]:
     """Return environment variables under which a clone's own code runs, and not this checkout's."""
     left = ("ROADSEG_CAMVID", "PYTHONPATH", "DVC_ROOT")

@@ -9,26 +9,31 @@ from torchmetrics.classification import MulticlassCalibrationError, MulticlassJa
 from roadseg.training.metrics import Confusion, class_sums, count, iou, iou_of_sums, miou
 from roadseg.training.score import BINS, boundary_sums, calibration_error, reliability
 
-
-def test_worked_example():
-    # truth 0: 3 right, 1 taken for 1; truth 1: 4 right; class 2 neither true nor predicted
-    c = Confusion(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
-    np.testing.assert_allclose(c.iou, [3 / 4, 4 / 5, np.nan])
-    assert c.miou == pytest.approx((3 / 4 + 4 / 5) / 2)
-    assert c.course_miou == pytest.approx((3 / 4 + 4 / 5) / 3)
-    assert c.accuracy == pytest.approx(7 / 8)
+NAN = float("nan")
 
 
-def test_a_class_predicted_but_never_true_has_no_iou_and_costs_the_true_class():
-    c = Confusion(np.array([[6, 2], [0, 0]]))
-    np.testing.assert_allclose(c.iou, [6 / 8, np.nan])
-    assert c.miou == pytest.approx(0.75)
-    assert c.course_miou == pytest.approx(0.375)
+@pytest.mark.parametrize(
+    ("counts", "ious", "mean", "course", "accuracy"),
+    [  # class 2 is neither true nor predicted; class 1 is predicted and never true
+        ([[3, 1, 0], [0, 4, 0], [0, 0, 0]], [3 / 4, 4 / 5, NAN], 1.55 / 2, 1.55 / 3, 7 / 8),
+        ([[6, 2], [0, 0]], [6 / 8, NAN], 0.75, 0.375, 0.75),
+    ],
+)
+def test_scores_by_hand(counts, ious, mean, course, accuracy):
+    c = Confusion(np.array(counts))
+    np.testing.assert_allclose(c.iou, ious)
+    assert [c.miou, c.course_miou, c.accuracy] == pytest.approx([mean, course, accuracy])
+    np.testing.assert_array_equal((c + c).counts, 2 * c.counts)
 
 
-def test_confusions_add():
-    a, b = np.array([[1, 2], [3, 4]]), np.array([[10, 0], [0, 10]])
-    np.testing.assert_array_equal((Confusion(a) + Confusion(b)).counts, [[11, 2], [3, 14]])
+def test_scores_of_many_counts_are_those_of_each():
+    counts = np.random.default_rng(0).integers(0, 9, (2, 3, 4, 4))
+    counts[0, 1, 2] = 0  # a class that is not true in one of them
+    assert class_sums(counts).shape == (2, 3, 3, 4)
+    for place in np.ndindex(2, 3):
+        one = Confusion(counts[place])
+        np.testing.assert_array_equal(iou(counts)[place], one.iou)
+        assert miou(counts)[place] == one.miou
 
 
 @given(st.integers(0, 10_000))
