@@ -28,43 +28,22 @@ import thousand  # noqa: E402
 import turns  # noqa: E402
 
 MARK = re.compile(r"<!-- (\w+): written by a benchmark -->\n(.*?)<!-- \1: end -->", re.DOTALL)
-PAGES = {
-    "performance": {"training", "testing", "start", "grouped", "scale", "runs", "accuracy"},
-    "reliability": {"tried", "fuzz", "gpu"},
-    "statistics": {"coverage"},
-    "camvid": {"verdicts"},
-    "weights": {"own", "fine", "networks"},
-}
-
-
-def text_of(name: str) -> str:
-    return (ROOT / f"docs/{name}.md").read_text()
+PAGES = ("performance", "reliability", "statistics", "camvid", "weights")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_section_is_written_by_a_benchmark_and_filled(name):
-    files = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "tests/data/fuzz.py"]
-    code = "".join(file.read_text() for file in files)
-    sections = dict(MARK.findall(text_of(name)))
-    assert set(sections) == PAGES[name]
-    for section, content in sections.items():
-        assert re.search(rf'section\(\s*"{section}"', code), section
-        assert "torch" in content or name == "camvid", f"{section}: run its benchmark"
-        assert "|" in content or "Not measured" in content, section
-
-
-@pytest.mark.parametrize("name", sorted(PAGES.keys() - {"camvid"}))  # whose protocol has numbers of its own
-def test_no_figure_stands_outside_the_sections_without_a_date(name):
-    prose, dated = [], False
-    for paragraph in MARK.sub("", text_of(name)).split("\n\n"):
+def test_figures_stand_in_sections_that_a_benchmark_writes_or_have_a_date(name):
+    text = (ROOT / f"docs/{name}.md").read_text()
+    sections = MARK.findall(text)
+    assert sections and all("|" in content or "Not measured" in content for _, content in sections)
+    assert "FAILED" not in text
+    if name == "camvid":  # its protocol has numbers of its own
+        return
+    dated = False
+    for paragraph in MARK.sub("", text).split("\n\n"):
         dated = bool(re.search(r"\b20\d\d-\d\d-\d\d\b", paragraph)) or dated and paragraph.startswith("|")
-        prose += [] if dated else [re.sub(r"`[^`]*`|\b(fp32|bf16)\b|\b(19|20)\d\d\b", "", paragraph)]
-    assert len(prose) > 2
-    assert not [paragraph for paragraph in prose if re.search(r"\d", paragraph)]
-
-
-def test_nothing_failed_when_the_page_was_written():
-    assert "FAILED" not in text_of("reliability")
+        rest = re.sub(r"`[^`]*`|\b(fp32|bf16)\b|\b(19|20)\d\d\b", "", paragraph)
+        assert dated or not re.search(r"\d", rest), paragraph
 
 
 def test_what_tests_tell_becomes_rows(tmp_path):
@@ -132,41 +111,6 @@ def test_each_contender_trains(small, tmp_path):
         assert not all(map(torch.equal, before, after))
 
 
-DVC = """#!/bin/sh
-test -e work/done && { echo "Data and pipelines are up to date."; exit; }
-mkdir -p work/runs/a work/runs/b work/runs/c work/done
-for name in a b; do echo '{"about": {"seconds": 1.5}}' > work/runs/$name/training.json; done
-echo '{"why": "not finite"}' > work/runs/c/failed.json
-for stage in code train@fcn train@ladder results; do echo "Running stage '$stage':"; sleep 0.2; done
-"""
-
-
-def test_the_pipeline_s_time_is_reported_by_stage_and_against_its_training(tmp_path, monkeypatch):
-    program = tmp_path / "dvc"
-    program.write_text(DVC)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in start.measure(tmp_path, workers=2).splitlines() if "|" in line]  # fmt: skip
-    cells = {row[0]: row[1] for row in rows}
-    assert [name for name in cells if "@" in name] == ["train@fcn", "train@ladder"]
-    assert 0.1 < float(cells["results"]) < 5
-    assert cells["training steps, seconds of one thread"] == "3.0"
-    trained = float(cells["train@fcn"]) + float(cells["train@ladder"])
-    ratio = float(cells["train stages / (training steps / processes)"])
-    assert ratio == pytest.approx(trained * 2 / 3, abs=0.1)
-    assert float(cells["`dvc repro` with nothing to do, median of 5, s"]) < 5
-
-
-def test_a_pipeline_that_fails_is_shown(tmp_path, monkeypatch):
-    program = tmp_path / "dvc"
-    program.write_text("#!/bin/sh\necho no room; exit 3\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(SystemExit, match="no room\n\ndvc repro failed"):
-        start.repro(tmp_path)
-
-
 def test_the_copy_has_what_git_has_and_nothing_that_is_made(tmp_path):
     copy = start.copy_project(tmp_path)
     assert (copy / "params.yaml").is_file() and (copy / "roadseg/__main__.py").is_file()
@@ -207,14 +151,3 @@ def test_camvid_s_frozen_comparisons_are_judged_again():
     assert (table.new_low < table.new_difference).all() and (table.new_p_corrected >= table.new_p).all()
     flip = table[table.trick == "flip-testing"]
     assert len(flip) == 2 and (flip.verdict == "no effect seen").all() and (flip.new_verdict == "helps").all()
-
-
-def test_rows_of_tests_that_are_run_again_take_the_place_of_theirs():
-    row = {"area": "Resume", "tried": "a kill", "times": "1", "outcome": "goes on"}
-    failed = {"area": "FAILED", "tried": "`tests.test_x.test_stop[3]`", "times": "1", "outcome": "no"}
-    other = failed | {"tried": "`tests.test_x.test_other`"}
-    text = f"<!-- tried: written by a benchmark -->\n\n{page.table([failed, other, row])}\n<!-- tried: end -->"
-    before = reliability.table_rows(text)
-    assert before == [failed, other, row]
-    again = [row | {"times": "2"}, row | {"tried": "a stop"}]
-    assert reliability.merged(before, again, ["tests/test_x.py::test_stop"]) == [other, *again]

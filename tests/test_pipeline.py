@@ -232,15 +232,6 @@ def test_a_second_repro_does_nothing(reproduced):
     assert "Data and pipelines are up to date." in result.stdout
 
 
-def test_what_git_must_not_see_is_ignored(reproduced):
-    status = subprocess.run(
-        ["git", "status", "--porcelain", "-uall"], cwd=reproduced, capture_output=True, text=True
-    ).stdout
-    for name in ("build/", "data/prepared/", ".venv"):
-        assert name not in status
-    assert "results/synthetic/tables/runs.csv" in status and "reports/synthetic/report.html" in status
-
-
 def test_what_changes_no_result_trains_nothing(reproduced):
     """Edits of outputs, comments, layout, docstrings, messages and texts; and what is computed."""
     notebook = reproduced / "notebooks/train.ipynb"
@@ -404,20 +395,6 @@ def test_chapters_run_on_their_defaults(reproduced):
         assert process.returncode == 0, name + errors[-2000:]
 
 
-def test_train_by_hand_leaves_the_pipeline_s_results_alone(reproduced, tmp_path):
-    before = (reproduced / "build/synthetic/runs/fcn/baseline/s0/record.json").read_bytes()
-    code = (
-        "from pathlib import Path; from roadseg.report.notebooks import execute;"
-        "execute(Path('notebooks/train.ipynb'), Path('build/by-hand.ipynb'), {})"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=reproduced, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    assert (reproduced / "build/by-hand/runs/fcn/baseline/s0/record.json").is_file()
-    assert (reproduced / "build/synthetic/runs/fcn/baseline/s0/record.json").read_bytes() == before
-
-
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -452,20 +429,6 @@ def test_bad_settings_end_with_one_sentence_and_status_2(
             assert re.sub(r"[a-z]+\.yaml:\d+: ", "", output).startswith(f"roadseg: {message}")
             assert output.count("\n") == 1
         assert snapshot(clone) == before
-
-
-def test_a_wrong_folder_ends_with_one_sentence_and_status_2(clone):
-    changes = ("source: synthetic", "source: camvid"), ("roadseg/data/synthetic.py", "data/raw/nowhere")
-    with edited(clone / "params.yaml", *changes):
-        for command, study in (("resolve", "synthetic"), ("check", "params.yaml")):
-            result = call(clone, "roadseg", command, study)
-            assert result.returncode == 2 and result.stderr.startswith(
-                "roadseg: data/raw/nowhere: no such folder. Put the camvid data there"
-            )
-        (clone / "data/raw/nowhere").mkdir(parents=True)
-        result = call(clone, "roadseg", "resolve", "synthetic")
-        assert result.returncode == 2 and "data/raw/nowhere/train: no such folder." in result.stderr
-        shutil.rmtree(clone / "data/raw")
 
 
 def write_notebook(file: Path, *cells: str) -> None:
@@ -517,13 +480,6 @@ def test_a_kernel_that_dies_is_noticed_and_none_is_left(tmp_path):
     assert target.exists()
     kernels = [c for c in psutil.Process().children() if "ipykernel" in " ".join(c.cmdline())]
     assert not kernels
-
-
-def test_a_notebook_is_not_written_into_the_user_s_history(tmp_path):
-    source, target = tmp_path / "a.ipynb", tmp_path / "out/a.ipynb"
-    write_notebook(source, "steps = 1", "print(get_ipython().history_manager.hist_file)")
-    notebooks.execute(source, target, {})
-    assert ":memory:" in target.read_text()
 
 
 def test_unknown_commands_and_runs(clone):

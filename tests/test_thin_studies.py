@@ -21,14 +21,6 @@ questions:
   one: {asks: "What does it score?", networks: {unet: "smp:unet:tu-test_resnet"}}
 """
 
-PAIR = LONE[: LONE.index("questions:")].replace("lone\n", "pair\n") + """\
-questions:
-  both:
-    asks: "Which?"
-    tricks: [flip]
-    networks: {baseline: "baseline:0.05", fcn: "fcn8s:tu-test_resnet"}
-"""
-
 FAILING = """\
 study: failing
 title: Arms that do not come to their end
@@ -103,15 +95,6 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
             assert (clone / f"data/prepared/lone/{name}_{kind}.npy").is_file()
     val, test = ((clone / f"data/prepared/lone/{name}_labels.npy").read_bytes() for name in ("val", "test"))
     assert val == test
-
-
-@pytest.mark.slow
-def test_a_baseline_and_one_fcn_where_no_network_can_be_wrong(clone, lone):
-    """Scores that are all alike, and no second FCN: nothing to rank, nothing to tell apart."""
-    text = made(clone, "pair", PAIR, TRICKS)
-    assert "baseline (here baseline:0.05 , with flip , 3 steps at a learning rate" in text
-    assert "The effects of the encoder and of the skips cannot be separated here" in text
-    assert "There is one FCN only, so skips cannot be compared." in text
 
 
 @pytest.mark.slow

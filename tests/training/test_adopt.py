@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from toys import CPU, copied, give_own_root, quiet, toy_study
+from toys import CPU, copied, quiet, toy_study
 
 from roadseg.training import loop, store
 from roadseg.training.adopt import adopt
@@ -16,10 +16,9 @@ from roadseg.training.store import all_trainings
 HEADS = "heads: {asks: 'Which?', networks: [baseline, fcn]}\n"
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
     monkeypatch.setattr("roadseg.training.adopt.default_device", lambda: CPU)
-    return give_own_root(monkeypatch, tmp_path)
 
 
 def trained_study(root, prepared, questions, tricks="flip: {set: {flip: 0.5}}\n", seeds=(0, 1)):

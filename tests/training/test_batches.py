@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import os
 import threading
 
@@ -13,7 +12,7 @@ import torch
 from toys import CPU
 
 from roadseg.config.recipe import Recipe
-from roadseg.data.scenes import Scenes, read
+from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.training import batches as batches_module
 from roadseg.training import loop
@@ -39,14 +38,6 @@ def test_every_scene_comes_once_before_any_twice():
     assert len({tuple(row.tolist()) for row in seen}) > 1
 
 
-def test_a_batch_holds_the_scenes_of_its_indices(scenes):
-    indices = next(batches_module.order(6, 4, rng())).numpy()
-    ((images, labels),) = first(1, scenes["train"], 4)
-    np.testing.assert_array_equal(images, scenes["train"].images[indices])
-    np.testing.assert_array_equal(labels, scenes["train"].labels[indices])
-    assert images.dtype == labels.dtype == torch.uint8
-
-
 def test_batches_from_disk_are_those_from_memory(scenes, monkeypatch):
     resident = first(11, scenes["train"], 4)
     monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
@@ -54,7 +45,7 @@ def test_batches_from_disk_are_those_from_memory(scenes, monkeypatch):
         assert all(map(torch.equal, one, other))
 
 
-def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, record_property):
+def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, tell):
     recipe = Recipe(network="baseline:0.05", steps=7, batch_size=4, flip=0.5, class_balance=0.99)
 
     def weights():
@@ -67,8 +58,7 @@ def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, rec
     monkeypatch.setattr(batches_module, "RESIDENT_BYTES", 0)
     for name, value in weights().items():
         assert torch.equal(value, resident[name]), name
-    record_property("tried", json.dumps(
-        ["Same again", "batches from memory, and from disk", 1, "equal weights"]))  # fmt: skip
+    tell("Same again", "batches from memory, and from disk", 1, "equal weights")
 
 
 def test_it_is_the_size_that_decides(scenes, monkeypatch):
@@ -131,21 +121,6 @@ def test_a_file_that_changes_while_it_is_read_ends_the_training(
     assert "Run again" in str(caught.value)
 
 
-def test_an_error_of_the_reader_is_raised_and_its_thread_ends(scenes, streamed, monkeypatch):
-    calls = itertools.count()
-
-    def fail(array, rows):
-        if next(calls) > 12:
-            raise OSError("the disk is gone")
-        return read(array, rows)
-
-    monkeypatch.setattr(batches_module, "read", fail)
-    before = set(threading.enumerate())  # some of which may end meanwhile
-    with pytest.raises(OSError, match="the disk is gone"):
-        first(20, scenes["train"], 2)
-    assert set(threading.enumerate()) <= before
-
-
 def test_the_reader_ends_with_the_training(scenes, streamed):
     threads = threading.active_count()
     batches = batches_module.iterate_batches(scenes["train"], 2, rng(), CPU)
@@ -153,9 +128,3 @@ def test_the_reader_ends_with_the_training(scenes, streamed):
     assert threading.active_count() == threads + 1
     batches.close()
     assert threading.active_count() == threads
-
-
-def test_a_part_of_a_mapped_file_reads_as_that_part(scenes):
-    images = scenes["train"].images
-    np.testing.assert_array_equal(read(images[2:5], slice(1, 3)), np.array(images)[3:5])
-    np.testing.assert_array_equal(read(np.array(images), np.array([4, 0])), images[[4, 0]])

@@ -36,13 +36,9 @@ def driver(monkeypatch):
     return module
 
 
-def test_it_is_that_of_the_card_that_computes(driver):
+def test_it_is_that_of_the_card_that_computes_if_its_driver_tells(driver, monkeypatch):
     assert energy_meter(torch.device("cuda:0"))() == 5.5
-    assert energy_meter(torch.device("cuda:1")) is None
-
-
-def test_no_meter_where_no_driver_tells(driver, monkeypatch):
-    assert energy_meter(CPU) is None and energy_meter(torch.device("meta")) is None
+    assert energy_meter(torch.device("cuda:1")) is None and energy_meter(CPU) is None
 
     def fail():
         raise NVMLError("no driver")
@@ -67,15 +63,7 @@ def test_what_is_spent_meanwhile_is_reported_at_the_end(monkeypatch, readings, j
             raise value
         return value
 
-    now = iter([100.0, 102.5])
     monkeypatch.setattr(energy, "energy_meter", lambda _: ask)
-    monkeypatch.setattr(energy.time, "perf_counter", lambda: next(now))
     with spending(torch.device("cuda")) as spent:
         assert not spent
-    assert spent == {"seconds": 2.5, "joules": joules}
-
-
-def test_a_processor_s_is_not_reported():
-    with spending(CPU) as spent:
-        pass
-    assert spent["joules"] is None and spent["seconds"] >= 0
+    assert spent["joules"] == joules

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from toys import CPU, SMALLEST, TINY, done, give_own_root, quiet, toy_study
+from toys import CPU, SMALLEST, TINY, done, quiet, toy_study
 
 from roadseg.config import study as studies
 from roadseg.errors import InputError
@@ -30,10 +30,9 @@ wild: {set: {lr: 1.0e+30}}
 """
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
     monkeypatch.setattr(planning, "default_device", lambda: CPU)
-    return give_own_root(monkeypatch, tmp_path)
 
 
 @pytest.fixture

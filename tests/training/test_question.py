@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import CPU, SMALLEST, TINY, copied, give_own_root, quiet, toy_study
+from toys import CPU, SMALLEST, TINY, copied, quiet, toy_study
 
 from roadseg.errors import InputError
 from roadseg.training import loop
 from roadseg.training.question import read_question, resolved_question, train_question
 from roadseg.training.run import Run, load_splits
-from roadseg.training.store import Record, all_trainings, failure, training_of
+from roadseg.training.store import all_trainings, failure, training_of
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # so many at a time
-    return give_own_root(monkeypatch, tmp_path)
+@pytest.fixture(autouse=True)
+def two_at_a_time(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
 def seeds(recipe, *numbers):
@@ -152,17 +151,6 @@ def test_a_search_tries_each_learning_rate_and_the_best_on_val_trains_all_seeds(
     assert not any("lr" in line.split()[1] for line in lines)  # no trial is done again
 
 
-def test_two_arms_that_come_to_one_training_train_it_once(prepared, root):
-    """A search that chooses the plain arm's own rate, at the same time as that is trained."""
-    searched = TINY.changed({"lr_search": [1.0, 0.001], "lr_search_steps": 3})
-    arms = {"plain": seeds(TINY, 0), "searched": seeds(searched, 0), "same": seeds(TINY, 0)}
-    records = train(arms, prepared, root)
-    keys = {record.about["training"] for arm_records in records.values() for record in arm_records}
-    used = records["searched"][0].about["lr_used"]
-    assert len(keys) == (1 if used == TINY.lr else 2)
-    assert len(stored()) == 2  # a trial of as many steps is the training itself
-
-
 def test_a_learning_rate_that_diverges_is_never_chosen(prepared, root):
     recipe = SMALLEST.changed({"lr_search": [1.0, 1e3], "lr_search_steps": 3, "lr": 1e20})
     lines = []
@@ -174,16 +162,6 @@ def test_a_learning_rate_that_diverges_is_never_chosen(prepared, root):
     lines.clear()
     assert train({"arm": seeds(recipe, 0)}, prepared, root, lines.append) == {"arm": [None]}
     assert len(lines) == 1
-
-
-def test_scenes_for_pre_training_are_drawn_once(prepared, root):
-    recipe = SMALLEST.changed({"pretrained": "scenes:4", "pretrain_steps": 2})
-    arms = {"arm": seeds(recipe, 0, 1), "other": seeds(recipe.changed({"flip": 0.5}), 0)}
-    records = train(arms, prepared, root)
-    assert len(list((root / "work").glob("scenes-*"))) == 1
-    assert len(stored()) == 3 + 2  # the two arms share the pre-training of seed 0
-    starts = [record.about["start_seconds"] for arm_records in records.values() for record in arm_records]
-    assert starts[0] == starts[2] and all(seconds > 0 for seconds in starts)
 
 
 # What the pipeline resolves ------------------------------------------------------------------------
@@ -236,10 +214,3 @@ def test_a_question_that_is_not_resolved_says_what_to_do(root):
     (root / "build/own/questions/ladder.json").write_text("{}")
     with pytest.raises(InputError, match="Did you mean 'ladder'?"):
         read_question("own", "lader")
-
-
-def test_records_are_what_the_folder_holds(prepared, root):
-    records = train({"arm": seeds(SMALLEST, 0)}, prepared, root)
-    read = Record.read(root / "build/own/runs/question/arm/s0")
-    assert read.about == records["arm"][0].about
-    np.testing.assert_array_equal(read.boundary, records["arm"][0].boundary)

@@ -1,19 +1,15 @@
 """One run: trained and scored once, found again, and what of it is done anew if a part is lost."""
 
-import json
 import os
-import resource
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from toys import (
     CPU,
-    LONG,
     SMALLEST,
     TINY,
     Process,
@@ -33,15 +29,9 @@ from roadseg.training import loop, store
 from roadseg.training import run as runs
 from roadseg.training.evaluate import evaluate
 from roadseg.training.files import write_whole
-from roadseg.training.loop import Diverged
 from roadseg.training.run import Run, load_splits, train_or_load
 from roadseg.training.score import boundary_sums
 from roadseg.training.store import Record, training_of
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    return give_own_root(monkeypatch, tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -94,18 +84,6 @@ def test_runs_that_differ_in_testing_alone_train_once(prepared, root, tmp_path, 
     np.testing.assert_array_equal(alone.counts["test"], tested.counts["test"])
 
 
-def test_a_training_is_done_again_only_if_what_decides_it_changed(prepared, root, monkeypatch):
-    assert done(SMALLEST, prepared) == "trained"
-    monkeypatch.setattr("roadseg.training.store.EVALUATION_CODE", "other")
-    assert done(SMALLEST, prepared) == "scored"
-    monkeypatch.setattr("roadseg.training.store.TRAINING_CODE", "other")
-    assert done(SMALLEST, prepared) == "trained"
-    assert done(SMALLEST.changed({"lr": 0.002}), prepared) == "trained"
-    monkeypatch.undo()
-    give_own_root(monkeypatch, root)
-    assert done(SMALLEST, prepared) == "stored"
-
-
 def flipped(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -156,65 +134,6 @@ def test_what_is_lost_or_altered_is_made_again(prepared, root, stored, name):
     after = copied(SMALLEST, prepared, root / "after")
     np.testing.assert_array_equal(after.counts["test"], before.counts["test"])
     assert after.about["weights"] == before.about["weights"]
-
-
-def test_states_of_other_settings_are_never_taken(prepared, root, monkeypatch):
-    """Though somebody put them in their place."""
-    monkeypatch.setattr("roadseg.training.checkpoints.MIN_PAUSE", 0)
-    monkeypatch.setattr("roadseg.training.checkpoints.MAX_SAVE_SHARE", 1e9)
-    keep = runs.Training.keep
-    monkeypatch.setattr(runs.Training, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        done(SMALLEST, prepared)
-    monkeypatch.setattr(runs.Training, "keep", keep)
-    other = SMALLEST.changed({"flip": 0.5})
-    shutil.copytree(place_of(SMALLEST, prepared).folder, place_of(other, prepared).folder)
-    lines = []
-    done(other, prepared, say=lines.append)
-    assert not any("goes on" in line for line in lines)
-    assert any("is of another training; skipped" in line for line in lines)
-    lines.clear()
-    done(SMALLEST, prepared, say=lines.append)
-    assert "goes on after step 2" in lines
-    assert not list((root / "work").rglob("step-*.pt"))
-
-
-def test_a_loss_that_is_not_finite_is_a_result(prepared, root, monkeypatch, record_property):
-    """It is kept as any other, without state and scores, and a second try is none."""
-    monkeypatch.setattr("roadseg.training.checkpoints.MIN_PAUSE", 0)
-    recipe = SMALLEST.changed({"lr": 1e30})
-    message = r"the loss is not finite at step 2: lr 1e\+30, images scene_"
-    for _ in range(2):
-        with pytest.raises(Diverged, match=message):
-            done(recipe, prepared)
-        monkeypatch.setattr(runs, "train", None)
-    place = place_of(recipe, prepared)
-    assert [file.name for file in place.folder.iterdir()] == ["failed.json"]
-    assert runs.progress(Run(recipe), load_splits(prepared), CPU) == "all"
-    with pytest.raises(Diverged, match=message):
-        copied(recipe, prepared, root / "out")
-    assert not list((root / "out").iterdir())
-    record_property("tried", json.dumps(
-        ["Faults", "a loss that is not finite", 1, "step, learning rate and images named; no state kept"]))  # fmt: skip
-
-
-def test_what_a_killed_process_left_is_removed(prepared, root):
-    place = place_of(SMALLEST, prepared)
-    done(SMALLEST, prepared)
-    (scores,) = place.folder.glob("scores/*")
-    gone, alive, other = (
-        scores.with_name(f"{name}.partial")
-        for name in (f"{scores.name}.4194999", f"{scores.name}.{os.getppid()}", "other.4194999")
-    )
-    for left in (gone, alive, other):
-        left.mkdir(parents=True)
-    half = place.folder / "weights.pt.4194999.partial"
-    half.write_bytes(b"half")
-    shutil.rmtree(scores)
-    done(SMALLEST, prepared)
-    assert not gone.exists() and alive.exists() and other.exists()
-    (place.folder / "weights.pt").unlink()
-    assert done(SMALLEST, prepared) == "trained" and not half.exists()
 
 
 @pytest.mark.parametrize("moment", ["curve.csv", "weights.pt", "training.json", "after"])
@@ -272,7 +191,7 @@ def score_slowly(root, prepared):
     done(SMALLEST, prepared)
 
 
-def test_alone_or_beside_others_it_comes_to_the_same(prepared, root, record_property):
+def test_alone_or_beside_others_it_comes_to_the_same(prepared, root, tell):
     """In processes of one thread each, side by side, the counts are those of a run by itself."""
     recipes = [TINY.changed({"seed": seed}) for seed in (0, 1)]
     assert Process(root, train_arms, root, prepared, {"arm": recipes}).end()[0] == 0
@@ -284,15 +203,14 @@ def test_alone_or_beside_others_it_comes_to_the_same(prepared, root, record_prop
         assert alone.about["weights"] == beside.about["weights"]
         np.testing.assert_array_equal(alone.counts["test"], beside.counts["test"])
         assert beside.about["threads"] == 1
-    record_property("tried", json.dumps(
-        ["Same again", "a run by itself, and beside another in processes", 2, "equal counts"]))  # fmt: skip
+    tell("Same again", "a run by itself, and beside another in processes", 2, "equal counts")
 
 
 # What may run out ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limited", ["a batch", "the scores"])
-def test_want_of_memory_says_what_to_lower(prepared, root, monkeypatch, limited, record_property):
+def test_want_of_memory_says_what_to_lower(prepared, root, monkeypatch, limited, tell):
     """A real one: torch asks for more than the process may have."""
     large = (1 << 50,)
     if limited == "a batch":
@@ -303,8 +221,7 @@ def test_want_of_memory_says_what_to_lower(prepared, root, monkeypatch, limited,
         done(SMALLEST, prepared)
     assert bool(list((root / "work").rglob("weights.pt"))) == (limited == "the scores")
     assert not list((root / "work").rglob("scores/*"))
-    record_property("tried", json.dumps(
-        ["Faults", f"no memory for {limited}", 1, "batch, size and what to lower are named"]))  # fmt: skip
+    tell("Faults", f"no memory for {limited}", 1, "batch, size and what to lower are named")
 
 
 def test_a_library_s_own_error_stays_what_it_is(prepared, root, monkeypatch):
@@ -314,21 +231,6 @@ def test_a_library_s_own_error_stays_what_it_is(prepared, root, monkeypatch):
     monkeypatch.setattr(runs, "train", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         done(SMALLEST, prepared)
-
-
-def train_with_little_memory(root, prepared, arms):
-    most = psutil.Process().memory_info().vms + 2**28
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    train_arms(root, prepared, arms, at_once=1)
-
-
-def test_a_process_that_runs_out_of_memory(prepared, root, record_property):
-    arms = {"arm": [LONG.changed({"batch_size": 3000})]}
-    status, text = Process(root, train_with_little_memory, root, prepared, arms).end()
-    assert status != 0
-    assert "out of memory with batch_size 3000 and images of 48 x 96: lower" in text, text
-    record_property("tried", json.dumps(
-        ["Faults", "a process with a limit on its memory", 1, "batch, size and what to lower are named"]))  # fmt: skip
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from toys import CPU, SMALLEST, TINY, copied, done, give_own_root
+from toys import CPU, SMALLEST, TINY, copied, done
 
 from roadseg.config.recipe import DEFAULTS
 from roadseg.errors import InputError
@@ -26,11 +26,6 @@ from roadseg.training.store import (
     scores_decided_by,
     training_of,
 )
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    return give_own_root(monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -1,27 +1,20 @@
 """Where a training starts from: drawn scenes, files, other studies, and teachers."""
 
-import numpy as np
 import pytest
 import torch
 from segmentation_models_pytorch.encoders import get_encoder
-from toys import CPU, SMALLEST, TINY, done, give_own_root, run, weights_of
+from toys import CPU, SMALLEST, TINY, done, run, weights_of
 
-from roadseg.data.synthetic import scene
 from roadseg.errors import InputError
 from roadseg.models.build import build
 from roadseg.training import loop
 from roadseg.training.loop import Diverged
 from roadseg.training.run import load_splits
 from roadseg.training.store import all_trainings, export_failure, training_of
-from roadseg.training.warm_start import check_start, synthetic_scenes, teacher_recipe
+from roadseg.training.warm_start import check_start, teacher_recipe
 
 # A learning rate near zero leaves the weights, and batch normalisation's statistics aside.
 STAYING = {"steps": 1, "lr": 1e-9}
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    return give_own_root(monkeypatch, tmp_path)
 
 
 def encoder_of(weights):
@@ -55,15 +48,6 @@ def test_synthetic_scenes_train_the_encoder_first(prepared, root):
     assert kept.about()["finished"] == before and len(list(all_trainings())) == 3
     assert first.about["start_seconds"] == second.about["start_seconds"] > 0
     assert first.about["start_seconds"] == kept.about()["seconds"]
-
-
-def test_synthetic_scenes_are_not_the_study_s(root):
-    ours = synthetic_scenes(3, (48, 96))
-    assert ours.images.shape == (3, 3, 48, 96) and ours.labels.shape == (3, 48, 96)
-    again = synthetic_scenes(3, (48, 96))  # from work/
-    np.testing.assert_array_equal(ours.images, again.images)
-    assert ours.digest == again.digest != synthetic_scenes(3, (48, 64)).digest
-    assert not np.array_equal(ours.images[0], scene(3, 0, (48, 96))[0].transpose(2, 0, 1))
 
 
 def test_a_pre_training_that_fails_is_named_and_is_a_result(prepared, root, monkeypatch):
@@ -100,15 +84,6 @@ def test_an_encoder_s_own_state_dict_from_a_file(prepared, root):
     run(TINY.changed({"pretrained": "file:encoder.pt", **STAYING}), prepared, root)
     expected = {f"body.encoder.{name}": p.detach() for name, p in encoder.named_parameters()}
     assert_close(encoder_of(weights_of(root)), expected)
-
-
-def test_another_file_of_the_same_name_trains_anew(prepared, root):
-    recipe = TINY.changed({"pretrained": "file:encoder.pt", "steps": 1})
-    for draw in (0, 1):
-        torch.manual_seed(draw)
-        torch.save(get_encoder("tu-test_resnet", weights=None).state_dict(), root / "encoder.pt")
-        assert done(recipe, prepared) == "trained"
-    assert done(recipe, prepared) == "stored"
 
 
 def test_published_weights_are_asked_for_by_name(prepared, root, monkeypatch):

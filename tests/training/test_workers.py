@@ -102,10 +102,6 @@ def test_each_job_ends_in_its_own_way_and_the_others_are_done(two_at_once):
     }  # fmt: skip
 
 
-def test_no_job_is_no_work():
-    assert run_jobs({}, CPU, toys.quiet) == {}
-
-
 @pytest.mark.parametrize("cores", [1, 3])
 def test_as_many_at_a_time_as_there_are_cores(monkeypatch, cores):
     """So many that they can wait for one another, and no more."""
@@ -205,17 +201,3 @@ def test_a_child_that_waits_for_another_s_training_ends_as_well(prepared, tmp_pa
     assert not alive
     assert process.end(30)[0] != 0
     assert len(states(tmp_path)) == 1
-
-
-def test_a_job_that_is_killed_is_reported_and_the_rest_is_trained(prepared, tmp_path):
-    short = {"arm": [ENDLESS], "other": [toys.SMALLEST, toys.SMALLEST.changed({"seed": 1})]}
-    process = Process(tmp_path, train_arms, tmp_path, prepared, short)
-    process.until(r"arm-s0  epoch +2/")
-    process.until(r"other-s1  epoch +1/1")
-    process.wait(lambda: len(children_of(process)) == 1)  # the others came to their end
-    children_of(process)[0].kill()
-    status, text = process.end()
-    assert status != 0 and "InputError: arm-s0: its process was killed" in text
-    assert "other-s" not in text.partition("InputError")[2]
-    kept = list((tmp_path / "work/runs").glob("*/training.json"))
-    assert len(kept) == 2
