@@ -80,21 +80,13 @@ def lone(clone) -> str:
 
 
 def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
-    assert "These data have no test images. Wherever this page says test, it means val" in lone
-    assert re.search(r"There is one arm, smp:unet:tu-test_resnet \(arm unet ?\) with 100.0 % mIoU on test", lone)
-    assert "These data have one class." in lone
-    assert "With one class, a network is right everywhere" in lone
-    assert "rank correlation" not in lone
-    for sentence in (
-        "No arm has the baseline of", "No question compares the baseline with FCN",
-        "No question tries a trick", "No question compares networks at one recipe",
-    ):  # fmt: skip
-        assert sentence in lone
-    for name in ("val", "test"):
-        for kind in ("images", "labels"):
-            assert (clone / f"data/prepared/lone/{name}_{kind}.npy").is_file()
-    val, test = ((clone / f"data/prepared/lone/{name}_labels.npy").read_bytes() for name in ("val", "test"))
-    assert val == test
+    assert "100.0 %" in lone and "val" in lone and "rank correlation" not in lone
+    prepared = clone / "data/prepared/lone"
+    for kind in ("images", "labels"):
+        val, test = ((prepared / f"{name}_{kind}.npy").read_bytes() for name in ("val", "test"))
+        assert val == test
+    comparisons = pd.read_csv(clone / "results/lone/tables/comparisons.csv")
+    assert not len(comparisons)
 
 
 @pytest.mark.slow
@@ -113,7 +105,4 @@ def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     pairs = set(zip(tables["comparisons"].arm, tables["comparisons"].against, strict=True))
     assert pairs == {("wide", "narrow"), ("with-flip", "narrow"), ("narrow-smooth", "narrow")}
     assert not len(tables["noise"])
-    assert "4 of 8 arms failed" in text
-    assert "one after the other: flip → wild (failed) → smooth (failed)" in text
-    assert "No question compares the baseline with FCN" in text
-    assert "with-wild , 2 seeds: the loss is not finite at step 2: lr 1e+30, images scene" in text
+    assert "with-wild" in text and "(failed)" in text

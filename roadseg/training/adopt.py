@@ -21,8 +21,7 @@ from roadseg.data.scenes import Scenes
 from roadseg.training.device import default_device, device_name
 from roadseg.training.evaluate import evaluate
 from roadseg.training.files import atomic_folder, folder_lock
-from roadseg.training.loop import Diverged
-from roadseg.training.plan import RequestedRuns, held_against_other_code, is_finished
+from roadseg.training.plan import RequestedRuns, held_against_other_code
 from roadseg.training.run import load_splits, train_or_load
 from roadseg.training.store import Training, rewrite_key, scores_decided_by
 from roadseg.training.workers import run_jobs
@@ -98,9 +97,9 @@ def _adopt_code(requested: RequestedRuns, say: Say) -> bool:
     """Adopt the trainings of one earlier code, unless they come to something else."""
     device, name = requested.device, requested.study.name
     pairs = [Candidate(*pair) for pair in requested.pairs]
-    missing = [c for c in pairs if not is_finished(c.new)]
+    missing = [c for c in pairs if not c.new.is_finished]
     comparable = [c for c in pairs if _is_comparable(c, requested)]
-    chosen = [c for c in comparable if is_finished(c.new)]
+    chosen = [c for c in comparable if c.new.is_finished]
     chosen += _choose_candidates([c for c in comparable if c not in chosen], chosen)
     code = pairs[0].old.decided_by["code"]
     say(
@@ -116,7 +115,7 @@ def _adopt_code(requested: RequestedRuns, say: Say) -> bool:
     jobs = {
         f"{c.network} {c.new.key}": partial(_train, c.recipe, requested.study.prepared, device)
         for c in chosen
-        if not is_finished(c.new)
+        if not c.new.is_finished
     }
     failed = [o.value for o in run_jobs(jobs, device, say).values() if o.how == "failed"]
     if failed:
@@ -140,11 +139,11 @@ def _adopt_code(requested: RequestedRuns, say: Say) -> bool:
         for c in missing
         if c.network in networks
         and (c.paths if _on_study_data(c, requested) else {("pretrained", "scenes")}) <= paths
-        and (c in chosen or _converged(c.old))
+        and (c in chosen or c.old.has_weights)
     ]
     for c in vouched_for:
         with folder_lock(c.new.folder):  # another process may be training it
-            if not is_finished(c.new):
+            if not c.new.is_finished:
                 _adopt_candidate(c)
             elif (c.old.folder / "scores").is_dir():  # equal counts: they are its own as well
                 shutil.copytree(
@@ -155,13 +154,6 @@ def _adopt_code(requested: RequestedRuns, say: Say) -> bool:
     if rest := len(missing) - len(vouched_for):
         say(f"The other {rest} are like none of these, or failed, and are trained anew.")
     return True
-
-
-def _converged(training: Training) -> bool:
-    try:
-        return training.is_whole
-    except Diverged:
-        return False
 
 
 def _on_study_data(candidate: Candidate, requested: RequestedRuns) -> bool:
@@ -176,7 +168,7 @@ def _is_comparable(candidate: Candidate, requested: RequestedRuns) -> bool:
     """
     return (
         _on_study_data(candidate, requested)
-        and _converged(candidate.old)
+        and candidate.old.has_weights
         and candidate.old.about()["device"] == device_name(requested.device)
     )
 
@@ -214,33 +206,29 @@ def _equal(candidate: Candidate, splits: dict[str, Scenes], device: torch.device
     Old scores in the store count too: what networks compute may have changed for old and new
     weights alike.
     """
-    if not _converged(candidate.new):
-        return False
-    if not candidate.old.curve().equals(candidate.new.curve()):
+    old, new = candidate.old, candidate.new
+    if not (new.has_weights and old.curve().equals(new.curve())):
         return False
     decided_by = scores_decided_by(candidate.recipe, splits["val"], splits["test"], device)
-    stored = candidate.old.scores(decided_by) / "counts.npz"
-    if stored.is_file() and candidate.new.has_scores(decided_by):
-        return _equal_counts(stored, candidate.new.scores(decided_by) / "counts.npz")
-    for split in ("val", "test"):
-        counts = [
-            evaluate(
-                t.network(candidate.recipe, device), splits[split], device,
-                **candidate.recipe.testing,
-            )
-            for t in (candidate.old, candidate.new)
-        ]  # fmt: skip
-        if stored.is_file():
-            with np.load(stored) as scores:
-                counts.append(scores[split])
-        if not all(np.array_equal(counts[0], other) for other in counts[1:]):
-            return False
-    return True
+    counts = [_stored_counts(training.scores(decided_by)) for training in (old, new)]
+    if not all(counts):
+        counts += [
+            {
+                split: evaluate(network, splits[split], device, **candidate.recipe.testing)
+                for split in ("val", "test")
+            }
+            for network in (t.network(candidate.recipe, device) for t in (old, new))
+        ]
+    first, *others = filter(None, counts)
+    return all(np.array_equal(first[s], each[s]) for each in others for s in ("val", "test"))
 
 
-def _equal_counts(old: Path, new: Path) -> bool:
-    with np.load(old) as before, np.load(new) as now:
-        return all(np.array_equal(before[split], now[split]) for split in ("val", "test"))
+def _stored_counts(scores: Path) -> dict[str, np.ndarray]:
+    """Return the counts in a folder of scores; empty if there are none."""
+    if not (scores / "counts.npz").is_file():
+        return {}
+    with np.load(scores / "counts.npz") as counts:
+        return {split: counts[split] for split in ("val", "test")}
 
 
 def _adopt_candidate(candidate: Candidate) -> None:

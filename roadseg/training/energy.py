@@ -1,6 +1,5 @@
 """The energy that a device takes, where its driver tells."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,14 +8,13 @@ import torch
 
 @contextmanager
 def spending(device: torch.device) -> Iterator[dict[str, float | None]]:
-    """Give a dict; at the end it has the `seconds` and `joules` of what was done meanwhile.
+    """Give a dict; at the end it has the `joules` of what was done meanwhile.
 
-    Joules are those of the whole device, other processes' included; None where no driver tells.
+    They are those of the whole device, other processes' included; None where no driver tells.
     """
-    spent, began, joules = {}, time.perf_counter(), energy_meter(device)
+    spent, joules = {}, energy_meter(device)
     before = _read_meter(joules)
     yield spent
-    spent["seconds"] = round(time.perf_counter() - began, 2)
     after = _read_meter(joules)
     spent["joules"] = None if before is None or after is None else round(after - before, 1)
 
@@ -35,10 +33,8 @@ def energy_meter(device: torch.device) -> Callable[[], float] | None:
     driver renews that number some ten times a second. A start value has no meaning: take
     differences. On a CPU nothing is told: counters of processors include what other runs take.
     """
-    return _card_meter(device) if device.type == "cuda" else None
-
-
-def _card_meter(device: torch.device) -> Callable[[], float] | None:
+    if device.type != "cuda":
+        return None
     try:
         import pynvml
     except ImportError:

@@ -39,7 +39,6 @@ from roadseg.training.warm_start import (
 from roadseg.training.workers import values_of
 
 MAX_PIXELS = 500_000  # of a step that is timed as it is on a CPU
-START_SECONDS = 6  # of one question: kernel and imports; measured on two CPU cores
 
 
 class RequestedRuns:
@@ -113,9 +112,8 @@ class RequestedRuns:
         return list(trainings.values())
 
     def _substitute(self, training: Training) -> Training:
-        if is_finished(training):
-            return training
-        return self.others.get(training.key_without_code, training)
+        other = None if training.is_finished else self.others.get(training.key_without_code)
+        return other or training
 
     def _stored_training(self, recipe: Recipe, run: Recipe) -> Training | None:
         if self.splits is None:
@@ -163,7 +161,7 @@ class RequestedRuns:
     def missing(self) -> list[Recipe]:
         """The trainings that the store has not got."""
         return [
-            recipe for recipe, place in self.trainings if place is None or not is_finished(place)
+            recipe for recipe, place in self.trainings if place is None or not place.is_finished
         ]
 
     @cached_property
@@ -178,7 +176,7 @@ class RequestedRuns:
     @property
     def adoptable(self) -> list[tuple[Recipe, Training, Training]]:
         """Those of the pairs that are missing."""
-        return [pair for pair in self.pairs if not is_finished(pair[1])]
+        return [pair for pair in self.pairs if not pair[1].is_finished]
 
 
 def held_against_other_code(study: Study, device: torch.device) -> list[RequestedRuns]:
@@ -188,14 +186,6 @@ def held_against_other_code(study: Study, device: torch.device) -> list[Requeste
     """
     requested = [RequestedRuns(study, device, others) for others in trainings_by_code().values()]
     return [each for each in requested if each.adoptable]
-
-
-def is_finished(training: Training) -> bool:
-    """Return whether a training is in the store, whatever its loss did."""
-    try:
-        return training.about() is not None
-    except Diverged:
-        return True
 
 
 def _with_prerequisites(recipe: Recipe) -> Iterator[Recipe]:
@@ -270,16 +260,9 @@ def _estimate_seconds(requested: RequestedRuns) -> tuple[float, Recipe]:
             timings[key] = step_seconds(recipe, tuple(study.data["size"]), classes, at_once)
         solo_seconds.append(recipe.steps * timings[key])
     write_if_changed(file, json.dumps(timings, indent=1) + "\n")
-    seconds = max(sum(solo_seconds) / processes(device), *solo_seconds)
-    longest = missing[solo_seconds.index(max(solo_seconds))]
-    stored = {run.recipe for run in requested.stored}
-    unfinished_questions = [
-        question
-        for question in study.questions.values()
-        for seeds in [study.question_seeds(question)]
-        if {r.changed({"seed": s}) for r in question.arms.values() for s in seeds} - stored
-    ]
-    return seconds + START_SECONDS * len(unfinished_questions), longest
+    longest = max(solo_seconds)
+    seconds = max(sum(solo_seconds) / processes(device), longest)
+    return seconds, missing[solo_seconds.index(longest)]
 
 
 def prune() -> str:
@@ -315,7 +298,7 @@ def prune() -> str:
     adoptable = {
         other.key_without_code
         for t in trainings
-        if not is_finished(t)
+        if not t.is_finished
         for other in t.on_each_precision
     }
     train_digests = {t.decided_by["train"] for t in trainings}

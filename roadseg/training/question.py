@@ -1,5 +1,6 @@
 """All runs of one question: trained side by side, and copied out of the run store."""
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from roadseg.training.run import (
     train_or_load,
     write_out,
 )
-from roadseg.training.store import Record, export_failure, finished_keys, training_of
+from roadseg.training.store import Record, export_failure, training_of
 from roadseg.training.warm_start import start_digest, synthetic_scenes
 from roadseg.training.workers import Outcome, run_jobs
 
@@ -124,7 +125,6 @@ def train_question(
         name: partial(run_and_score, run, prepared, device, files=files)
         for name, (_, run) in sorted(missing.items(), key=lambda item: -item[1][1].recipe.steps)
     }
-    before = finished_keys()
     ended = run_jobs(jobs, device, say, {name: arm for name, (arm, _) in missing.items()})
     outcomes = {name: outcomes.get(name) or ended[name] for name in runs}
     _raise_failed(outcomes)
@@ -137,10 +137,7 @@ def train_question(
             except Diverged as problem:
                 outcomes[name] = Outcome("diverged", str(problem))
                 export_failure(run.recipe, str(problem), run_folder)
-    trained_before_runs = len(finished_keys() - before) - sum(
-        outcome.value == "trained" or outcome.how == "diverged" for outcome in ended.values()
-    )
-    say(_summary(outcomes, trained_before_runs))
+    say(_summary(outcomes))
     return {
         arm: [_record(folder / arm / f"s{run.recipe.seed}") for run in arm_runs]
         for arm, arm_runs in arms.items()
@@ -155,12 +152,9 @@ def _missing_trials(
     for arm, run in runs.values():
         for lr, trial in trials(run.search_recipe).items():
             training = training_of(trial, splits, device)
-            try:
-                if training.is_whole:
-                    continue
-            except Diverged:
-                continue
-            missing.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
+            with contextlib.suppress(Diverged):
+                if not training.is_whole:
+                    missing.setdefault(training.key, (f"{arm} lr {lr:g}", trial))
     return dict(missing.values())
 
 
@@ -192,21 +186,17 @@ def _raise_failed(outcomes: dict[str, Outcome]) -> None:
         raise InputError("\n".join(lines))
 
 
-def _summary(outcomes: dict[str, Outcome], trained_before_runs: int) -> str:
+def _summary(outcomes: dict[str, Outcome]) -> str:
     counts = Counter(o.value if o.how == "done" else o.how for o in outcomes.values())
-    parts = [
-        (counts["trained"], "trained"),
-        (counts["scored"], "scored anew"),
-        (counts["stored"], "from the store"),
-        (counts["diverged"], "whose loss did not stay finite"),
-    ]
-    summary = f"{len(outcomes)} runs: " + ", ".join(f"{n} {what}" for n, what in parts if n)
-    if trained_before_runs > 0:  # by other processes too, while these ran
-        summary += (
-            f"; {trained_before_runs} more trainings before them (learning rates, pre-training, "
-            "teachers)"
-        )
-    return summary
+    parts = {
+        "trained": "trained",
+        "scored": "scored anew",
+        "stored": "from the store",
+        "diverged": "whose loss did not stay finite",
+    }
+    return f"{len(outcomes)} runs: " + ", ".join(
+        f"{counts[how]} {what}" for how, what in parts.items() if counts[how]
+    )
 
 
 def _record(folder: Path) -> Record | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import math
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -200,38 +201,28 @@ def ensure_scored(
 ) -> bool:
     """Score a finished training on val and test, unless the store has that; return whether."""
     decided_by = scores_decided_by(recipe, splits["val"], splits["test"], device)
+    folder = training.scores(decided_by)
     with folder_lock(training.folder):  # who waited for this training comes here as well
         if training.has_scores(decided_by):
             return False
-        _score(recipe, training, training.scores(decided_by), splits, device)
+        network, files = training.network(recipe, device), stamp(*splits.values())
+        with (
+            atomic_folder(folder) as work,
+            _enough_memory(TEST_BATCH, splits["test"], "data: size"),
+        ):
+            counts, reliability = score(
+                network, splits["val"], splits["test"], device, work / "predictions.npz",
+                **recipe.testing,
+            )  # fmt: skip
+            np.savez_compressed(
+                work / "counts.npz", **{split: c.astype(np.int32) for split, c in counts.items()}
+            )
+            np.savetxt(
+                work / "reliability.csv", reliability.T, "%.9g", ",",
+                header="pixels,right,confidence", comments="",
+            )  # fmt: skip
+            check_unchanged(files, *splits.values())
     return True
-
-
-def _score(
-    recipe: Recipe,
-    training: Training,
-    folder: Path,
-    splits: dict[str, Scenes],
-    device: torch.device,
-) -> None:
-    """Score a finished training on val and test, into a folder."""
-    network = training.network(recipe, device)
-    files = stamp(*splits.values())
-    with atomic_folder(folder) as work, _enough_memory(TEST_BATCH, splits["test"], "data: size"):
-        counts, reliability = score(
-            network,
-            splits["val"],
-            splits["test"],
-            device,
-            work / "predictions.npz",
-            **recipe.testing,
-        )
-        np.savez_compressed(
-            work / "counts.npz", **{split: c.astype(np.int32) for split, c in counts.items()}
-        )
-        header = "pixels,right,confidence"
-        np.savetxt(work / "reliability.csv", reliability.T, "%.9g", ",", header=header, comments="")
-        check_unchanged(files, *splits.values())
 
 
 def choose_lr(
@@ -251,12 +242,22 @@ def choose_lr(
             trial_training, _ = train_or_load(trial, splits, device, say)
         except Diverged as problem:
             say(str(problem))
-            return float("nan"), float("nan")
-        about = trial_training.about()
-        seconds = about["seconds"] + about["start_seconds"]
-        return float(trial_training.curve()["val_miou"].iloc[-1]), round(seconds, 2)
+            return math.nan, math.nan
+        return _trial_result(trial_training)
 
     return search(run.search_recipe, run_trial)
+
+
+def _trial_result(training: Training) -> tuple[float, float]:
+    """Return the val mIoU that a finished trial ends with, and its seconds; NaN if it diverged."""
+    try:
+        about = training.about()
+    except Diverged:
+        return math.nan, math.nan
+    if about is None:
+        raise LookupError
+    seconds = about["seconds"] + about["start_seconds"]
+    return float(training.curve()["val_miou"].iloc[-1]), round(seconds, 2)
 
 
 def run_and_score(
@@ -320,13 +321,7 @@ def stored_recipe(
     """
 
     def read_trial(trial: Recipe) -> tuple[float, float]:
-        trial_training = substitute(training_of(trial, splits, device))
-        try:
-            if trial_training.about() is None:
-                raise LookupError
-        except Diverged:
-            return float("nan"), float("nan")
-        return float(trial_training.curve()["val_miou"].iloc[-1]), 0.0
+        return _trial_result(substitute(training_of(trial, splits, device)))
 
     if not trials(run.search_recipe):
         return run.recipe

@@ -45,6 +45,7 @@ from roadseg.training.warm_start import start_digest
 # Taken when a process starts, as its code is.
 TRAINING_CODE, EVALUATION_CODE = code.digest(*code.TRAINING), code.digest(*code.EVALUATION)
 VERSIONS = ("torch", "torchvision", "segmentation-models-pytorch", "timm")
+RECORDS = ("training.json", "failed.json")  # of a training that is finished
 SCORES = ("counts.npz", "reliability.csv", "predictions.npz")
 
 
@@ -143,6 +144,11 @@ class Training:
         return record if record and record["decided_by"] == self.decided_by else None
 
     @property
+    def is_finished(self) -> bool:
+        """Whether it is in the store, whatever its loss did."""
+        return any(self._read_record(name) for name in RECORDS)
+
+    @property
     def is_whole(self) -> bool:
         """Whether it is finished, and its weights are what was kept.
 
@@ -152,17 +158,23 @@ class Training:
         """
         about = self.about()
         try:
-            return (
-                about is not None
-                and (self.folder / "curve.csv").is_file()
-                and about["weights"] == self._weights_digest()
-            )
+            with open(self.folder / "weights.pt", "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return False
+        return (
+            about is not None
+            and about["weights"] == digest
+            and (self.folder / "curve.csv").is_file()
+        )
 
-    def _weights_digest(self) -> str:
-        with open(self.folder / "weights.pt", "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is whole, and its loss stayed finite."""
+        try:
+            return self.is_whole
+        except Diverged:
+            return False
 
     def curve(self) -> pd.DataFrame:
         """Return its curve: step, loss, lr, val_miou."""
@@ -188,24 +200,25 @@ class Training:
         packed = io.BytesIO()  # torch's own writer calls a full disk an internal error
         torch.save(network.state_dict(), packed)
         about = about | {"weights": hashlib.sha256(packed.getbuffer()).hexdigest()}
-        record = _json_text(self._record(recipe) | {"about": about})
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.folder / "scores", ignore_errors=True)  # of weights before these
-            write_whole(self.folder / "curve.csv", curve.to_csv(index=False).encode())
-            write_whole(self.folder / "weights.pt", packed.getbuffer())
-            write_whole(self.folder / "training.json", record.encode())  # last: now it is finished
-        except OSError as problem:
-            raise unwritable(self.folder, problem) from None
-        self.remove_checkpoints()
+        shutil.rmtree(self.folder / "scores", ignore_errors=True)  # of weights before these
+        files = {"curve.csv": curve.to_csv(index=False).encode(), "weights.pt": packed.getbuffer()}
+        self._write(files | {"training.json": self._record(recipe, about=about)})
         return about
 
     def keep_failure(self, recipe: Recipe, why: str) -> None:
         """Write that its loss did not stay finite: a result, which no second try would change."""
-        record = _json_text(self._record(recipe) | {"why": why})
+        self._write({"failed.json": self._record(recipe, why=why)})
+
+    def _record(self, recipe: Recipe, **content) -> bytes:
+        record = {"decided_by": self.decided_by, "recipe": dataclasses.asdict(recipe)}
+        return _json_text(record | content).encode()
+
+    def _write(self, files: dict[str, bytes]) -> None:
+        """Write files, the last of which makes it finished, and remove its checkpoints."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / "failed.json", record.encode())
+            for name, content in files.items():
+                write_whole(self.folder / name, content)
         except OSError as problem:
             raise unwritable(self.folder, problem) from None
         self.remove_checkpoints()
@@ -214,9 +227,6 @@ class Training:
         """Remove what only an unfinished training needs."""
         for file in [*self.folder.glob("step-*.pt"), *self.folder.glob("*.partial")]:
             file.unlink(missing_ok=True)
-
-    def _record(self, recipe: Recipe) -> dict:
-        return {"decided_by": self.decided_by, "recipe": dataclasses.asdict(recipe)}
 
     def scores(self, decided_by: dict) -> Path:
         """Return the folder of its scores under given settings of testing."""
@@ -234,21 +244,11 @@ def training_of(recipe: Recipe, splits: dict[str, Scenes], device: torch.device)
 
 def all_trainings() -> Iterator[Training]:
     """Yield every finished training of the store."""
-    for name in ("training.json", "failed.json"):
+    for name in RECORDS:
         for file in sorted(runs_folder().glob(f"*/{name}")):
             record = _read_json(file)
             if record is not None and key_of(record["decided_by"]) == file.parent.name:
                 yield Training(record["decided_by"])
-
-
-def finished_keys() -> set[str]:
-    """Return the keys of all finished trainings."""
-    return {
-        file.parent.name
-        for name in ("training.json", "failed.json")
-        for file in runs_folder().glob(f"[!.]*/{name}")
-        if "." not in file.parent.name
-    }
 
 
 def trainings_by_code() -> dict[str, dict[str, Training]]:
@@ -256,37 +256,26 @@ def trainings_by_code() -> dict[str, dict[str, Training]]:
 
     The code that trained last comes first.
     """
-    by_code, newest = defaultdict(dict), defaultdict(float)
-    for training in all_trainings():
-        code = training.decided_by["code"]
-        by_code[code][training.key_without_code] = training
-        newest[code] = max(newest[code], training.folder.stat().st_mtime)
-    return {code: by_code[code] for code in sorted(by_code, key=newest.get, reverse=True)}
+    by_code = defaultdict(dict)
+    for training in sorted(all_trainings(), key=lambda t: -t.folder.stat().st_mtime):
+        by_code[training.decided_by["code"]][training.key_without_code] = training
+    return dict(by_code)
 
 
 def rewrite_key(folder: Path, decided_by: dict, adopted_from: str) -> None:
     """Let the record in a folder be of another key: what it holds came to the same."""
-    for name in ("training.json", "failed.json"):
-        if (record := _read_json(folder / name)) is not None:
-            (folder / name).unlink()  # a link to the old one, maybe
-            record["decided_by"] = decided_by
-            if "about" in record:
-                record["about"] |= {
-                    "training": key_of(decided_by),
-                    "code": decided_by["code"],
-                    "adopted_from": adopted_from,
-                }
-            record["adopted_from"] = adopted_from
-            (folder / name).write_text(_json_text(record))
+    file = folder / "training.json"
+    record = json.loads(file.read_text())
+    file.unlink()  # a link to the old one, maybe
+    record["about"] |= {
+        "training": key_of(decided_by),
+        "code": decided_by["code"],
+        "adopted_from": adopted_from,
+    }
+    file.write_text(_json_text(record | {"decided_by": decided_by}))
 
 
-def export(
-    training: Training,
-    scores: Path,
-    recipe: Recipe,
-    about: dict,
-    folder: Path,
-) -> None:
+def export(training: Training, scores: Path, recipe: Recipe, about: dict, folder: Path) -> None:
     """Copy a run out of the store, as one record.
 
     Parameters
@@ -294,10 +283,9 @@ def export(
     folder : receives record.json, curve.csv, weights.pt, counts.npz, reliability.csv and
         predictions.npz (test, uint8 (N, H, W)); it must be there
     """
-    for name in ("curve.csv", "weights.pt"):
-        shutil.copyfile(training.folder / name, folder / name)
-    for name in SCORES:
-        shutil.copyfile(scores / name, folder / name)
+    for file in (*(training.folder / name for name in ("curve.csv", "weights.pt")),
+                 *(scores / name for name in SCORES)):  # fmt: skip
+        shutil.copyfile(file, folder / file.name)
     record = {"recipe": dataclasses.asdict(recipe), "about": about}
     (folder / "record.json").write_text(_json_text(record))
 
@@ -365,14 +353,12 @@ def prune(
         other trainings all stay
     """
     finished = {training.key: training for training in all_trainings()}
-    folders = [folder for folder in runs_folder().glob("*/") if "." not in folder.name]
-    unwanted = [
-        folder
-        for folder in folders
-        if not (
-            keep(finished[folder.name]) if folder.name in finished else keep_unfinished(folder.name)
-        )
-    ]
+    unwanted = []
+    for folder in runs_folder().glob("*/"):
+        training = finished.get(folder.name)
+        wanted = keep(training) if training else keep_unfinished(folder.name)
+        if not wanted and "." not in folder.name:
+            unwanted.append(folder)
     old_scores = [
         folder
         for key, wanted in scores.items()
@@ -386,10 +372,7 @@ def prune(
             size += folder_size(folder)
             shutil.rmtree(folder, ignore_errors=True)
     for training in finished.values():  # one that was killed when it had ended
-        with (
-            contextlib.suppress(Timeout, FileNotFoundError),
-            FileLock(f"{training.folder}.lock", timeout=0),
-        ):
+        with contextlib.suppress(Timeout), FileLock(f"{training.folder}.lock", timeout=0):
             training.remove_checkpoints()
     return sum(not folder.is_dir() for folder in unwanted), size
 

@@ -48,7 +48,6 @@ def tenth(monkeypatch):
     """Each step takes 0.1 s, on two cores; kept is which were timed."""
     timed = []
     monkeypatch.setattr(planning, "step_seconds", lambda recipe, *_: timed.append(recipe) or 0.1)
-    monkeypatch.setattr(planning, "START_SECONDS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     return timed
 
