@@ -59,6 +59,7 @@ def test_hard_pixels_by_hand():
     labelled = torch.tensor([[[True, True, True, True, False]]])
     below = hard_pixels(probability, labelled, 0.5, 1)
     assert below.tolist() == [[[True, True, False, False, False]]]
+    assert hard_pixels(probability, labelled, 0.4, 1).sum() == 1  # at the threshold is not below
     at_least = hard_pixels(probability, labelled, 0.5, 3)  # the threshold would keep two
     assert at_least.tolist() == [[[True, True, True, False, False]]]
     assert hard_pixels(probability, labelled, 0.05, 100).sum() == 4  # no more than there are
@@ -129,6 +130,7 @@ def test_power_weights_by_hand():
     pixels = np.array([16, 4, 0])
     np.testing.assert_allclose(power_weights(pixels, 0.5), [2 / 3, 4 / 3, 0.0])
     np.testing.assert_allclose(power_weights(pixels, 1.0), balanced_weights(pixels, 1.0))
+    np.testing.assert_allclose(power_weights(np.array([1, 4]), 0.5), [4 / 3, 2 / 3])
 
 
 def test_balanced_weights_by_hand():
