@@ -113,7 +113,7 @@ def test_notebooks_are_thin(file):
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
-    assert tagged == code[:1]
+    assert tagged == code[:1] and tagged[0].source.startswith('name = "synthetic"')
     assert notebook.metadata.kernelspec.name == "python3"
     for cell in code:
         source = re.sub(r"^%.*$", "", cell.source, flags=re.M)

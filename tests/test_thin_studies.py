@@ -9,6 +9,8 @@ import pytest
 from browser import browsing
 from conftest import call
 
+pytestmark = pytest.mark.slow
+
 LONE = """\
 study: lone
 title: One network, one seed, one class and no test images
@@ -89,7 +91,6 @@ def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
     assert not len(comparisons)
 
 
-@pytest.mark.slow
 def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     text = made(clone, "failing", FAILING, TRICKS)
     tables = {
