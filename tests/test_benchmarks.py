@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from roadseg.analysis import results
 from roadseg.config import paths
@@ -20,12 +19,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import accuracy  # noqa: E402
 import camvid_verdicts  # noqa: E402
-import page  # noqa: E402
 import reliability  # noqa: E402
-import speed  # noqa: E402
 import start  # noqa: E402
 import thousand  # noqa: E402
-import turns  # noqa: E402
 
 MARK = re.compile(r"<!-- (\w+): written by a benchmark -->\n(.*?)<!-- \1: end -->", re.DOTALL)
 PAGES = ("performance", "reliability", "statistics", "camvid", "weights")
@@ -59,56 +55,6 @@ def test_what_tests_tell_becomes_rows(tmp_path):
         {"area": "FAILED", "tried": "`t.bad`", "times": "1", "outcome": "did not come out as it should"},
         {"area": "not tried", "tried": "`t.left`", "times": "0", "outcome": "no disk"},
     ]  # fmt: skip
-
-
-def test_a_section_is_replaced_and_the_rest_stays(tmp_path, monkeypatch):
-    file = tmp_path / "page.md"
-    file.write_text("# a\n<!-- one: written by a benchmark -->\nold\n<!-- one: end -->\nb\n")
-    monkeypatch.setattr(page, "PAGE", file)
-    for text in ("first", "second"):
-        page.section("one", text)
-        assert file.read_text() == (
-            f"# a\n<!-- one: written by a benchmark -->\n\n{text}\n\n<!-- one: end -->\nb\n"
-        )
-    with pytest.raises(SystemExit, match="has no section 'two'"):
-        page.section("two", "text")
-
-
-def test_contenders_take_turns_and_may_time_themselves():
-    called = []
-    seconds = turns.timed({"a": lambda: called.append("a"), "b": lambda: called.append("b") or 7.0}, 3)
-    assert called == ["a", "b"] * 4  # the first round is not counted
-    assert (seconds["b"] == 7).all() and (seconds["a"] < 7).all() and len(seconds["a"]) == 3
-    assert turns.spread(np.array([1.0, 2, 3, 4, 5]), 1) == "3.0 (2.0–4.0)"
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "SCENES", 2)
-    return speed.draw_scenes(tmp_path, (48, 64))
-
-
-def test_all_contenders_see_the_same_scenes(small, tmp_path):
-    file = speed.Files(tmp_path, (48, 64), 4)
-    file.change = lambda image, labels: (image, labels)
-    for index in range(4):
-        image, labels = file[index]
-        np.testing.assert_array_equal(image, small.images[index % 2])
-        np.testing.assert_array_equal(labels, small.labels[index % 2])
-    assert (speed.repeated(small, 5).labels[4] == small.labels[0]).all()
-
-
-def test_each_contender_trains(small, tmp_path):
-    recipe = speed.BASE.changed({"network": "baseline:0.05", "batch_size": 2})
-    assert 0 < speed.epoch_seconds(recipe, speed.repeated(small, 4)) < 60
-    assert speed.loop.evaluate is speed.evaluate
-    for contender in (
-        speed.Fixed(recipe, small), speed.Usual(recipe, tmp_path, (48, 64), autocast=False)
-    ):  # fmt: skip
-        before = [p.detach().clone() for p in contender.network.parameters()]
-        contender(1)
-        after = contender.network.parameters()
-        assert not all(map(torch.equal, before, after))
 
 
 def test_the_copy_has_what_git_has_and_nothing_that_is_made(tmp_path):

@@ -403,32 +403,7 @@ def test_two_questions_at_once_train_each_run_once(fresh, whole, tell):
 # Data and disks ----------------------------------------------------------------------------------
 
 
-def test_data_that_change_during_training(fresh, whole, tell):
-    file, kept = fresh / "data/prepared/synthetic/val_images.npy", fresh.parent / "kept.npy"
-    shutil.copy(file, kept)
-    begun = Begun(fresh, *HEADS)
-    begun.until(TRAINS)
-    try:
-        np.save(fresh.parent / "new.npy", 255 - np.load(file))
-        os.replace(fresh.parent / "new.npy", file)
-        status, out = begun.end()
-    finally:
-        os.replace(kept, file)
-    assert status == 2 and "val_images.npy: was changed" in out and "Traceback" not in out, out
-    assert not (fresh / BUILD / "runs/heads").exists()
-    assert not finished(fresh)  # what later runs saw was not what they are kept under
-    nothing_left(fresh)
-    status, out = Begun(fresh, *TRAIN).end()
-    assert status == 0, out
-    assert_whole(fresh, whole)
-    tell("Faults", "a data file that changes during training", 1,
-         "the file is named; no run is kept; mended, it comes to equal weights")  # fmt: skip
-
-
 FULL = ("-t", "tmpfs", "-o", "size=64k", "tmpfs")
-READ_ONLY = ("-t", "tmpfs", "-o", "ro", "tmpfs")
-
-
 @pytest.fixture
 def mounted(study):
     """Puts a small or read-only disk on a folder of the clone."""
@@ -479,22 +454,3 @@ def test_a_full_disk_for_tables_chapters_and_report(trained, mounted, folder, te
     nothing_left(trained, 5)
     tell("Faults", f"a full disk at {folder.split('/')[0]}", 1,
          "one message, status 2; nothing half-written")  # fmt: skip
-
-
-@pytest.mark.parametrize(("folder", "how"), [("work", "full"), (f"{BUILD}/runs", "read-only")])
-def test_a_disk_that_takes_no_runs(fresh, whole, mounted, folder, how, tell):
-    place = mounted(folder, *(FULL if how == "full" else READ_ONLY))
-    if how == "full":
-        (place / "filler").write_bytes(b"x" * 60_000)
-    result = call(fresh, "roadseg", "train", "synthetic", "heads")
-    assert result.returncode == 2 and "Traceback" not in result.stdout + result.stderr
-    assert ("No space left" if how == "full" else "Read-only file system") in result.stderr
-    assert not halves(fresh)
-    assert len(finished(fresh)) == (0 if folder == "work" else 4)  # nothing of it is lost
-    nothing_left(fresh)
-    mounted.end()
-    begun = Begun(fresh, *TRAIN)
-    assert begun.end()[0] == 0, begun.text
-    assert_whole(fresh, whole)
-    tell("Faults", f"a disk at {folder.split('/')[-1]} that is {how}", 1,
-         "one message, status 2; nothing half-written; with room it goes on")  # fmt: skip

@@ -317,18 +317,6 @@ def test_experiments_share_the_run_store(reproduced):
     assert shown.returncode == 0 and {"0.002", "0.003"} <= set(re.findall(r"0\.00\d", shown.stdout))
 
 
-def test_a_changed_figure_draws_the_chapters_alone(reproduced):
-    assert call(reproduced, "dvc", "repro").returncode == 0
-    with edited(
-        reproduced / "roadseg/report/figures.py",
-        ('"step", ylabel="loss (nats', '"steps", ylabel="loss (nats'),
-    ):
-        assert ran(call(reproduced, "dvc", "repro", "code")) == {"code"}
-        # a dry run sees no further than what has changed already
-        assert ran(call(reproduced, "dvc", "repro", "--dry")) == {"chapters"}
-    assert ran(call(reproduced, "dvc", "repro")) <= {"code"}
-
-
 @pytest.mark.parametrize(
     ("file", "old", "new", "named"),
     [

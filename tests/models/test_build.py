@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import pytest
@@ -8,37 +9,34 @@ from roadseg.errors import InputError
 from roadseg.models.build import build, check_name, on_meta
 
 NAMES = [
-    "baseline:0.1",
-    "baseline-unpool:0.1",
-    "fcn32s:tu-resnet10t",
-    "fcn16s:tu-resnet10t",
-    "fcn8s:tu-resnet10t",
-    "fcn8s:mobilenet_v2",
-    "smp:unet:resnet18",
-    "smp:deeplabv3plus:resnet18",
-    "smp:deeplabv3plus:tu-test_resnet:8",
-    "smp:fpn:tu-test_resnet:32",
-    "smp:segformer:mit_b0",
-    "smp:segformer:tu-swin_tiny_patch4_window7_224",
-    "smp:unetplusplus:tu-test_resnet",
-    "smp:fpn:tu-test_resnet",
-    "smp:pspnet:tu-test_resnet",
-    "unet:0.1",
-    "dabnet:0.25",
-    "lmffnet:0.25",
-]
+    "baseline:0.1", "baseline-unpool:0.1", "fcn32s:tu-resnet10t", "fcn8s:mobilenet_v2",
+    "smp:deeplabv3plus:tu-test_resnet:8", "smp:fpn:tu-test_resnet:32", "smp:segformer:mit_b0",
+    "smp:segformer:tu-swin_tiny_patch4_window7_224", "smp:unetplusplus:tu-test_resnet",
+    "smp:pspnet:tu-test_resnet", "tv:lraspp_mobilenet_v3_large", "unet:0.1", "dabnet:0.25", "lmffnet:0.25",
+]  # fmt: skip
+OPTIONS = [
+    ("baseline:0.1", {"batch_norm": True}), ("baseline:0.1", {"residual": True}),
+    ("baseline-unpool:0.1", {"batch_norm": True, "residual": True, "auxiliary": True}),
+    ("fcn8s:tu-resnet10t", {"dropout": 0.3, "auxiliary": True}),
+    ("smp:unet:resnet18", {"dropout": 0.3, "auxiliary": True}),
+    ("smp:segformer:mit_b0", {"dropout": 0.3, "auxiliary": True}),
+    ("smp:deeplabv3plus:resnet18", {"auxiliary": True}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_any_size_in_logits_of_that_size_out_and_gradients_everywhere(name):
-    network = build(name, 5).eval()
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in NAMES), *OPTIONS])
+def test_any_size_in_logits_of_that_size_out_and_gradients_everywhere(name, options):
+    network = build(name, 5, **options).eval()
     for size in [(64, 64), (51, 83)]:
         images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
         with torch.no_grad():
             assert network(images).shape == (2, 5, *size)
-    network.train()(torch.rand(2, 3, 70, 90) * 255).sum().backward()
-    without = [n for n, p in network.named_parameters() if p.grad is None]
-    assert not without
+    images = torch.rand(2, 3, 70, 90) * 255
+    network.train()
+    outputs = network.with_auxiliary(images) if network.auxiliary else (network(images),)
+    assert all(logits.shape == (2, 5, 70, 90) for logits in outputs)
+    sum(logits.sum() for logits in outputs).backward()
+    assert not [n for n, p in network.named_parameters() if p.grad is None]
 
 
 LISTED = study.load("params.yaml").networks.values()
@@ -57,55 +55,20 @@ def test_every_network_of_the_list_takes_odd_sizes_and_a_step(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "nearest"),
     [
-        ("fcn8:resnet18", "network 'fcn8:resnet18': unknown. Did you mean 'fcn8s:ENCODER'?"),
-        ("smp:unte:resnet18", "network 'smp:unte:resnet18': unknown architecture 'unte'."
-         " Did you mean 'unet'"),
-        ("smp:unet:resnet19", "network 'smp:unet:resnet19': unknown encoder 'resnet19'."
-         " Did you mean 'resnet1"),
-        ("smp:unet", "network 'smp:unet': write smp:ARCHITECTURE:ENCODER (deeplabv3"
-         " also with :STRIDE, deeplabv3plus also with :STRIDE, fpn also with :CHANNELS)."),
-        ("smp:fpn:resnet18:48", "network 'smp:fpn:resnet18:48': write"
-         " smp:ARCHITECTURE:ENCODER:CHANNELS, CHANNELS a multiple of 32 up to 512."),
-        ("baseline:wide", "network 'baseline:wide': write baseline[:WIDTH]"),
-        ("baseline:0", "network 'baseline:0': write baseline[:WIDTH]"),
-        ("unet:big", "network 'unet:big': write unet[:WIDTH], WIDTH a factor in (0, 4]."),
-        ("dabnt", "network 'dabnt': unknown. Did you mean 'dabnet[:WIDTH]'?"),
-        ("smp:deeplabv3plus:resnet18:4", "network 'smp:deeplabv3plus:resnet18:4': write"
-         " smp:ARCHITECTURE:ENCODER:STRIDE, STRIDE 8 or 16."),
-        ("smp:unet:resnet18:8", "network 'smp:unet:resnet18:8': write smp:ARCHITECTURE:ENCODER ("),
-        ("fcn8s:tu-resnet10", "network 'fcn8s:tu-resnet10': unknown encoder 'tu-resnet10'."
-         " Did you mean 'tu-resnet10t'"),
+        ("fcn8:resnet18", "'fcn8s:ENCODER'"), ("dabnt", "'dabnet[:WIDTH]'"), ("smp:unte:resnet18", "'unet'"),
+        ("smp:unet:resnet19", "'resnet1"), ("fcn8s:tu-resnet10", "'tu-resnet10t'"),
+        ("smp:unet", "smp:ARCHITECTURE:ENCODER"), ("smp:unet:resnet18:8", "smp:ARCHITECTURE:ENCODER"),
+        ("smp:fpn:resnet18:48", "CHANNELS a multiple of 32"), ("baseline:wide", "baseline[:WIDTH]"),
+        ("baseline:0", "baseline[:WIDTH]"), ("smp:deeplabv3plus:resnet18:4", "STRIDE 8 or 16"),
     ],
 )  # fmt: skip
-def test_unknown_networks_name_the_nearest(name, message):
+def test_unknown_networks_name_the_nearest(name, nearest):
     for check in (check_name, lambda n: build(n, 3)):
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError, match=re.escape(nearest)) as caught:
             check(name)
-        assert str(caught.value).startswith(message)
-
-
-OPTIONS = [
-    ("baseline:0.1", {"batch_norm": True}), ("baseline:0.1", {"residual": True}),
-    ("baseline-unpool:0.1", {"batch_norm": True, "residual": True, "auxiliary": True}),
-    ("baseline:0.1", {"auxiliary": True}), ("fcn8s:tu-resnet10t", {"dropout": 0.3, "auxiliary": True}),
-    ("smp:unet:resnet18", {"dropout": 0.3, "auxiliary": True}),
-    ("smp:segformer:mit_b0", {"dropout": 0.3, "auxiliary": True}),
-    ("smp:deeplabv3plus:resnet18", {"auxiliary": True}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "options"), OPTIONS)
-def test_options_take_any_size_and_give_gradients_everywhere(name, options):
-    network = build(name, 5, **options).train()
-    images = torch.rand(2, 3, 70, 90) * 255
-    outputs = network.with_auxiliary(images) if network.auxiliary else (network(images),)
-    assert all(logits.shape == (2, 5, 70, 90) for logits in outputs)
-    sum(logits.sum() for logits in outputs).backward()
-    assert not [n for n, p in network.named_parameters() if p.grad is None]
-    with torch.no_grad():
-        assert network.eval()(images).shape == (2, 5, 70, 90)
+        assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
@@ -139,7 +102,8 @@ def test_dropout_acts_in_training_alone_and_on_whole_channels():
     assert list(network.state_dict()) == list(build("fcn8s:tu-resnet10t", 5).state_dict())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["fcn8s:mobilenet_v2", "smp:deeplabv3plus:tu-test_resnet:8",
+                                  "smp:segformer:mit_b0", "dabnet:0.25", "lmffnet:0.25"])  # fmt: skip
 def test_gradients_do_not_depend_on_what_memory_held(name):
     """Where bf16 is native: kernels that read what nobody wrote give other gradients each time."""
     torch.manual_seed(0)

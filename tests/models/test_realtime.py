@@ -90,10 +90,3 @@ def test_blocks_add_their_input(channels):
         nn.init.zeros_(block.widen[-1].weight)
         expected = x if isinstance(block, DAB) else block.norm(x)
         torch.testing.assert_close(block(x), expected)
-
-
-def test_attention_weighs_whole_channels():
-    x = torch.rand(2, 16, 9, 6) + 0.1
-    ratios = (LMFFNet(5, width=0.25).attend[0](x) / x).flatten(2)
-    torch.testing.assert_close(ratios, ratios[..., :1].expand_as(ratios))
-    assert (ratios > 0).all() and (ratios < 1).all() and ratios[..., 0].unique().numel() > 2

@@ -130,15 +130,6 @@ def test_a_run_that_fails_now_is_a_change_as_well(prepared, root, monkeypatch):
     assert not any("alters results" in line for line in lines)
 
 
-def test_where_there_is_nothing_to_adopt_that_is_said(prepared, root):
-    study, lines = toy_study(root, prepared, HEADS), []
-    assert adopt(study, lines.append)
-    (study.prepared / "scenes.json").unlink()
-    assert adopt(study, lines.append)
-    assert len(lines) == 2 and all("nothing to adopt" in line for line in lines)
-    assert not list(all_trainings())
-
-
 TRICKS = """\
 flip: {set: {flip: 0.5}}
 smooth: {set: {label_smoothing: 0.1}}
@@ -219,14 +210,6 @@ def test_searched_runs_are_kept_and_failed_ones_trained_anew(prepared, root):
     assert of_code() == {"before": 10, "anew": 2, "adopted": 6}
     assert len(RequestedRuns(study, CPU).missing) == 2  # a failure may be what was mended
     assert len(RequestedRuns(study, CPU).stored) == 4
-
-
-def test_what_cannot_be_compared_is_not_adopted(prepared, root):
-    """Runs without scores, here of losses that were not finite, vouch for nothing."""
-    questions = "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
-    study, lines = trained_study(root, prepared, questions, SEARCH, seeds=(0,)), []
-    assert not adopt(study, lines.append)
-    assert of_code() == {"before": 1} and "Nothing is adopted" in lines[-1]
 
 
 def test_what_another_study_starts_from_is_kept_with_it(prepared, root):

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-import threading
 
 import numpy as np
 import psutil
@@ -61,15 +60,6 @@ def test_a_training_comes_to_the_same_weights_both_ways(scenes, monkeypatch, tel
     tell("Same again", "batches from memory, and from disk", 1, "equal weights")
 
 
-def test_it_is_the_size_that_decides(scenes, monkeypatch):
-    small = scenes["train"]
-    size = small.images.nbytes + small.labels.nbytes
-    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", size)
-    assert batches_module.fits(small, CPU)
-    monkeypatch.setattr(batches_module, "RESIDENT_BYTES", size - 1)
-    assert not batches_module.fits(small, CPU)
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path, streamed):
     shape = 400, 3, 256, 256  # 79 MB, which no disk has to hold: the file is empty
     images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, shape)
@@ -119,12 +109,3 @@ def test_a_file_that_changes_while_it_is_read_ends_the_training(
         loop.train(recipe, split, scenes["val"], device=CPU, say=say)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
     assert "Run again" in str(caught.value)
-
-
-def test_the_reader_ends_with_the_training(scenes, streamed):
-    threads = threading.active_count()
-    batches = batches_module.iterate_batches(scenes["train"], 2, rng(), CPU)
-    next(batches)
-    assert threading.active_count() == threads + 1
-    batches.close()
-    assert threading.active_count() == threads

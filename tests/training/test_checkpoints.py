@@ -188,15 +188,6 @@ def test_a_spoilt_state_is_named_and_the_one_before_it_taken(
     tell("Resume", f"the newest state {name}", 1, "named, and the one before it taken")
 
 
-def test_all_states_spoilt_is_a_new_beginning(scenes, states):
-    for file in states.iterdir():
-        flipped(file)
-    lines = []
-    weights, _ = trained(Recipe.of(PLAIN), scenes, states, say=lines.append)
-    assert [line.endswith("skipped") for line in lines] == [True, True] + [False] * len(lines[2:])
-    assert "goes on" not in " ".join(lines)
-
-
 def test_the_state_of_another_training_is_not_taken(states):
     lines = []
     assert Checkpoints(states, "other", lines.append).newest() is None
@@ -320,13 +311,6 @@ def test_what_a_process_waited_for_is_not_trained_again(prepared, root):
     status, text = other.end()
     assert status == 0 and "epoch" not in text
     assert training.about() == about and (training.folder / "scores").is_dir()
-
-
-def test_the_lock_is_free_again_after_an_error(tmp_path):
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path / "work/key", "key", quiet):
-            1 / 0  # noqa: B018
-    assert not list(tmp_path.glob("work/*.owner"))
 
 
 @pytest.mark.parametrize("note", ["{", "", "[]", '{"pid": 1}', None])

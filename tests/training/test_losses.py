@@ -39,6 +39,12 @@ def test_cross_entropy_weights_and_smoothing_are_torch_s(batch, options):
     assert segmentation_loss(*batch, **ours).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
+def test_a_single_pixel_by_hand():
+    logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
+    loss = segmentation_loss(logits, torch.tensor([[[1]]]))
+    assert loss.item() == pytest.approx(-math.log(3 / 4))
+
+
 def test_half_precision_logits_are_summed_in_float32():
     logits = torch.zeros(1, 2, 300, 300, dtype=torch.bfloat16)
     loss = segmentation_loss(logits, torch.zeros(1, 300, 300, dtype=torch.int64))

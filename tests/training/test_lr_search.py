@@ -19,12 +19,6 @@ def test_a_trial_keeps_the_schedule_s_shape():
     assert trials(TINY) == {}
 
 
-def test_a_trial_s_warm_up_leaves_a_step():
-    recipe = TINY.changed({"lr_search": [2.0], "lr_search_steps": 1, "steps": 10, "warmup_steps": 9})
-    (trial,) = trials(recipe).values()
-    assert (trial.steps, trial.warmup_steps) == (1, 0)
-
-
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [

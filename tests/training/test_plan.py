@@ -131,28 +131,6 @@ def test_what_is_trained_is_there_until_something_changes(asking, tenth, monkeyp
     assert len(RequestedRuns(study, CPU).missing) == 1
 
 
-def test_without_prepared_data_nothing_is_there(asking, root, tenth):
-    study = asking()
-    train_all(study, ["baseline"])
-    assert len(RequestedRuns(study, CPU).stored) == 2
-    params = (root / "params.yaml").read_text()
-    (root / "params.yaml").write_text(params.replace("seed: 3", "seed: 4"))  # other scenes
-    changed = studies.load()
-    shutil.rmtree(study.prepared)
-    for each in (changed, study):
-        requested = RequestedRuns(each, CPU)
-        assert requested.splits is None and not requested.stored and len(requested.missing) == 10
-        assert "The data are not prepared yet" in plan(each)
-
-
-def test_a_run_that_diverged_is_not_planned_again(asking, tenth):
-    study = asking("wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n")
-    assert len(RequestedRuns(study, CPU).missing) == 2
-    train_all(study)
-    assert not RequestedRuns(study, CPU).missing and len(RequestedRuns(study, CPU).stored) == 2
-    assert not tenth
-
-
 def test_pruning_keeps_what_is_asked_for_and_what_it_started_from(asking):
     study = asking()
     train_all(study)

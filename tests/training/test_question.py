@@ -188,15 +188,6 @@ def test_what_is_resolved_is_what_is_trained(prepared, root):
         assert {run.search_seed for runs in arms.values() for run in runs} == {0}
 
 
-def test_an_edited_text_trains_nothing(prepared, root):
-    before = resolved_question(toy_study(root, prepared, QUESTIONS), "tricks")
-    text = QUESTIONS.replace("What helps?", "What helps most?")
-    tricks = "flip: {set: {flip: 0.5}, idea: Mirror it., source: Nobody}\n"
-    assert resolved_question(toy_study(root, prepared, text, tricks), "tricks") == before
-    other = toy_study(root, prepared, QUESTIONS, "flip: {set: {flip: 0.4}}\n")
-    assert resolved_question(other, "tricks") != before
-
-
 def test_another_file_to_start_from_is_another_question(prepared, root):
     tricks, resolved = "start: {set: {pretrained: 'file:start.pt'}}\n", []
     for content in (b"one", b"other"):

@@ -224,15 +224,6 @@ def test_want_of_memory_says_what_to_lower(prepared, root, monkeypatch, limited,
     tell("Faults", f"no memory for {limited}", 1, "batch, size and what to lower are named")
 
 
-def test_a_library_s_own_error_stays_what_it_is(prepared, root, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(runs, "train", fail)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        done(SMALLEST, prepared)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_trains_too(prepared, root):
     recipe, device = TINY.changed({"precision": "auto"}), torch.device("cuda")

@@ -78,14 +78,6 @@ def test_weights_of_another_study_by_seed(prepared, root):
         check_start(recipe.changed({"seed": 7}))
 
 
-def test_an_encoder_s_own_state_dict_from_a_file(prepared, root):
-    encoder = get_encoder("tu-test_resnet", weights=None)
-    torch.save(encoder.state_dict(), root / "encoder.pt")
-    run(TINY.changed({"pretrained": "file:encoder.pt", **STAYING}), prepared, root)
-    expected = {f"body.encoder.{name}": p.detach() for name, p in encoder.named_parameters()}
-    assert_close(encoder_of(weights_of(root)), expected)
-
-
 def test_published_weights_are_asked_for_by_name(prepared, root, monkeypatch):
     requested, donor = [], get_encoder("tu-test_resnet", weights=None)
 
@@ -158,36 +150,21 @@ def test_a_teacher_from_another_study(prepared, root):
     assert len(list(all_trainings())) == 3
 
 
-def test_a_residual_baseline_s_encoder_has_its_shortcuts(prepared, root):
-    donor = SMALLEST.changed({"residual": True})
-    run(donor, prepared, root, "donor")
-    run(donor.changed({"pretrained": "study:own/donor", **STAYING}), prepared, root, "heir")
-    weights, expected = weights_of(root, "heir"), weights_of(root, "donor")
-    for name in ("body.blocks.1.0.weight", "body.shortcuts.1.weight"):
-        torch.testing.assert_close(weights[name], expected[name], atol=1e-6, rtol=0)
-    assert not torch.allclose(weights["body.scores.0.weight"], expected["body.scores.0.weight"])
-
-
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "named"),
     [
-        ({"pretrained": "file:gone.pt"}, "pretrained: file:gone.pt: no such file."),
-        ({"pretrained": "study:own/gone"}, "pretrained: study:own/gone: study 'own' has no trained arm"
-         " 'gone'. It has: known. Run 'make report STUDY=own' first."),
-        ({"pretrained": "study:none/gone"}, "pretrained: study:none/gone: study 'none' has no trained arm"
-         " 'gone'. It has none."),
-        ({"pretrained": "hub:imgnet"}, "pretrained: imgnet: tu-test_resnet has no such weights."),
-        ({"teacher": "fcn8s:resnet19", "distill_weight": 1.0}, "teacher: network 'fcn8s:resnet19': unknown"
-         " encoder 'resnet19'. Did you mean"),
-        ({"teacher": "study:own/gone", "distill_weight": 1.0}, "teacher: study:own/gone: study 'own' has no"),
-        ({"teacher": "fcn8s:tu-test_resnet", "distill_weight": 1.0}, "teacher: 'fcn8s:tu-test_resnet' is the"
-         " network itself; name a larger one."),
+        ({"pretrained": "file:gone.pt"}, "file:gone.pt"),
+        ({"pretrained": "study:own/gone"}, "'gone'. It has: known"),
+        ({"pretrained": "study:none/gone"}, "study 'none'"),
+        ({"pretrained": "hub:imgnet"}, "imgnet"),
+        ({"teacher": "fcn8s:resnet19", "distill_weight": 1.0}, "teacher: .*'resnet19'"),
+        ({"teacher": "study:own/gone", "distill_weight": 1.0}, "teacher: study:own/gone"),
+        ({"teacher": "fcn8s:tu-test_resnet", "distill_weight": 1.0}, "is the network itself"),
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_named_before_anything_trains(root, changes, message):
+def test_what_is_not_there_is_named_before_anything_trains(root, changes, named):
     folder = root / "build/own/runs/question/known/s0"
     folder.mkdir(parents=True)
     (folder / "weights.pt").touch()
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=named):
         check_start(TINY.changed(changes))
-    assert str(caught.value).startswith(message)

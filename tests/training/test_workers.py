@@ -149,12 +149,6 @@ def test_on_a_gpu_one_after_the_other_in_this_process():
 
 TWO = {"arm": [ENDLESS, ENDLESS.changed({"seed": 1})], "other": [ENDLESS.changed({"lr": 0.0001})]}
 # Two arms whose encoders start from one pre-training, which one of them does and the other awaits.
-SHARING = {
-    arm: [ENDLESS.changed({"pretrained": "scenes:6", "pretrain_steps": 900_000, "flip": flip})]
-    for arm, flip in (("arm", 0.0), ("other", 0.5))
-}
-
-
 def states(root):
     return {file.parent.name for file in (root / "work/runs").glob("*/step-*.pt")}
 
@@ -188,16 +182,3 @@ def test_children_end_with_their_parent_and_have_saved_their_state(
         steps = {int(f.name.split("-")[1]) for f in (tmp_path / "work/runs").glob("*/step-*.pt")}
         assert steps >= {int(step) for _, step in stopped}
     assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "build").exists()
-
-
-def test_a_child_that_waits_for_another_s_training_ends_as_well(prepared, tmp_path):
-    """Two arms share a pre-training: one trains it, the other waits for that when Ctrl-C comes."""
-    process = Process(tmp_path, train_arms, tmp_path, prepared, SHARING)
-    process.until("waits for another run")
-    process.until(r"epoch +2/")
-    children = children_of(process)
-    os.kill(process.pid, signal.SIGINT)
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert not alive
-    assert process.end(30)[0] != 0
-    assert len(states(tmp_path)) == 1
