@@ -1,6 +1,8 @@
 """After a change of code that changes no result, what is finished is kept; else it is not."""
 
+import contextlib
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from toys import CPU, copied, quiet, toy_study
 
 from roadseg.training import loop, store
 from roadseg.training.adopt import adopt
+from roadseg.training.loop import Diverged
 from roadseg.training.plan import RequestedRuns
 from roadseg.training.question import train_question
-from roadseg.training.run import Run, load_splits
+from roadseg.training.run import Run
 from roadseg.training.store import all_trainings
 
 HEADS = "heads: {asks: 'Which?', networks: [baseline, fcn]}\n"
@@ -44,14 +47,14 @@ def records(study, folder):
 
 
 def of_code():
-    """Which trainings of the store are of which code, and which of them were adopted."""
-    trainings_by_code = {}
+    """How many trainings of the store are of the code before, trained anew, and adopted."""
+    counts = Counter()
     for training in all_trainings():
-        name = "training.json" if (training.folder / "training.json").is_file() else "failed.json"
-        adopted = '"adopted_from"' in (training.folder / name).read_text()
-        code = training.decided_by["code"]
-        trainings_by_code.setdefault("adopted" if adopted else "before" if code == "before" else "anew", []).append(training)
-    return {what: len(trainings) for what, trainings in trainings_by_code.items()}
+        with contextlib.suppress(Diverged):
+            adopted = "adopted_from" in training.about()
+            before = training.decided_by["code"] == "before"
+            counts["adopted" if adopted else "before" if before else "anew"] += 1
+    return counts
 
 
 def assert_kept(study, root, n):
@@ -90,77 +93,101 @@ def test_one_run_of_each_network_is_trained_anew_and_the_rest_is_kept(prepared, 
     assert adopt(study, lines.append) and len(lines) == 1 and "nothing to adopt" in lines[0]
 
 
-def test_a_change_that_alters_results_is_told_and_nothing_is_kept(prepared, root, monkeypatch):
-    """Here all weights start elsewhere."""
-    study, lines, stream = trained_study(root, prepared, HEADS), [], loop.stream
+# What changed with the code, or in the store.
+
+
+def starts_elsewhere(patch):
+    stream = loop.stream
 
     def other(seed, purpose):
         return stream(seed + 9 if purpose == "init" else seed, purpose)
 
-    monkeypatch.setattr(loop, "stream", other)
-    assert not adopt(study, lines.append)
-    assert of_code() == {"before": 4, "anew": 2}
-    for network in ("baseline:0.05", "fcn8s:tu-test_resnet"):
-        assert any(line.startswith(network) and "confusion matrix" in line for line in lines)
-    assert "Nothing is adopted" in lines[-1]
+    patch.setattr(loop, "stream", other)
 
 
-def test_scores_of_the_store_are_compared_too(prepared, root):
-    """What a network computes may have changed for old and new weights alike."""
-    study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
+def breaks_the_plain_loss(patch):
+    """Which runs that set something do not take."""
+    loss = loop.segmentation_loss
+
+    def changed(logits, labels, **options):
+        return loss(logits if options.get("label_smoothing") else logits * 2, labels, **options)
+
+    patch.setattr(loop, "segmentation_loss", changed)
+
+
+def computes_otherwise(patch):
+    """For old and new weights alike, so that the scores of the store alone tell."""
     for training in all_trainings():
         (file,) = training.folder.glob("scores/*/counts.npz")
         with np.load(file) as counts:
             other = {name: values + (name == "test") for name, values in counts.items()}
         np.savez_compressed(file, **other)
-    assert not adopt(study, lines.append)
-    assert "Nothing is adopted" in lines[-1] and of_code() == {"before": 2, "anew": 2}
 
 
-def test_a_run_that_fails_now_is_a_change_as_well(prepared, root, monkeypatch):
-    study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
-
+def fails(patch):
     def fail(*_, **__):
         raise RuntimeError("the change is wrong")
 
-    monkeypatch.setattr("roadseg.training.run.train", fail)
-    assert not adopt(study, lines.append)
-    assert of_code() == {"before": 2}
-    assert any("the change is wrong" in line for line in lines)
-    assert not any("alters results" in line for line in lines)
+    patch.setattr("roadseg.training.run.train", fail)
+
+
+def was_on_another_device(patch):
+    for training in all_trainings():
+        file = training.folder / "training.json"
+        record = json.loads(file.read_text())
+        record["about"]["device"] = "another"
+        file.write_text(json.dumps(record))
 
 
 TRICKS = """\
 flip: {set: {flip: 0.5}}
 smooth: {set: {label_smoothing: 0.1}}
 both: {set: {weight_decay: 0.1, schedule: poly}}
+search: {set: {lr_search: [0.5, 2.0], lr_search_steps: 2}}
+wild: {set: {lr: 1.0e+30}}
+pre: {set: {pretrained: 'scenes:4', pretrain_steps: 2}}
+teach: {set: {teacher: 'baseline:0.1', distill_weight: 1.0}}
 """
+ONE = "heads: {{asks: 'Which?', networks: [{}]}}\n"
+ALONE = "alone: {{asks: 'What helps?', start: {}, alone: [{}]}}\n"
+WILD = "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
 
 
-def test_each_hyperparameter_is_in_a_run_that_is_trained_anew(prepared, root):
-    """'both' sets most; flip and smooth are in none of it, so that each has a run of its own."""
-    alone = "alone: {asks: 'What helps?', start: fcn, alone: [flip, smooth, both]}\n"
-    study, lines = trained_study(root, prepared, HEADS + alone, TRICKS, seeds=(0,)), []
-    assert of_code() == {"before": 5}
-    assert adopt(study, lines.append)
-    assert of_code() == {"before": 5, "anew": 4, "adopted": 1}
-    (kept,) = [t for t in all_trainings() if t.about().get("code") != "before"
-               and '"adopted_from"' in (t.folder / "training.json").read_text()]  # fmt: skip
-    assert kept.decided_by["recipe"].keys().isdisjoint({"flip", "label_smoothing", "schedule"})
+@pytest.mark.parametrize(
+    ("questions", "seeds", "change", "adopted", "counts"),
+    [
+        (HEADS, (0, 1), starts_elsewhere, False, {"before": 4, "anew": 2}),
+        (HEADS, (0,), computes_otherwise, False, {"before": 2, "anew": 2}),
+        (HEADS, (0,), fails, False, {"before": 2}),
+        (HEADS, (0,), was_on_another_device, False, {"before": 2}),
+        # 'both' sets most; flip and smooth are in none of it, so that each has a run of its own
+        (HEADS + ALONE.format("fcn", "flip, smooth, both"), (0,), None, True,
+         {"before": 5, "anew": 4, "adopted": 1}),
+        (ONE.format("fcn") + ALONE.format("fcn", "smooth"), (0, 1), breaks_the_plain_loss, False,
+         {"before": 4, "anew": 2}),
+        # a search's choice is known before its trials are adopted; a failure may be what was mended
+        (HEADS.replace("networks", "tricks: [search], networks") + WILD, (0, 1), None, True,
+         {"before": 8, "anew": 2, "adopted": 6}),
+        (WILD, (0,), None, False, {}),  # losses that were not finite vouch for nothing
+    ],
+)  # fmt: skip
+def test_trainings_are_kept_if_those_trained_anew_come_to_the_same(
+    prepared, root, monkeypatch, questions, seeds, change, adopted, counts
+):
+    study = trained_study(root, prepared, questions, TRICKS, seeds)
+    if change:
+        change(monkeypatch)
+    assert adopt(study, quiet) == adopted
+    assert of_code() == counts
 
 
-def test_neutral_settings_have_a_run_that_is_trained_anew(prepared, root, monkeypatch):
-    """The change breaks the plain loss alone, which runs that set something do not take."""
-    questions = HEADS.replace("baseline, fcn", "fcn")
-    questions += "alone: {asks: 'What helps?', start: fcn, alone: [smooth]}\n"
-    study, lines, loss = trained_study(root, prepared, questions, TRICKS), [], loop.segmentation_loss
-
-    def changed(logits, labels, **options):
-        return loss(logits if options.get("label_smoothing") else logits * 2, labels, **options)
-
-    monkeypatch.setattr(loop, "segmentation_loss", changed)
-    assert not adopt(study, lines.append)
-    assert of_code() == {"before": 4, "anew": 2}
+def test_what_another_study_starts_from_is_kept_with_it(prepared, root):
+    """A pre-training on synthetic scenes, and a teacher."""
+    questions = ONE.format("baseline") + ALONE.format("baseline", "pre, teach")
+    study = trained_study(root, prepared, questions, TRICKS)
+    assert adopt(study, quiet) and not RequestedRuns(study, CPU).missing
+    counts = of_code()
+    assert counts["before"] == 10 and counts["anew"] + counts["adopted"] == 10
 
 
 def test_trainings_of_one_code_vouch_for_no_others(prepared, root):
@@ -183,44 +210,3 @@ def test_trainings_of_one_code_vouch_for_no_others(prepared, root):
     lines.clear()
     assert not adopt(study, lines.append)  # what differed is compared again
     assert any("alters results" in line for line in lines)
-
-
-def test_another_device_s_trainings_are_not_compared(prepared, root):
-    study, lines = trained_study(root, prepared, HEADS, seeds=(0,)), []
-    for training in all_trainings():
-        file = training.folder / "training.json"
-        record = json.loads(file.read_text())
-        record["about"]["device"] = "another"
-        file.write_text(json.dumps(record))
-    assert not adopt(study, lines.append)
-    assert of_code() == {"before": 2} and any("another device" in line for line in lines)
-
-
-SEARCH = "search: {set: {lr_search: [0.5, 2.0], lr_search_steps: 2}}\nwild: {set: {lr: 1.0e+30}}\n"
-
-
-def test_searched_runs_are_kept_and_failed_ones_trained_anew(prepared, root):
-    """A search's choice is known before its trials are adopted."""
-    questions = "heads: {asks: 'Which?', tricks: [search], networks: [baseline, fcn]}\n"
-    questions += "wild: {asks: 'Which?', tricks: [wild], networks: [baseline]}\n"
-    study, lines = trained_study(root, prepared, questions, SEARCH, seeds=(0, 1)), []
-    splits = load_splits(study.prepared)
-    assert splits and of_code() == {"before": 2 * (2 + 2) + 2}
-    assert adopt(study, lines.append), lines
-    assert of_code() == {"before": 10, "anew": 2, "adopted": 6}
-    assert len(RequestedRuns(study, CPU).missing) == 2  # a failure may be what was mended
-    assert len(RequestedRuns(study, CPU).stored) == 4
-
-
-def test_what_another_study_starts_from_is_kept_with_it(prepared, root):
-    """A pre-training on synthetic scenes, and a teacher."""
-    tricks = "pre: {set: {pretrained: 'scenes:4', pretrain_steps: 2}}\n"
-    tricks += "teach: {set: {teacher: 'baseline:0.1', distill_weight: 1.0}}\n"
-    questions = HEADS.replace("baseline, fcn", "baseline")
-    questions += "alone: {asks: 'What helps?', start: baseline, alone: [pre, teach]}\n"
-    study, lines = trained_study(root, prepared, questions, tricks), []
-    assert of_code() == {"before": 2 * 3 + 2 * 2}
-    assert adopt(study, lines.append), lines
-    assert not RequestedRuns(study, CPU).missing
-    counts = of_code()
-    assert counts["before"] == 10 and counts["anew"] + counts["adopted"] == 10
