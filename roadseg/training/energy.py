@@ -1,4 +1,4 @@
-"""The energy that a device takes, where its driver tells."""
+"""The energy that a device takes, where its driver reports it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,8 @@ import torch
 def spending(device: torch.device) -> Iterator[dict[str, float | None]]:
     """Give a dict; at the end it has the `joules` of what was done meanwhile.
 
-    They are those of the whole device, other processes' included; None where no driver tells.
+    They are those of the whole device, other processes' included; None where no driver reports
+    it.
     """
     spent, joules = {}, energy_meter(device)
     before = _read_meter(joules)
@@ -27,11 +28,11 @@ def _read_meter(joules: Callable[[], float] | None) -> float | None:
 
 
 def energy_meter(device: torch.device) -> Callable[[], float] | None:
-    """Return a function that tells the joules consumed so far, or None where no driver tells.
+    """Return a function that gives the joules consumed so far, or None where no driver does.
 
     It asks NVIDIA's driver for what the card consumed, if the package nvidia-ml-py is there; the
     driver renews that number some ten times a second. A start value has no meaning: take
-    differences. On a CPU nothing is told: counters of processors include what other runs take.
+    differences. On a CPU there is none: counters of processors include what other runs take.
     """
     if device.type != "cuda":
         return None

@@ -139,7 +139,10 @@ def train_question(
                 export_failure(run.recipe, str(problem), run_folder)
     say(_summary(outcomes))
     return {
-        arm: [_record(folder / arm / f"s{run.recipe.seed}") for run in arm_runs]
+        arm: [
+            Record.read(run_folder) if (run_folder / "record.json").is_file() else None
+            for run_folder in (folder / arm / f"s{run.recipe.seed}" for run in arm_runs)
+        ]
         for arm, arm_runs in arms.items()
     }
 
@@ -197,7 +200,3 @@ def _summary(outcomes: dict[str, Outcome]) -> str:
     return f"{len(outcomes)} runs: " + ", ".join(
         f"{counts[how]} {what}" for how, what in parts.items() if counts[how]
     )
-
-
-def _record(folder: Path) -> Record | None:
-    return Record.read(folder) if (folder / "record.json").is_file() else None

@@ -165,7 +165,7 @@ def check_settings(study: Study) -> None:
             try:
                 check()
             except InputError as problem:
-                # of what arms have in common, the first one tells
+                # of what arms have in common, the first one is reported
                 if str(problem) not in reported:
                     problems.add(f"arm {arm}: {problem}", at=("arms", arm))
                 reported.add(str(problem))

@@ -60,7 +60,10 @@ def run_jobs(
     KeyboardInterrupt : when the jobs that ran have saved their state
     """
     if device.type == "cuda":
-        return {name: _outcome(job, _named(name, say)) for name, job in jobs.items()}
+        return {
+            name: _outcome(job, lambda line, name=name: say(f"{name}  {line}"))
+            for name, job in jobs.items()
+        }
     waiting, running, ended, seconds = dict(jobs), {}, {}, {}
     group = {name: name for name in jobs} | (groups or {})
     try:
@@ -131,17 +134,11 @@ def _silent(job: Callable[[], object], _say: Say) -> object:
     return job()
 
 
-def _named(name: str, say: Say) -> Say:
-    return lambda line: say(f"{name}  {line}")
-
-
 def _print_rest(name: str, reader: Connection, say: Say) -> None:
-    try:
+    with contextlib.suppress(EOFError, OSError):
         while True:
             if isinstance(message := reader.recv(), str):
                 say(f"{name}  {message}")
-    except (EOFError, OSError):
-        return
 
 
 def _outcome(job: Callable[[Say], object], say: Say) -> Outcome:
@@ -167,7 +164,7 @@ def _work(job: Callable[[Say], object], writer: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         writer.send(_outcome(job, writer.send))
-    except (KeyboardInterrupt, BrokenPipeError):  # stopped, or nobody is there any more to be told
+    except (KeyboardInterrupt, BrokenPipeError):  # stopped, or nobody reads any more
         return
 
 

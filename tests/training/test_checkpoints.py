@@ -295,7 +295,7 @@ def test_a_second_process_waits_for_the_first_and_goes_on_from_its_state(
     third.until(f"waits for process {second.pid}")
     second.kill()  # a lock dies with its owner, whatever kills it
     third.until("goes on after step")
-    tell("Resume", "a second process on the same run", 1, "waits; told the first one's id and start")
+    tell("Resume", "a second process on the same run", 1, "waits; lines the first one's id and start")
 
 
 def test_what_a_process_waited_for_is_not_trained_again(prepared, root):
@@ -313,10 +313,10 @@ def test_what_a_process_waited_for_is_not_trained_again(prepared, root):
 
 @pytest.mark.parametrize("note", ["own", "other", "{", "", "[]", '{"pid": 1}', None])
 def test_who_waits_is_told_for_whom(tmp_path, note):
-    told, other = [], subprocess.Popen(["sleep", "60"], start_new_session=True)
+    lines, other = [], subprocess.Popen(["sleep", "60"], start_new_session=True)
 
     def keep(line):
-        told.append(line)
+        lines.append(line)
         raise Killed
 
     with Checkpoints(tmp_path / "work", "key", quiet):
@@ -333,7 +333,7 @@ def test_who_waits_is_told_for_whom(tmp_path, note):
     other.wait()
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1e9))
     expected = {"own": "another run of this question", "other": f"process {other.pid}, started {since}"}
-    assert told[0].startswith(f"waits for {expected.get(note, 'another process')}, which")
+    assert lines[0].startswith(f"waits for {expected.get(note, 'another process')}, which")
     assert not owner.exists()
     with Checkpoints(tmp_path / "work", "key", keep):  # it is free again
         assert psutil.Process().create_time() == json.loads(owner.read_text())["started"]
@@ -368,7 +368,7 @@ def test_a_full_disk_costs_states_but_not_the_training(scenes, small_disk, alway
     assert warnings and "The training goes on" in warnings[0]
     assert not list(small_disk.rglob("*.partial"))
     assert Checkpoints(small_disk / "work", "key").newest()["step"] < STEPS - 1  # the last that fitted
-    tell("Faults", "a full disk while a state is saved", len(warnings), "told; the training goes on")
+    tell("Faults", "a full disk while a state is saved", len(warnings), "lines; the training goes on")
 
 
 def test_a_full_disk_is_one_message_and_nothing_is_half_written(
