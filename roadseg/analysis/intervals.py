@@ -234,10 +234,8 @@ def _p_value(comparison: Interval) -> float:
     def excess(log_alpha: float) -> float:
         return comparison.t(np.exp(log_alpha)) - ratio
 
-    min_log_alpha = -600.0  # the quantiles of t end there
-    if excess(min_log_alpha) < 0:
-        return 0.0
-    return float(np.exp(optimize.brentq(excess, min_log_alpha, 0.0, xtol=1e-12))) if ratio else 1.0
+    # below 1e-16 the quantile of t is infinite
+    return float(np.exp(optimize.brentq(excess, -600.0, 0.0, xtol=1e-12))) if ratio else 1.0
 
 
 def _variance(samples: np.ndarray) -> np.ndarray:

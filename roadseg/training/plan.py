@@ -205,8 +205,8 @@ def _is_pretraining(recipe: Recipe, run: Recipe) -> bool:
 def plan(study: Study) -> str:
     """Return in words what a study asks for, what the store has, and how long the rest takes.
 
-    Times are estimated from a step of each training, and kept in `build/<study>/steps.json`, so that
-    planning again is quick.
+    Times are estimated from a step of each training, and kept in `build/<study>/steps.json`, so
+    that planning again is quick.
     """
     device = default_device()
     requested = RequestedRuns(study, device)
@@ -285,7 +285,7 @@ def prune() -> str:
         if any(study.data["size"] == r.study.data["size"] for r in prepared):
             raise InputError(
                 f"{study.name}: its data are not prepared, and another study has images of the "
-                "same size, maybe the same images, so that its runs cannot be told apart from those that "
+                "same size, maybe the same images, so that its runs cannot be told from those that "
                 f"nobody asks for. Nothing was removed. Run: python -m roadseg resolve "
                 f"{study.name}, then prepare {study.name}."
             )
@@ -352,7 +352,7 @@ def processes(device: torch.device) -> int:
 def step_seconds(recipe: Recipe, size: tuple[int, int], classes: int, at_once: int) -> float:
     """Measure one training step of a recipe, in seconds, on the device at hand.
 
-    Random images stand for the data; the training of a teacher is left out, its forward pass is not.
+    Random images stand for the data; a teacher is not trained, but its forward pass is included.
     On a CPU each step runs on one core, and `at_once` of them at a time, which slow each other.
     There the time of a large step is estimated from a step of fewer images, and of smaller ones
     where two are still that large, so that a plan made for a GPU can be made anywhere.

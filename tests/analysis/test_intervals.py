@@ -102,6 +102,7 @@ def test_the_critical_value_by_hand():
     assert detectable(comparison, 1) == pytest.approx(0.01 * both, rel=1e-3)
     assert detectable(comparison, 8) > detectable(comparison, 1) > detectable(comparison, 1, power=0.5)
     assert np.isnan(detectable(Interval(0.1, np.nan, np.nan, 1, 10), 1))
+    assert np.isnan(detectable(Interval(0.0, 0.0, 0.0, 3, 10, p=1.0, se=0.0), 1))  # of equal arms
 
 
 def test_the_interval_by_hand():
@@ -161,6 +162,18 @@ def test_class_intervals():
     # What one image shows of a class tells nothing of other images.
     assert by_class[2].blocks == 1 and np.isnan([by_class[2].low, by_class[2].p]).all()
     assert np.isnan([by_class[3].estimate, by_class[3].low, by_class[3].high, by_class[3].p]).all()
+
+
+def test_samples_without_a_class_are_left_out_of_its_variance():
+    rng = np.random.default_rng(11)
+    counts = np.repeat(np.pad(_simulated(rng, 1, 12, 0.7), ((0, 0), (0, 0), (0, 1), (0, 1))), 3, axis=0)
+    counts[:, :6, 2, 2] = rng.integers(60, 64, 6)  # in half of the images, and never missed
+    counts[:, :6, 0, 2] = rng.integers(5, 30, 6)
+    weights = bootstrap_weights(np.arange(12), 20_000, np.random.default_rng(0))
+    samples = iou(np.tensordot(weights, counts[0], 1))[:, 2]
+    assert np.isnan(samples).any()
+    result = of_sums.class_intervals(class_sums(counts), np.arange(12), rounds=20_000)[2]
+    assert result.se == pytest.approx(np.sqrt(12 / 11 * np.nanvar(samples, ddof=1)))
 
 
 def test_a_class_missing_from_a_sample_is_left_out_of_it():
