@@ -16,7 +16,6 @@ from roadseg.data import scenes as data
 from roadseg.data import survey, synthetic
 from roadseg.data.scenes import CITYSCAPES, Scenes
 from roadseg.data.survey import Alignment
-from roadseg.report import figures
 
 VOID = 255
 
@@ -343,11 +342,6 @@ def test_the_chapter_suits_odd_sets(name, tested, monkeypatch):
     for figure in shown:
         if isinstance(figure, matplotlib.figure.Figure):
             figure.canvas.draw()
-
-
-def test_outlines_run_between_labelled_classes():
-    lines = figures._outlines(np.array([[0, 1], [0, VOID]], np.uint8))
-    assert lines == [[(0.5, -0.5), (0.5, 0.5)]]
 
 
 def test_the_location_prior_is_each_pixel_s_most_frequent_class():
