@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from roadseg.analysis.intervals import MIN_BLOCKS, MIN_SEEDS
+from roadseg.analysis.intervals import MIN_BLOCKS, MIN_SEEDS, POWER
 from roadseg.analysis.tables import LEVEL, Results, late_gain
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
@@ -14,8 +14,8 @@ from roadseg.report.say import (
     count,
     fill,
     interval,
-    listed,
     name,
+    percent,
     points,
 )
 
@@ -163,7 +163,7 @@ def detectable(rows: pd.DataFrame) -> str:
         return f"The minimum detectable effect is {UNKNOWN} ({interval_basis(rows.iloc[0])})."
     low, high = (f"{100 * value:.1f}" for value in (known.min(), known.max()))
     size = low if low == high else f"{low} to {high}"
-    return f"True effects below {size} points are often missed (power 80 %)."
+    return f"True effects below {size} points are often missed (power {percent(POWER)})."
 
 
 def class_summary(table: pd.DataFrame) -> str:

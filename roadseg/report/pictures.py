@@ -49,7 +49,8 @@ class Pictures:
         # styled here too, since JupyterLab has not got the page's style sheet
         grid = "display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 0.4rem"
         style = f"--columns: {self.columns}; {grid}"
-        return f'<div class="gallery" style="{style}">{cells}</div>'
+        many = " many" if self.columns > 3 else ""
+        return f'<div class="gallery{many}" style="{style}">{cells}</div>'
 
     def png(self) -> bytes:
         """Return the grid as one PNG."""
@@ -68,8 +69,9 @@ class Pictures:
         return file.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        wide = " wide" if self.columns > 4 else ""
         shown = {
-            "text/html": figure_html("photo", self.html(), self.title, self.caption),
+            "text/html": figure_html(f"photo{wide}", self.html(), self.title, self.caption),
             "text/plain": f"{self.title}\n{', '.join(words for _, words in self.pictures)}",
         }
         if self.with_png:

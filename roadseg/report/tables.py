@@ -129,10 +129,11 @@ def tricks(study: Study, results: Results, rows: pd.DataFrame) -> Table:
             "95 % CI": [interval(row) or "none" for _, row in rows.iterrows()],
             "p (Holm)": [_p_value(p) for p in rows["p_corrected"]],
             "verdict": [findings.verdict(row) for _, row in rows.iterrows()],
-            "passes": arms["test_passes"].to_numpy(),
+            "passes": arms["test_passes"].where(arms["test_passes"] > 1).to_numpy(),
             "training s": arms["train_seconds"].to_numpy(),
         }
     )
+    frame = frame.dropna(axis="columns", how="all")
     return Table(
         frame, {"mIoU %": ".1f", "passes": ".0f", "training s": ",.0f"}, best=["mIoU %"],
         right=["change, points", "95 % CI", "p (Holm)"],

@@ -94,11 +94,21 @@ def class_title(study: Study, results: Results) -> str:
 
 
 def close_ups(study: Study, results: Results) -> pictures.Pictures:
-    """Show the windows of test images with most thin, small and bordering things."""
+    """Show the windows of test images with most thin, small and bordering things.
+
+    Of networks the cheapest, the one that suffices, and the best on val.
+    """
     scenes = scored(study)
     height, width = scenes.labels.shape[1:]
     size = (min(max(height // 2, 24), height), min(max(width // 2, 36), width))
-    predicted = {title: predictions(study, arm) for title, arm in arms(study, results).items()}
+    shown = networks_shown(study, results)
+    suffices = _sufficient(study, results)["arm"]
+    kept = {shown["arm"].iloc[0], suffices, shown.loc[shown["val_miou"].idxmax(), "arm"]}
+    predicted = {
+        title: predictions(study, arm)
+        for title, arm in arms(study, results).items()
+        if arm in kept
+    }
     return pictures.close_ups(scenes, survey.close_up_windows(scenes, size), size, predicted)
 
 

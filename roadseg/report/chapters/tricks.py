@@ -109,7 +109,9 @@ def length(study: Study, results: Results, question: Question) -> charts.Chart:
     recipes, titles = [question.arms[arm] for arm in arms["arm"]], arm_titles(study)
     labels = {}  # the same with every length: the title of the first
     for arm in question.arms:
-        labels.setdefault(question.labels[arm], titles[arm].partition(" (")[0])
+        steps = f", {question.arms[arm].steps} steps"
+        title = titles[arm].removesuffix(f" ({arm})").removesuffix(steps)
+        labels.setdefault(question.labels[arm], title)
     shown = arms.assign(
         label=[labels[question.labels[arm]] for arm in arms["arm"]],
         steps=[recipe.steps for recipe in recipes],
