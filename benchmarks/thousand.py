@@ -29,7 +29,7 @@ import numpy as np
 HERE = Path(__file__).resolve()
 COPIED = (
     "roadseg", "notebooks", "data/reference.csv", "data/reference_classes.csv",
-    "data/reference_ladder.csv",
+    "data/reference_ladder.csv", "data/published.csv",
 )  # fmt: skip
 NETWORKS = {
     "baseline": "baseline:0.25", "fcn-32s": "fcn32s:tu-test_resnet",

@@ -254,8 +254,8 @@ def results(study: Study) -> None:
 def chapters(study: Study) -> None:
     """Execute the report's notebooks, as many at a time as there are cores."""
     from roadseg.analysis.tables import Results
+    from roadseg.report.load import empty_chapters
     from roadseg.report.notebooks import CHAPTERS, execute, kill_kernel, write_placeholder
-    from roadseg.report.text import empty_chapters
 
     placeholders = empty_chapters(study, Results.read(study))
     kernels = []

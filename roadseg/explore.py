@@ -14,7 +14,8 @@ from roadseg.config import paths
 from roadseg.config.study import Study
 from roadseg.data.scenes import UNLABELLED, Scenes
 from roadseg.errors import InputError
-from roadseg.report.figures import PALETTE, legend, paint
+from roadseg.report.pictures import legend, paint
+from roadseg.report.style import PALETTE
 from roadseg.training import metrics
 from roadseg.training.evaluate import averaged_probabilities
 from roadseg.training.loop import make_network
@@ -70,7 +71,7 @@ def difference_map(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> 
     """Colour where two predictions (H, W) differ: blue where the first alone is right, orange where
     the second is, grey where both are wrong, white where both are right. RGB uint8 (H, W, 3).
     """
-    colours = [tuple(bytes.fromhex(name[1:])) for name in (PALETTE[0], PALETTE[4])]
+    colours = [tuple(bytes.fromhex(name[1:])) for name in PALETTE[:2]]
     table = np.array([(150, 150, 150), colours[0], colours[1], (255, 255, 255)], np.uint8)
     kind = (first == truth) + 2 * (second == truth).astype(int)
     return np.where((truth == UNLABELLED)[..., None], 0, table[kind]).astype(np.uint8)

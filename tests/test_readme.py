@@ -14,14 +14,11 @@ from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
 
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+BLOCKS = {block.split(":")[0].strip(): block for block in BLOCKS}
+QUESTIONS, NETWORKS, IMAGES = (BLOCKS[first] for first in ("questions", "networks", "images"))
 
 
-def test_there_are_blocks_of_each_kind():
-    assert len(BLOCKS) == 3
-    assert [b.split(":")[0].strip() for b in BLOCKS] == ["questions", "networks", "images"]
-
-
-@pytest.mark.parametrize("pasted", [BLOCKS[0], BLOCKS[0] + BLOCKS[1], "questions:\n" + BLOCKS[1]])
+@pytest.mark.parametrize("pasted", [QUESTIONS, QUESTIONS + NETWORKS, "questions:\n" + NETWORKS])
 def test_questions_can_be_pasted(tmp_path, pasted):
     for name in ("params.yaml", "tricks.yaml", "networks.yaml", "remarks.md"):
         shutil.copy(ROOT / name, tmp_path)
@@ -40,6 +37,6 @@ def test_the_own_data_block_is_read(tmp_path):
             for kind, picture in (("images", image), ("labels", labels)):
                 (tmp_path / kind).mkdir(exist_ok=True)
                 Image.fromarray(picture).save(tmp_path / f"{kind}/drive{drive}_{frame:04d}.png")
-    (tmp_path / DESCRIPTION).write_text(BLOCKS[2])
+    (tmp_path / DESCRIPTION).write_text(IMAGES)
     splits = inspect_source(open_folder(tmp_path)).source.splits
     assert {name: len(items) for name, items in splits.items()} == {"train": 8, "val": 2, "test": 2}

@@ -204,6 +204,16 @@ def reference_classes(source: str) -> dict[str, dict[str, float]]:
     }
 
 
+def published(source: str) -> pd.DataFrame:
+    """Return what others report on test for a kind of data, each with its source.
+
+    Columns: network, miou (0..1), gmacs (10^9 multiply-adds at the size of its test images),
+    parameters (10^6), pretraining, train_images, runs, source; NaN where it is not known.
+    """
+    table = pd.read_csv(paths.ROOT / "data" / "published.csv")
+    return table[table["data"] == source].drop(columns="data")
+
+
 def reference_ladder() -> pd.DataFrame:
     """Return the course study's ladder of tricks: trick, mIoU (0..1) after it, source."""
     return pd.read_csv(paths.ROOT / "data" / "reference_ladder.csv")

@@ -63,12 +63,14 @@ class _Data(Section):
 
 class _Trick(Section):
     set: Lines
+    title: Text = ""
     idea: Text = ""
     source: Text = ""
 
 
 class _Network(Section):
     network: Text
+    title: Text = ""
     idea: Text = ""
     source: Text = ""
 

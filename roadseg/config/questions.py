@@ -16,10 +16,11 @@ KINDS = ("networks", "ladder", "leave_one_out", "alone", "length", "noise")
 
 @dataclass(frozen=True)
 class Trick:
-    """A named change to a recipe: the hyperparameters it sets, its idea and its source."""
+    """A named change to a recipe: the hyperparameters it sets, its title, idea and source."""
 
     name: str
     hyperparameters: dict
+    title: str
     idea: str
     source: str
 
@@ -41,13 +42,14 @@ class Trick:
 
 @dataclass(frozen=True)
 class Network:
-    """A network under the name that questions call it by, with its idea and where it comes from.
+    """A network under the name that questions call it by, with its title, idea and source.
 
     `network` is what `models.build` takes.
     """
 
     name: str
     network: str
+    title: str
     idea: str
     source: str
 
@@ -94,7 +96,7 @@ def make_trick(name: str, about: dict, problems: Problems) -> Trick | None:
     return (
         None
         if problems.has_problem_at("tricks", name)
-        else Trick(name, hyperparameters, *_origin(about))
+        else Trick(name, hyperparameters, *_about(about))
     )
 
 
@@ -102,11 +104,11 @@ def make_network_entry(name: str, about: dict, problems: Problems) -> Network | 
     """Return a network of the list; None, and its problems noted, if it has some."""
     note_name(name, problems, "networks")
     has_problem = problems.has_problem_at("networks", name)
-    return None if has_problem else Network(name, about["network"], *_origin(about))
+    return None if has_problem else Network(name, about["network"], *_about(about))
 
 
-def _origin(about: dict) -> tuple[str, str]:
-    return about.get("idea", ""), about.get("source", "")
+def _about(about: dict) -> tuple[str, str, str]:
+    return tuple(about.get(key, "") for key in ("title", "idea", "source"))
 
 
 def base_recipe(hyperparameters: dict, problems: Problems) -> Recipe | None:

@@ -1,19 +1,11 @@
-// All that the report does: contents that fold on small screens, tables that a click on a head
-// sorts, dividers that move. Without it the page is the same, and lies still.
+"use strict";
 
-const contents = document.querySelector("nav details");
-const small = matchMedia("(max-width: 74.99rem)");
-const fold = () => (contents.open = !small.matches);
-small.addEventListener("change", fold);
-contents.addEventListener("click", (event) => event.target.matches("a") && fold());
-fold();
-
-// Numbers by value ("−1.2", "< 0.001", "0.44 · 10⁹", "12.3 (14.0)"), everything else as text.
-const unknown = ["", "none", "unknown", "cannot be told"];
+// A click on the head of a column sorts a table by it.
+const unknown = ["", "none", "not known"];
 const value = (cell) => {
-  const text = cell.textContent.trim();
-  const found = text.match(/^[<±]?\s*([+−-]?[\d,]*\.?\d+)(?![\w.])/);
-  return { text, number: found ? +found[1].replace("−", "-").replaceAll(",", "") : NaN };
+  const text = cell.innerText.trim();
+  const number = text.replace(/−/g, "-").replace(/,/g, "").match(/^[<+]?\s*(-?[\d.]+)/);
+  return { text, number: number ? Number(number[1]) : NaN };
 };
 
 for (const table of document.querySelectorAll("main table")) {
@@ -44,3 +36,30 @@ for (const compare of document.querySelectorAll(".compare")) {
   const slider = compare.querySelector("input[type=range]");
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
 }
+
+// A link into the appendix opens what it leads to.
+const open = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target instanceof HTMLDetailsElement) {
+    target.open = true;
+    target.scrollIntoView();
+  }
+};
+addEventListener("hashchange", open);
+open();
+
+// The chapter that is read is marked at the side; on narrow screens the list is closed again.
+const links = [...document.querySelectorAll("nav a")];
+const heads = links.map((link) => document.getElementById(decodeURIComponent(link.hash.slice(1))));
+const mark = () => {
+  const last = heads.findLastIndex((head) => head && head.getBoundingClientRect().top < innerHeight / 3);
+  links.forEach((link, number) => link.classList.toggle("current", number === last));
+};
+addEventListener("scroll", mark, { passive: true });
+mark();
+const list = document.querySelector("nav details");
+const narrow = matchMedia("(max-width: 63.99rem)");
+const fold = () => { list.open = !narrow.matches; };
+narrow.addEventListener("change", fold);
+for (const link of links) link.addEventListener("click", () => { if (narrow.matches) list.open = false; });
+fold();

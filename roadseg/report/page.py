@@ -4,12 +4,11 @@ import base64
 import hashlib
 import html
 import io
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+from jinja2 import Environment, FileSystemLoader
 from nbformat import NotebookNode
 from PIL import Image, ImageDraw
 
@@ -18,8 +17,23 @@ from roadseg.config.study import Study
 from roadseg.errors import InputError
 from roadseg.report.notebooks import CHAPTERS, read
 
-# So many colours at most, of so many pixels at least, stay exact.
-MAX_FLAT_COLOURS, MIN_FLAT_PIXELS = 128, 150
+HERE = Path(__file__).parent
+HIDDEN = {"parameters", "injected-parameters", "setup"}  # tags of cells
+
+
+@dataclass
+class Part:
+    """A chapter, with its sections of the appendix, or one of those."""
+
+    title: str = ""
+    cells: list[NotebookNode] = field(default_factory=list)
+    appendix: list["Part"] = field(default_factory=list)
+    html: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """What a link to it ends with; nbconvert gives a heading the same."""
+        return self.title.replace(" ", "-")
 
 
 def render(study: Study, executed: Path, target: Path) -> None:
@@ -29,7 +43,8 @@ def render(study: Study, executed: Path, target: Path) -> None:
     ----------
     study : its title becomes the page's
     executed : folder of the executed notebooks; the chapters go into `report` at its cell tagged
-        `chapters`
+        `chapters`. A cell tagged `appendix` is the heading of a section that goes to the end of
+        the page, folded; one tagged `margin` is a note beside the text
     target : the HTML file; the first picture of a cell tagged `picture-NAME` goes beside it, as
         NAME.png, the table of a cell tagged `table-NAME` as NAME.md
 
@@ -41,43 +56,63 @@ def render(study: Study, executed: Path, target: Path) -> None:
     from nbconvert.filters.markdown_mistune import InvalidNotebook
     from pygments.formatters import HtmlFormatter
 
-    report = read(executed / "report.ipynb")
     cells = []
-    for cell in report.cells:
-        if "chapters" in cell.metadata.get("tags", []):
+    for cell in read(executed / "report.ipynb").cells:
+        if "chapters" in _tags(cell):
             for name in CHAPTERS:
                 cells += read(executed / f"{name}.ipynb").cells
         else:
             cells.append(cell)
-    hidden = {"parameters", "injected-parameters", "setup"}
-    report.cells = [cell for cell in cells if not hidden & set(cell.metadata.get("tags", []))]
-    pictures = []
-    for number, cell in enumerate(report.cells):
-        cell.id = f"cell-{number}"
-        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
-        pictures += [data for data in shown if "image/png" in data]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        packed = pool.map(compress_png, [data["image/png"] for data in pictures], chunksize=4)
-        for data, png in zip(pictures, packed, strict=True):
-            data["image/png"] = png
+    cells = [cell for cell in cells if not HIDDEN & {*_tags(cell)}]
+    side_files = {target.with_name(name): content for name, content in _side_files(cells)}
     exporter = HTMLExporter(
-        template_file=str(Path(__file__).with_name("page.html.j2")), exclude_input_prompt=True,
-        exclude_output_prompt=True, filters={"markdown2html": _markdown},
+        template_file=str(HERE / "cells.html.j2"), filters={"markdown2html": _markdown},
+        exclude_input_prompt=True, exclude_output_prompt=True,
     )  # fmt: skip
-    script = Path(__file__).with_name("page.js").read_text()
-    resources = {
-        "title": study.title,
-        "script": script,
-        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "sections": list(_headings(report.cells)),
-        "pygments": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
-    }
-    side_files = {target.with_name(name): content for name, content in _side_files(report.cells)}
+    chapters = _chapters(cells)
     try:
-        page, _ = exporter.from_notebook_node(report, resources)
+        for part in (each for chapter in chapters for each in (chapter, *chapter.appendix)):
+            notebook = NotebookNode(nbformat=4, nbformat_minor=5, metadata={}, cells=part.cells)
+            part.html, _ = exporter.from_notebook_node(notebook)
     except InvalidNotebook as problem:
         raise InputError(f"{executed}: Markdown that cannot be shown ({problem}).") from None
-    write_together({**side_files, target: page.encode()})
+    script = (HERE / "page.js").read_text()
+    page = Environment(loader=FileSystemLoader(HERE), trim_blocks=True).get_template("page.html.j2")
+    content = page.render(
+        title=study.title,
+        chapters=chapters,
+        appendix=[chapter for chapter in chapters if chapter.appendix],
+        style=(HERE / "page.css").read_text(),
+        pygments=HtmlFormatter(style="friendly").get_style_defs(".highlight"),
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    write_together({**side_files, target: content.encode()})
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _chapters(cells: list[NotebookNode]) -> list[Part]:
+    """Return the chapters that level-1 headings begin; the first may have no heading."""
+    chapters = [Part()]
+    part = chapters[-1]
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"
+        heading = cell.cell_type == "markdown" and cell.source.startswith(("# ", "## "))
+        if heading:
+            first, _, rest = cell.source.partition("\n")
+            marks, _, title = first.partition(" ")
+            if marks == "#":
+                chapters.append(Part(title.strip()))
+            part = chapters[-1]
+            if "appendix" in _tags(cell):
+                part = Part(title.strip())
+                chapters[-1].appendix.append(part)
+                cell.source = rest
+        part.cells.append(cell)
+    return [chapter for chapter in chapters if chapter.cells]
 
 
 def _side_files(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
@@ -87,7 +122,7 @@ def _side_files(cells: list[NotebookNode]) -> Iterator[tuple[str, bytes]]:
     """
     for cell in cells:
         outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
-        for tag in cell.metadata.get("tags", []):
+        for tag in _tags(cell):
             kind, _, name = tag.partition("-")
             if kind == "picture":
                 pictures = [base64.b64decode(d["image/png"]) for d in outputs if "image/png" in d]
@@ -119,55 +154,3 @@ def _markdown(source: str) -> str:
 
     renderer = Renderer(escape=False, allow_harmful_protocols=False)
     return MarkdownWithMath(renderer=renderer).render(source)
-
-
-def compress_png(png: str) -> str:
-    """Return a picture with at most 256 colours, a third of the size and hardly another sight.
-
-    Colours of larger areas, as those of classes and of lines, stay exactly what they are.
-
-    Parameters
-    ----------
-    png : a PNG file, as base64 text
-    """
-    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    counts, colours = zip(*picture.getcolors(picture.width * picture.height), strict=True)
-    counts, colours = np.array(counts), np.array(colours, np.uint8)
-    order = np.argsort(-counts, kind="stable")
-    flat = order[:MAX_FLAT_COLOURS]
-    flat = flat[counts[flat] >= MIN_FLAT_PIXELS]  # in no palette of the others
-    rest = np.setdiff1d(order, flat)
-    places = np.zeros(1 << 24, np.uint8)  # of each colour, in the palette
-    places[_packed_colours(colours[flat])] = np.arange(len(flat))
-    palette = colours[flat].ravel().tolist()
-    if len(rest):
-        # The palette is made for the colours and not for the pixels, of which there are a hundred
-        # times as many; less than proportional to them, so that small areas keep their colour.
-        repeats = np.ceil(np.power(counts[rest], 0.7)).astype(int)
-        quantised = Image.fromarray(np.repeat(colours[rest], repeats, axis=0)[None]).quantize(
-            256 - len(flat), Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
-        )
-        chosen = np.asarray(quantised)[0, np.cumsum(repeats) - 1]
-        places[_packed_colours(colours[rest])] = len(flat) + chosen
-        palette += quantised.getpalette()[: 3 * (256 - len(flat))]
-    shown = Image.fromarray(places[_packed_colours(np.asarray(picture))])
-    shown.putpalette(palette)
-    packed = io.BytesIO()
-    shown.save(packed, "PNG", optimize=True)
-    return base64.b64encode(packed.getvalue()).decode()
-
-
-def _packed_colours(colours: np.ndarray) -> np.ndarray:
-    """Return colours uint8 (..., 3) as one number each, below 2^24."""
-    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
-    return red << 16 | green << 8 | blue
-
-
-def _headings(cells: list[NotebookNode]) -> Iterator[tuple[int, str, str]]:
-    """Yield (level, text, anchor) of each heading in the Markdown cells, as nbconvert names it."""
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith(("# ", "## ")):
-                    marks, _, text = line.partition(" ")
-                    yield len(marks), text.strip(), text.strip().replace(" ", "-")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -145,6 +146,26 @@ def train_question(
         ]
         for arm, arm_runs in arms.items()
     }
+
+
+def progress_bars() -> Say:
+    """Return a `say` for notebooks by hand: a bar for each run in place of its printed lines."""
+    from tqdm.auto import tqdm
+
+    bars = {}
+
+    def say(line: str) -> None:
+        run, _, text = line.partition("  ")
+        steps = re.search(r"step +(\d+)/(\d+)", text)
+        if not steps:
+            tqdm.write(line)
+            return
+        if run not in bars:
+            bars[run] = tqdm(total=int(steps[2]), desc=run, unit="step")
+        bars[run].update(int(steps[1]) - bars[run].n)
+        bars[run].set_postfix_str(" ".join(text[steps.end() :].split()))
+
+    return say
 
 
 def _missing_trials(

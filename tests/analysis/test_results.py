@@ -14,7 +14,8 @@ from roadseg.config.study import load
 from roadseg.data import survey
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
-from roadseg.report import text
+from roadseg.report.findings import unfinished
+from roadseg.report.load import empty_chapters
 from roadseg.training import metrics
 from roadseg.training.loop import make_network
 from roadseg.training.metrics import Confusion
@@ -39,57 +40,10 @@ def row(difference, low, high, seeds=3, blocks=9, trick="", tests=1, p=None):
     }  # fmt: skip
 
 
-def test_a_bound_near_zero_keeps_its_sign():
-    assert "CI +0.05 to +6.2" in text.comparison_sentence(pd.Series(row(0.031, 0.00046, 0.062)))
-    assert "CI −0.004 to" in text.comparison_sentence(pd.Series(row(0.031, -0.00004, 0.062)))
-
-
 def tables(rows):
     empty = pd.DataFrame()
     return Results(*[pd.DataFrame(rows) if name == "comparisons" else empty
                              for name in TABLES])  # fmt: skip
-
-
-def test_sentences_say_what_the_interval_says():
-    assert text.comparison_sentence(pd.Series(row(0.031, 0.012, 0.05))) == (
-        "**b-2** scores 3.1 points of mIoU more than **a-1** (95 % CI +1.2 to +5.0, 3 seeds)."
-    )
-    assert "3.1 points of mIoU less than" in text.comparison_sentence(pd.Series(row(-0.031, -0.05, -0.012)))
-    unclear = text.comparison_sentence(pd.Series(row(0.011, -0.01, 0.032)))
-    assert "no difference" in unclear and "+1.1 points" in unclear and "−1.0 to +3.2" in unclear
-
-
-def test_sentences_say_what_the_interval_rests_on():
-    unknown = text.comparison_sentence(pd.Series(row(0.441, np.nan, np.nan, 1, 1)))
-    assert "+44.1 points" in unknown and "1 seed, and an interval needs 3" in unknown
-    assert "worth 1 independent block, and an interval needs 6" in unknown
-
-
-def test_an_interval_that_excludes_zero_decides_nothing_among_many():
-    comparison = pd.Series(row(0.031, 0.002, 0.06, trick="flip", tests=8, p=0.21))
-    for words in (text.trick_sentence(comparison), text.comparison_sentence(comparison)):
-        assert "We found no" in words and "+0.2 to +6.0" in words
-        assert "correction for 8 comparisons (p = 0.21)" in words
-    clear = pd.Series(row(-0.031, -0.06, -0.002, trick="flip", tests=8))
-    assert text.trick_sentence(clear) == (
-        "**flip** hurts: −3.1 points of mIoU, 95 % CI −6.0 to −0.2."
-    )
-    none = pd.Series(row(0.001, -0.002, 0.006, trick="flip", tests=8))
-    assert text.trick_sentence(none).endswith("95 % CI −0.2 to +0.6).")
-
-
-def test_the_conclusion_names_every_trick_once_per_verdict():
-    rows = pd.DataFrame([
-        row(0.031, 0.01, 0.05, trick="flip"), row(-0.02, -0.03, -0.01, trick="dice"),
-        row(0.001, -0.01, 0.02, trick="focal"),
-    ]).assign(detectable=[0.0301, 0.0302, 0.034])  # fmt: skip
-    assert text.conclusion({"on the ladder": rows}) == (
-        "- Helps: **flip** (+3.1).\n- Hurts: **dice** (−2.0).\n"
-        "- No effect found: **focal** (+0.1, interval −1.0 to +2.0)."
-    )
-    assert text.conclusion({"on the ladder": rows}, brief=True).endswith("found: **focal**.")
-    assert "of 3.0 points (for **flip**) to 3.4 points (for **focal**) of" in text.detectable_effects(rows)
-    assert "a true effect of 3.0 points of mIoU is" in text.detectable_effects(rows[:2])
 
 
 def test_a_comparison_reads_both_ways():
@@ -391,8 +345,8 @@ def test_a_question_whose_runs_are_not_all_there_is_left_out(study):
     again = Results.read(study)
     assert list(again.ended(study).questions) == ["ladder", "each"]
     missing = "heads (1 of 6 runs missing) and spread (1 of 4 runs missing)"
-    assert missing in text.unfinished(again)
-    empty = text.empty_chapters(study, again)
+    assert unfinished(again) == missing.split(" and ")
+    empty = empty_chapters(study, again)
     assert list(empty) == ["2_baseline", "3_fcn", "5_networks"]
     assert all(missing in words for words in empty.values())
 

@@ -221,8 +221,8 @@ def test_a_notebook_is_the_same_with_and_without_outputs(tmp_path):
 
 def test_a_notebook_s_imports_from_the_project(tmp_path):
     sources = ("%matplotlib inline\n!ls\nfrom roadseg.analysis import tables\nimport numpy",
-               "def f():\n    import roadseg.report.text as t\n")  # fmt: skip
+               "def f():\n    import roadseg.report.findings as t\n")  # fmt: skip
     _, names = notebook(tmp_path / "n.ipynb", *sources)
-    assert names == ["roadseg.analysis", "roadseg.analysis.tables", "roadseg.report.text"]
+    assert names == ["roadseg.analysis", "roadseg.analysis.tables", "roadseg.report.findings"]
     _, names = notebook(tmp_path / "n.ipynb", *sources, kind="markdown")
     assert names == []

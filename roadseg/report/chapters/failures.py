@@ -1,0 +1,88 @@
+"""What chapter 6 tells of where networks fail."""
+
+import numpy as np
+import pandas as pd
+
+from roadseg.analysis.tables import Results
+from roadseg.config.study import Study
+from roadseg.data.scenes import Scenes
+from roadseg.report import pictures
+from roadseg.report.findings import median_image
+from roadseg.report.load import predictions, record, scores
+from roadseg.report.say import listed, percent, score
+
+WORST = 0.1  # of the images are called the worst
+
+
+def sliders(study: Study, scenes: Scenes, title: str, arm: str) -> pictures.Sliders:
+    """Show an arm's best, median and worst test image, by the image's own mIoU."""
+    values = scores(study, arm)
+    if not np.isfinite(values).any():
+        return pictures.sliders(scenes, {}, predictions(study, arm), title)
+    places = {"best": np.nanargmax(values), "median": median_image(values)}
+    places["worst"] = np.nanargmin(values)
+    chosen = {
+        f"{place}: {score(values[index])}, {scenes.names[index]}": int(index)
+        for place, index in places.items()
+    }
+    return pictures.sliders(scenes, chosen, predictions(study, arm), title)
+
+
+def tail_title(study: Study, arm: str) -> str:
+    """Return how far an arm's worst images fall behind the median one, as a sentence."""
+    values = scores(study, arm)
+    values = np.sort(values[np.isfinite(values)])
+    if not len(values):
+        return "No test image has a label."
+    worst = values[: max(1, round(WORST * len(values)))]
+    return (
+        f"The median image has {score(np.median(values))} mIoU, the worst {len(worst)} of "
+        f"{len(values)} have {score(worst.mean())}."
+    )
+
+
+def confusion(study: Study, arm: str) -> np.ndarray:
+    """Return an arm's counts over the test images, first seed: (K, K), row truth."""
+    return record(study, arm).counts["test"].sum(0)
+
+
+def confusion_title(counts: np.ndarray, classes: tuple[str, ...]) -> str:
+    """Return how many pixels are wrong and which confusion costs most, as a sentence."""
+    wrong = counts - np.diag(np.diagonal(counts))
+    if not wrong.sum():
+        return "No pixel is wrong."
+    truth, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
+    return (
+        f"{percent(wrong.sum() / counts.sum())} of the pixels are wrong; most are "
+        f"{classes[truth]} predicted as {classes[predicted]} "
+        f"({percent(wrong.max() / wrong.sum())} of them)."
+    )
+
+
+def missed(counts: np.ndarray, classes: tuple[str, ...]) -> str:
+    """Return the classes with the lowest recall, in words."""
+    truth = counts.sum(1)
+    recall = np.where(truth > 0, np.diagonal(counts) / np.maximum(truth, 1), np.inf)
+    order = np.argsort(recall, kind="stable")[: min(3, (truth > 0).sum())]
+    return listed(f"{classes[index]} ({percent(recall[index])})" for index in order)
+
+
+def calibration_title(results: Results, arms: pd.DataFrame) -> str:
+    """Return the range of calibration errors and which networks are overconfident, in words."""
+    table = results.reliability
+    gaps = (table["confidence"] - table["correct"]).groupby(table["arm"]).sum()
+    over = arms["label"][arms["arm"].map(gaps) > 0]
+    low, high = arms["calibration_error"].min(), arms["calibration_error"].max()
+    error = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
+    who = "All" if len(over) == len(arms) else listed(over, most=4) or "None"
+    is_many = len(over) != 1 and who != "None"
+    return f"Calibration error {error}. {who} {'are' if is_many else 'is'} overconfident."
+
+
+def boundary_title(arms: pd.DataFrame) -> str:
+    """Return how far boundary IoU lies below mIoU, as a sentence."""
+    gap = 100 * (arms["test_miou"] - arms["boundary_iou"]).dropna()
+    if not len(gap):
+        return "No test image has a boundary between two classes."
+    size = f"{gap.min():.0f} to {gap.max():.0f}" if len(gap) > 1 else f"{gap.iloc[0]:.0f}"
+    return f"Near boundaries, IoU is {size} points lower."
