@@ -1,6 +1,7 @@
 """Names that people know for networks, tricks and arms."""
 
 from roadseg.config.study import Study
+from roadseg.report.charts import network_styles
 
 
 def network_title(study: Study, network: str) -> str:
@@ -46,6 +47,21 @@ def tricks_of(study: Study, arm: str) -> list[str]:
             for name in trick.hyperparameters
         )
     ]
+
+
+def arm_styles(study: Study, arms: dict[str, str]) -> dict[str, dict]:
+    """Return colour and marker of arms by their titles: those of their network on the whole page.
+
+    `arms` maps a title to an arm. The marker of a second arm of a network is hollow.
+    """
+    networks = network_styles(recipe.architecture for recipe in study.arms.values())
+    styles, seen = {}, set()
+    for title, arm in arms.items():
+        network = study.arms[arm].architecture
+        hollow = {"markerfacecolor": "white"} if network in seen else {}
+        styles[title] = networks[network] | hollow
+        seen.add(network)
+    return styles
 
 
 def arm_titles(study: Study) -> dict[str, str]:

@@ -7,11 +7,11 @@ from roadseg.data import survey
 from roadseg.report import charts, findings, pictures, tables
 from roadseg.report.chapters import baseline, data, failures, fcn, front, networks, tricks
 from roadseg.report.load import load, predictions, scored, splits
-from roadseg.report.names import arm_titles
+from roadseg.report.names import arm_styles, arm_titles
 from roadseg.report.say import say
 
 __all__ = [
-    "Markdown", "arm_titles", "baseline", "charts", "data", "failures", "fcn", "findings", "front",
-    "load", "networks", "pictures", "predictions", "say", "scored", "show", "splits", "survey",
-    "tables", "tricks",
+    "Markdown", "arm_styles", "arm_titles", "baseline", "charts", "data", "failures", "fcn",
+    "findings", "front", "load", "networks", "pictures", "predictions", "say", "scored", "show",
+    "splits", "survey", "tables", "tricks",
 ]  # fmt: skip

@@ -2,21 +2,27 @@
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
 from roadseg.analysis.tables import Results
 from roadseg.config.study import Study
-from roadseg.data.scenes import Scenes
 from roadseg.report import pictures
-from roadseg.report.findings import median_image
-from roadseg.report.load import predictions, record, scores
+from roadseg.report.findings import best_on_val, median_image, networks_with_best
+from roadseg.report.load import predictions, record, scored, scores
 from roadseg.report.say import listed, percent, score
 
 WORST = 0.1  # of the images are called the worst
 
 
-def sliders(study: Study, scenes: Scenes, title: str, arm: str) -> pictures.Sliders:
+def best(study: Study, results: Results) -> tuple[str, str]:
+    """Return the title and the name of the arm that scored best on val."""
+    arms, arm = networks_with_best(study, results), best_on_val(results)["arm"]
+    return arms.loc[arms["arm"] == arm, "label"].iloc[0], arm
+
+
+def sliders(study: Study, title: str, arm: str) -> pictures.Sliders:
     """Show an arm's best, median and worst test image, by the image's own mIoU."""
-    values = scores(study, arm)
+    values, scenes = scores(study, arm), scored(study)
     if not np.isfinite(values).any():
         return pictures.sliders(scenes, {}, predictions(study, arm), title)
     places = {"best": np.nanargmax(values), "median": median_image(values)}
@@ -41,9 +47,14 @@ def tail_title(study: Study, arm: str) -> str:
     )
 
 
-def confusion(study: Study, arm: str) -> np.ndarray:
-    """Return an arm's counts over the test images, first seed: (K, K), row truth."""
-    return record(study, arm).counts["test"].sum(0)
+def legend(study: Study) -> HTML:
+    """Return the colours of the classes as a line of text."""
+    return pictures.legend(scored(study))
+
+
+def confusion(study: Study, arm: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return an arm's counts over the test images, first seed: (K, K), row truth; the classes."""
+    return record(study, arm).counts["test"].sum(0), scored(study).classes
 
 
 def confusion_title(counts: np.ndarray, classes: tuple[str, ...]) -> str:

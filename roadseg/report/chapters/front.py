@@ -147,7 +147,8 @@ def answer(study: Study, results: Results) -> charts.Chart:
     arms = arms_by_cost(study, results)
     split = "test" if is_tested(study) else "val"
     others = published(study.data["source"]).dropna(subset="gmacs")
-    return charts.accuracy_cost(arms, charts.network_styles(arms["network"]), others, split)
+    styles = charts.network_styles(recipe.architecture for recipe in study.arms.values())
+    return charts.accuracy_cost(arms, styles, others, split)
 
 
 def answer_title(study: Study, results: Results) -> str:

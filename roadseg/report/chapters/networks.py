@@ -15,7 +15,7 @@ from roadseg.report import charts, findings, pictures
 from roadseg.report import say as words
 from roadseg.report.findings import best_on_val, networks_shown, short_training
 from roadseg.report.load import predictions, scored
-from roadseg.report.names import arm_titles
+from roadseg.report.names import arm_styles, arm_titles
 from roadseg.report.say import listed, name, points, score
 from roadseg.training.device import default_device
 
@@ -31,10 +31,10 @@ def arms(study: Study, results: Results) -> dict[str, str]:
 
 def fronts(study: Study, results: Results) -> charts.Chart:
     """Show test mIoU against three measures of cost."""
-    titles = {arm: title for title, arm in arms(study, results).items()}
+    shown = arms(study, results)
     rows = results.pareto[results.pareto["question"] == study.network_question.name]
-    rows = rows.assign(title=rows["arm"].map(titles))
-    return charts.pareto_fronts(rows, charts.network_styles(titles.values()))
+    rows = rows.assign(title=rows["arm"].map({arm: title for title, arm in shown.items()}))
+    return charts.pareto_fronts(rows, arm_styles(study, shown))
 
 
 def title(study: Study, results: Results) -> str:
@@ -129,7 +129,7 @@ def effective_fields(study: Study, results: Results) -> pictures.Pictures:
 def searches(study: Study, results: Results) -> charts.Chart | None:
     """Show what each learning rate scored that a search tried; None without a search."""
     shown = {arm: title for title, arm in arms(study, results).items()}
-    styles = charts.network_styles(shown.values())
+    styles = arm_styles(study, arms(study, results))
     searched = {arm: t for arm, t in shown.items() if arm in set(results.searches["arm"])}
     return charts.searches(results.searches, searched, styles) if searched else None
 
