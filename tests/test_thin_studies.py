@@ -61,7 +61,7 @@ def made(clone, name, params, tricks="# none of its own\n"):
     report = clone / f"reports/{name}/report.html"
     with browsing(offline=True) as (page, wrong):
         page.goto(report.as_uri())
-        assert page.locator("main img").count() > 5 and not wrong
+        assert page.locator("main figure").count() > 5 and not wrong
     text = re.sub(r"<(style|script).*?</\1>|<[^>]+>|base64,[^\"]+", " ", report.read_text(), flags=re.S)
     text = re.sub(r"\s+", " ", text)
     assert not re.search(r"\b(nan|inf|None|Traceback)\b", text)
@@ -82,7 +82,7 @@ def lone(clone) -> str:
 
 
 def test_one_network_one_seed_one_class_and_no_test_images(clone, lone):
-    assert "100.0 %" in lone and "val" in lone and "rank correlation" not in lone
+    assert "100.0 %" in lone and "val" in lone
     prepared = clone / "data/prepared/lone"
     for kind in ("images", "labels"):
         val, test = ((prepared / f"{name}_{kind}.npy").read_bytes() for name in ("val", "test"))
@@ -106,4 +106,4 @@ def test_arms_that_fail_are_named_and_the_rest_is_compared(clone):
     pairs = set(zip(tables["comparisons"].arm, tables["comparisons"].against, strict=True))
     assert pairs == {("wide", "narrow"), ("with-flip", "narrow"), ("narrow-smooth", "narrow")}
     assert not len(tables["noise"])
-    assert "with-wild" in text and "(failed)" in text
+    assert "with-wild" in text and "arms failed" in text

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from roadseg.analysis.tables import Results, reference, reference_costs
+from roadseg.analysis.tables import Results, published, reference, reference_costs
 from roadseg.config.questions import Question
 from roadseg.config.study import Study
 from roadseg.data import survey
@@ -359,6 +359,32 @@ def catalogue(study: Study, results: Results) -> Table:
         }
     )
     return Table(frame, {"M parameters": ",.2f", "GMACs": "3g"}, wide=True)
+
+
+def beside_published(study: Study, results: Results) -> Table:
+    """Return what others report for these data, and the arms of the Pareto front, best first."""
+    own, runs = results.pareto_arms(), results.runs.drop_duplicates("arm").set_index("arm")
+    titles = arm_titles(study)
+    rows = pd.DataFrame(
+        {
+            "network": [f"{titles[arm]} (here)" for arm in own["arm"]],
+            "miou": own["test_miou"],
+            "gmacs": own["gmacs"],
+            "parameters": own["parameters"] / 1e6,
+            "pretraining": [runs["pretrained"].fillna("none")[arm] for arm in own["arm"]],
+            "train_images": runs.loc[own["arm"], "train_images"].to_numpy(),
+            "runs": own["seeds"],
+            "source": findings.devices(results.runs["device"]),
+        }
+    )
+    frame = pd.concat([rows, published(study.data["source"])])
+    frame = frame.sort_values("miou", ascending=False).assign(miou=lambda each: 100 * each["miou"])
+    frame.columns = [
+        "network", "mIoU %", "GMACs", "M parameters", "pre-training", "training images", "runs",
+        "source or device",
+    ]  # fmt: skip
+    formats = {"mIoU %": ".1f", "GMACs": "3g", "M parameters": "3g", "training images": ",.0f"}
+    return Table(frame, formats | {"runs": ".0f"}, bars=["mIoU %"], wide=True)
 
 
 def course() -> Table:

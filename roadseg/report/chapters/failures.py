@@ -85,8 +85,8 @@ def calibration_title(results: Results, arms: pd.DataFrame) -> str:
     over = arms["label"][arms["arm"].map(gaps) > 0]
     low, high = arms["calibration_error"].min(), arms["calibration_error"].max()
     error = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
-    who = "All" if len(over) == len(arms) else listed(over, most=4) or "None"
-    is_many = len(over) != 1 and who != "None"
+    who = "All" if len(over) == len(arms) else listed(over, most=4) or "No network"
+    is_many = len(over) != 1 and who != "No network"
     return f"Calibration error {error}. {who} {'are' if is_many else 'is'} overconfident."
 
 

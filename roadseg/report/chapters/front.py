@@ -170,7 +170,7 @@ def recipe(study: Study, results: Results) -> str:
 
 def deviations(study: Study) -> str:
     """Return what a reader should know of how the study was made (Markdown)."""
-    return "\n".join(f"- {remark}" for remark in study.remarks) or "None is recorded."
+    return "\n".join(f"- {remark}" for remark in study.remarks) or "There are none."
 
 
 def _against_baseline(row: pd.Series | None) -> str:
