@@ -4,12 +4,15 @@ Scores and differences come as fractions, as tables have them, and are drawn in 
 """
 
 import itertools
-import textwrap
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.path import Path
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from roadseg.report.style import (
     BLUE,
@@ -18,11 +21,14 @@ from roadseg.report.style import (
     PALETTE,
     UNDECIDED,
     VERDICTS,
+    WIDTH,
     Chart,
     legend_above,
     log_axis,
     subplots,
+    text_width,
     values_text,
+    wrap,
 )
 
 ROW = 0.235  # inches of height for a row of text
@@ -43,27 +49,43 @@ def network_styles(names) -> dict[str, dict]:
     }
 
 
-def signed(points: float) -> str:
-    """Return points with a sign and one decimal, and a bare 0.0 for what rounds to it."""
-    text = f"{points:+.1f}"
-    return text.replace("-", "−") if float(text) else "0.0"
+def signed(points: float, decimal: bool = True) -> str:
+    """Return points with a sign, with one decimal or none, and a bare 0.0 for what rounds to it."""
+    text = f"{points:+.{int(decimal)}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
-def _wrap(name: str, width: int = 32) -> str:
-    return textwrap.fill(str(name), width)
-
-
-def _rows(axis, names, *, size: float = FONT) -> None:
-    """Name the rows of a chart, from the top."""
-    axis.set_yticks(range(len(names)), [_wrap(name) for name in names], fontsize=size)
+def _rows(axis, names, places=None, width: int = 32) -> None:
+    """Name the rows of a chart, from the top; without `places` they are one apart."""
+    names = [wrap(name, width) for name in names]
+    axis.set_yticks(range(len(names)) if places is None else places, names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(False, axis="y")
     axis.tick_params(axis="y", length=0)
+    # the font that measures has no letters of East Asia, which are wider than it thinks
+    lacking = max(text_width(line) - len(line) for name in names for line in name.split("\n"))
+    room = 0.4 * FONT / 72 / WIDTH * lacking
+    axis.figure.get_layout_engine().set(rect=(room, 0, 1 - room, 1))
 
 
-def _height(names) -> float:
-    """Return the inches that rows with these names need."""
-    return sum(ROW + 0.13 * _wrap(name).count("\n") for name in names)
+def _height(names, row: float = ROW, width: int = 32) -> float:
+    """Return the inches that rows with these names need, as high as the longest of them."""
+    return len(names) * (row + 0.15 * max(wrap(name, width).count("\n") for name in names))
+
+
+def _percents(names, fractions) -> str:
+    return values_text(names, 100 * np.array(fractions), " %", "{:.1f}".format)
+
+
+def _label(axis, x, y, text) -> None:
+    """Write a value to the right of what is drawn up to x."""
+    axis.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center")
+
+
+def _samples(row) -> np.ndarray:
+    """Return the single differences, in points, that a comparison without an interval has."""
+    text = getattr(row, "samples", "")  # NaN, read from a table, where it has none
+    return 100 * np.array(text.split() if isinstance(text, str) else [], float)
 
 
 # The data.
@@ -72,27 +94,28 @@ def _height(names) -> float:
 def class_shares(shares: pd.DataFrame) -> Chart:
     """Show the share of the labelled pixels that each class has, from frequent to rare.
 
-    `shares` has the index class and a column per split; a share of 0 is marked as absent.
+    `shares` has the index class and a column per split; hollow at the left: a share of 0.
     """
     order = shares.sort_values(list(shares.columns), ascending=False, kind="stable")
-    place = np.arange(len(order))
-    chart, axis = subplots(0.75 + ROW * len(order))
-    absent = order[order > 0].min().min() / 4
-    handles = []
-    for number, (_, column) in enumerate(order.items()):
-        style = {"marker": "os^D"[number], "color": PALETTE[number], "linestyle": ""}
-        occurs = column > 0
-        handles += axis.plot(column[occurs], place[occurs], **style)
-        beside = np.full((~occurs).sum(), absent * 1.35 ** (number - 1))
-        axis.plot(beside, place[~occurs], markerfacecolor="white", **style)
-    _rows(axis, order.index)
+    chart, axis = subplots(0.5 + _height(order.index, 0.27))
+    absent = order[order > 0].min().min() / 2.5
+    handles, labels = [], list(order.columns)
+    for number, column in enumerate(order.columns):
+        place = np.arange(len(order)) + 0.24 * (number - (len(order.columns) - 1) / 2)
+        style = {"marker": MARKERS[number], "color": PALETTE[number], "linestyle": ""}
+        occurs = order[column] > 0
+        handles += axis.plot(order[column][occurs], place[occurs], markersize=5, **style)
+        if not occurs.all():
+            axis.plot(np.full((~occurs).sum(), absent), place[~occurs], markersize=5,
+                      markerfacecolor="white", **style)  # fmt: skip
     if (order == 0).any(axis=None):
-        axis.set_xlim(left=absent / 2)
-        axis.annotate("hollow: absent", (absent, 1), xycoords=("data", "axes fraction"),
-                      ha="center", va="bottom", color="#5B6675")  # fmt: skip
+        handles.append(Line2D([], [], color=UNDECIDED, marker="o", mfc="white", linestyle=""))
+        labels.append("absent")
+        axis.set_xlim(left=absent / 1.5)
+    _rows(axis, order.index)
     log_axis(axis, "share of the labelled pixels (log scale)")
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    legend_above(chart, handles, list(order.columns))
+    legend_above(chart, handles, labels)
     return chart.described(
         f"Shares of the labelled pixels in {order.columns[0]}: "
         + values_text(order.index, 100 * order.iloc[:, 0], " %")
@@ -107,15 +130,16 @@ def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> 
     known = np.nan_to_num(grids)
     occurs = np.flatnonzero(known.max(axis=(1, 2)) > 0)
     lines = -(-len(occurs) // columns)
-    height = 1.25 * grids.shape[1] / grids.shape[2] + 0.25
-    chart, axes = subplots(0.1 + lines * height, lines, columns, squeeze=False)
+    titles = [f"{wrap(classes[n], 14)} {100 * known[n].max():.0f} %" for n in occurs]
+    height = 1.2 * grids.shape[1] / grids.shape[2] + 0.24
+    height += 0.14 * max(title.count("\n") for title in titles)
+    chart, axes = subplots(0.05 + lines * height, lines, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, number in zip(axes.flat, occurs, strict=False):
-        highest = known[number].max()
-        axis.imshow(grids[number], cmap="Blues", vmin=0, vmax=highest, interpolation="nearest")
-        axis.set_title(f"{_wrap(classes[number], 14)} {100 * highest:.0f} %", weight="normal",
-                       pad=2, fontsize=CELL)  # fmt: skip
+    for axis, number, title in zip(axes.flat, occurs, titles, strict=False):
+        grid = known[number]
+        axis.imshow(grid, cmap="Blues", vmin=0, vmax=grid.max(), interpolation="none")
+        axis.set_title(title, weight="normal", pad=2, fontsize=CELL)
     return chart.described(
         "Where in the image each class sits; its highest share of a cell: "
         + values_text([classes[n] for n in occurs], 100 * known[occurs].max((1, 2)), " %")
@@ -125,13 +149,13 @@ def positions(grids: np.ndarray, classes: tuple[str, ...], columns: int = 5) -> 
 def object_sizes(sizes: pd.DataFrame) -> Chart:
     """Show how large the pieces of each class are: rows of `survey.sizes`."""
     order = sizes.sort_values("half", kind="stable", ascending=False)
-    chart, axis = subplots(0.75 + ROW * len(order))
+    names = [f"{c} ({n})" for c, n in zip(order["class"], order["pieces"], strict=True)]
+    chart, axis = subplots(0.5 + _height(names))
     for place, row in enumerate(order.itertuples()):
         axis.plot([row.low, row.high], [place, place], color=PALETTE[3], linewidth=3)
         axis.plot(row.median, place, "o", color=BLUE)
         axis.plot(row.half, place, "D", color=PALETTE[1], markersize=5)
-    names = zip(order["class"], order["pieces"], strict=True)
-    _rows(axis, [f"{name} ({count})" for name, count in names])
+    _rows(axis, names)
     log_axis(axis, "pixels per piece (log scale); in brackets: pieces")
     meanings = ["5 to 95 % of the pieces", "median piece", "half of the pixels in smaller ones"]
     legend_above(chart, axis.lines[:3], meanings[: len(axis.lines)])
@@ -146,11 +170,12 @@ def split_distances(distances: pd.DataFrame) -> Chart:
     known = distances.dropna(subset="distance")
     names = list(dict.fromkeys(known["split"]))
     medians = [known["distance"][known["split"] == name].median() for name in names]
-    chart, axis = subplots(0.7 + 0.34 * len(names))
+    chart, axis = subplots(0.5 + 0.34 * len(names))
     for place, (name, middle) in enumerate(zip(names, medians, strict=True)):
         values = known["distance"][known["split"] == name].to_numpy()
-        axis.plot(values, np.full(len(values), place), "|", color=PALETTE[place], markersize=13)
-        axis.plot(middle, place + 0.32, "^", color="black", markersize=5)
+        axis.plot(values, np.full(len(values), place), "|", color=PALETTE[place % 7], markersize=13,
+                  alpha=0.6)  # fmt: skip
+        axis.plot(middle, place + 0.35, "^", color="black", markersize=5)
     _rows(axis, ["train, to another" if name == "train" else name for name in names])
     axis.set(xlabel="distance from the nearest training image (grey levels); triangle: median",
              xlim=(0, None))  # fmt: skip
@@ -163,21 +188,29 @@ def split_distances(distances: pd.DataFrame) -> Chart:
 # Training.
 
 
-def curves(table: pd.DataFrame, arms: dict[str, str], batch: dict[str, float] | None = None):
+def curves(
+    table: pd.DataFrame,
+    arms: dict[str, str],
+    batch: dict[str, float] | None = None,
+    styles: dict[str, dict] | None = None,
+) -> Chart:
     """Show training loss and val mIoU: each arm's mean, and a band over its seeds.
 
     Parameters
     ----------
-    table : `Results.curves`
+    table : `Results.curves`: columns run, arm, step, loss (nats per pixel), val_miou (0..1)
     arms : the name to show -> the arm's name in `table`; of more than five, five from the best to
         the worst by their last score on val
     batch : arm -> epochs per step, to show epochs; else steps
+    styles : of the arms by the names to show, where each is of another network
     """
-    last = table.dropna(subset="val_miou").groupby("arm")["val_miou"].last()
+    scored = table.dropna(subset="val_miou")
+    last = scored.groupby(["arm", "run"])["val_miou"].last().groupby("arm").mean()
     ranked = sorted(arms, key=lambda name: -last.get(arms[name], -1))
     shown = [ranked[n] for n in np.unique(np.linspace(0, len(ranked) - 1, 5).round().astype(int))]
-    chart, (left, right) = subplots(2.75, 1, 2)
+    chart, (left, right) = subplots(2.4, 1, 2)
     for colour, name in zip(PALETTE, shown, strict=False):
+        colour = styles[name]["color"] if styles else colour
         rows = table[table["arm"] == arms[name]]
         for axis, column, scale in ((left, "loss", 1), (right, "val_miou", 100)):
             wide = rows.pivot(index="step", columns="run", values=column).dropna() * scale
@@ -192,7 +225,7 @@ def curves(table: pd.DataFrame, arms: dict[str, str], batch: dict[str, float] | 
     legend_above(chart, left.lines, shown, columns=3)
     return chart.described(
         "Curves of loss and val mIoU. Last val mIoU: "
-        + values_text(shown, [100 * last.get(arms[name], np.nan) for name in shown], " %")
+        + _percents(shown, [last.get(arms[name], np.nan) for name in shown])
     )
 
 
@@ -201,23 +234,17 @@ def curves(table: pd.DataFrame, arms: dict[str, str], batch: dict[str, float] | 
 
 def intervals(rows: pd.DataFrame) -> Chart:
     """Show test mIoU with its 95 % CI; columns label, test_miou, low, high."""
-    chart, axis = subplots(0.55 + 1.15 * _height(rows["label"]))
+    chart, axis = subplots(0.5 + _height(rows["label"], 0.27))
     for y, row in enumerate(rows.itertuples()):
         x, low, high = 100 * row.test_miou, 100 * row.low, 100 * row.high
         axis.plot([low, high], [y, y], color=BLUE, linewidth=2)
         axis.plot(x, y, "o", color=BLUE)
         _label(axis, np.nanmax([x, high]), y, f"{x:.1f}")
     _rows(axis, rows["label"])
-    axis.set_xlabel("mIoU on test (%), with 95 % CI")
+    interval = ", with 95 % CI" if rows["low"].notna().any() else ""
+    axis.set_xlabel(f"mIoU on test (%){interval}")
     axis.margins(x=0.12)
-    return chart.described(
-        "Test mIoU: " + values_text(rows["label"], 100 * rows["test_miou"], " %")
-    )
-
-
-def _label(axis, x, y, text) -> None:
-    """Write a value to the right of what is drawn up to x."""
-    axis.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center")
+    return chart.described("Test mIoU: " + _percents(rows["label"], rows["test_miou"]))
 
 
 def lengths(arms: pd.DataFrame) -> Chart:
@@ -225,27 +252,23 @@ def lengths(arms: pd.DataFrame) -> Chart:
 
     Columns of `arms`: label, steps, test_miou, low, high.
     """
-    chart, axis = subplots(2.75)
+    chart, axis = subplots(2.5)
     handles, labels = [], list(dict.fromkeys(arms["label"]))
+    steps = sorted(arms["steps"].unique())
+    apart = (steps[-1] / steps[0]) ** 0.012  # draws whiskers side by side
     for number, label in enumerate(labels):
         rows = arms[arms["label"] == label].sort_values("steps")
         score, low, high = (100 * rows[name] for name in ("test_miou", "low", "high"))
-        at = rows["steps"] * 1.03 ** (number - (len(labels) - 1) / 2)  # whiskers side by side
-        handles += axis.plot(at, score, "o-", color=PALETTE[number])
-        axis.vlines(at, low, high, color=PALETTE[number])
-    steps = sorted(arms["steps"].unique())
+        at = rows["steps"] * apart ** (number - (len(labels) - 1) / 2)
+        handles += axis.plot(at, score, "o-", color=PALETTE[number % 7])
+        axis.vlines(at, low, high, color=PALETTE[number % 7])
     axis.set_xscale("log", base=2)
     axis.set_xticks(steps, [f"{n}" for n in steps])
-    axis.set(xlabel="training steps (log scale)", ylabel="mIoU on test (%), 95 % CI")
+    interval = ", 95 % CI" if arms["low"].notna().any() else ""
+    axis.set(xlabel="training steps (log scale)", ylabel=f"mIoU on test (%){interval}")
     legend_above(chart, handles, labels)
     names = [f"{row.label}, {row.steps} steps" for row in arms.itertuples()]
-    return chart.described("Test mIoU in percent: " + values_text(names, 100 * arms["test_miou"]))
-
-
-def _samples(row) -> np.ndarray:
-    """Return the single differences, in points, that a comparison without an interval has."""
-    text = getattr(row, "samples", "")  # NaN, read from a table, where it has none
-    return 100 * np.array(text.split() if isinstance(text, str) else [], float)
+    return chart.described("Test mIoU: " + _percents(names, arms["test_miou"]))
 
 
 def ladder(
@@ -262,11 +285,9 @@ def ladder(
     """
     own = [start[0], *rows["label"], "with all of them"]
     others = [] if reference is None else [*reference["trick"], "with all of them"]
-    heights = [_height(names) for names in (own, others) if names]
-    chart, axes = subplots(
-        0.9 + 0.35 * len(heights) + 1.1 * sum(heights), len(heights), 1, squeeze=False,
-        height_ratios=heights,
-    )  # fmt: skip
+    heights = [_height(names, 0.25) for names in (own, others) if names]
+    inches = sum(heights) + 0.5 + (0.75 if others else 0)
+    chart, axes = subplots(inches, len(heights), 1, squeeze=False, height_ratios=heights)
     _draw_steps(axes[0, 0], own, start[1], rows)
     shown = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
     colours = [VERDICTS[verdict] for verdict in shown] + [UNDECIDED]
@@ -281,13 +302,13 @@ def ladder(
         axes[0, 0].set_title("this study")
         axes[1, 0].set_title(f"{source}: other data and network, one run each")
     return chart.described(
-        "A ladder of tricks, each with the points of mIoU it adds: "
-        + values_text(rows["label"], 100 * rows["difference"])
+        f"A ladder of tricks from {100 * start[1]:.1f} % mIoU, each with the points it adds: "
+        + values_text(rows["label"], 100 * rows["difference"], write=signed)
     )
 
 
 def _draw_steps(axis, names, start, rows) -> None:
-    """Draw a bar for the start, a floating step with its interval per rung, and a bar for the end."""
+    """Draw a bar for the start, a floating step and its interval per rung, a bar for the end."""
     steps, low, high = (100 * rows[name].to_numpy(float) for name in ("difference", "low", "high"))
     before = 100 * start + np.concatenate([[0], np.cumsum(steps)])
     samples = [x + _samples(row) for x, row in zip(before, rows.itertuples(), strict=False)]
@@ -298,7 +319,7 @@ def _draw_steps(axis, names, start, rows) -> None:
     foot = max(left, 0)
     axis.barh([0, len(names) - 1], before[[0, -1]] - foot, 0.62, foot, color="#3B4452")
     for y in (0, -1):
-        _label(axis, before[y], y % len(names), f"{before[y]:.1f}")
+        _label(axis, max(before[y], foot), y % len(names), f"{before[y]:.1f}".replace("-", "−"))
     for y, (x, step, row) in enumerate(zip(before, steps, rows.itertuples(), strict=False), 1):
         colour = VERDICTS.get(row.verdict, UNDECIDED)
         axis.barh(y, step, 0.62, x, color=colour, edgecolor=colour)
@@ -324,33 +345,40 @@ def forest(groups: dict[str, pd.DataFrame], band: float = np.nan, meaning: str =
     meaning : what the band is, in words
     """
     groups = {title: rows for title, rows in groups.items() if len(rows)}
-    labels = dict.fromkeys(label for rows in groups.values() for label in rows["label"])
-    line = 1 / (len(groups) + 0.6)  # a trick has a height of 1
-    chart, axis = subplots(1.0 + len(labels) * max(0.2 / line, ROW))
+    places, middles, edges, end, gap = {}, {}, [], 0, 0.7  # in lines from the top
+    for label in dict.fromkeys(label for rows in groups.values() for label in rows["label"]):
+        titles = [title for title, rows in groups.items() if (rows["label"] == label).any()]
+        places |= {(title, label): end + n for n, title in enumerate(titles)}
+        middles[label] = end + (len(titles) - 1) / 2
+        edges.append(end - (1 + gap) / 2)
+        end += len(titles) + gap
+    inches = max(0.17, _height(middles) / len(middles) / (1 + gap))
+    chart, axis = subplots(0.5 + inches * end)
     handles = []
-    for place, (title, rows) in enumerate(groups.items()):
-        colour = PALETTE[place % 7]
+    for number, (title, rows) in enumerate(groups.items()):
+        colour = PALETTE[number % 7]
         for row in rows.itertuples():
-            y = list(labels).index(row.label) + line * (place - (len(groups) - 1) / 2)
+            y, samples = places[title, row.label], _samples(row)
             axis.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.6)
-            axis.plot(_samples(row), np.full(len(_samples(row)), y), ".", color=colour)
+            axis.plot(samples, np.full(len(samples), y), ".", color=colour, markersize=5)
             axis.plot(100 * row.difference, y, "o", color=colour,
                       markerfacecolor=colour if row.verdict in VERDICTS else "white")  # fmt: skip
-        handles += axis.plot([], [], "o-", color=colour, label=title)
+        handles += axis.plot([], [], "o-", color=colour)
     names = list(groups)
     if band > 0:
         handles.append(axis.axvspan(-100 * band, 100 * band, color="#EEF0F3", zorder=0))
         names.append(meaning)
-    axis.axvline(0, color="black", linewidth=0.8)
-    for y in range(1, len(labels)):
-        axis.axhline(y - 0.5, color="#E6E9ED", linewidth=0.8)
-    _rows(axis, labels)
-    axis.set_xlabel("change of test mIoU (points), 95 % CI; filled: a verdict after correction")
+    axis.axvline(0, color="black", linewidth=0.8, zorder=1)
+    _rows(axis, middles, list(middles.values()))
+    axis.hlines(edges[1:], 0, 1, color="#E6E9ED", linewidth=0.8, zorder=0,
+                transform=axis.get_yaxis_transform())  # fmt: skip
+    axis.set_ylim(end - (1 + gap) / 2, edges[0])
+    axis.set_xlabel("change of test mIoU (points), 95 % CI; filled: a verdict")
     legend_above(chart, handles, names, columns=3)
     return chart.described(
         " ".join(
             f"{title}, change of mIoU in points: "
-            + values_text(rows["label"], 100 * rows["difference"])
+            + values_text(rows["label"], 100 * rows["difference"], write=signed)
             for title, rows in groups.items()
         )
     )
@@ -376,14 +404,17 @@ def class_effects(table: pd.DataFrame, limit: float) -> Chart:
     if len(columns) > 16:  # with so many classes in a row the values would be too small to read
         wide, judged = wide.T, judged.T
     scale = LinearSegmentedColormap.from_list("effects", ["#B2550E", "white", BLUE])
-    texts = wide.map(lambda value: "" if np.isnan(value) else
-                     signed(value) if abs(value) < 9.95 else f"{value:+.0f}".replace("-", "−"))  # fmt: skip
+    texts = wide.map(lambda value: "" if np.isnan(value) else signed(value, abs(value) < 9.95))
     chart, axis = _cells(wide, texts, judged, cmap=scale, vmin=-100 * limit, vmax=100 * limit)
     for y, x in np.argwhere(judged.to_numpy()):
-        axis.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, linewidth=1.4))
+        axis.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, linewidth=1.3))
+    judged_rows = table[table["verdict"].isin(list(VERDICTS))]
+    names = list(judged_rows["label"] + " on " + judged_rows["class"])
+    found = values_text(names, 100 * judged_rows["difference"], write=signed)
     return chart.described(
         f"What {len(labels)} changes do to the IoU of {len(columns)} classes, in points; "
-        f"the largest is {np.nanmax(np.abs(wide.to_numpy()), initial=0):.1f}."
+        f"the largest is {np.nanmax(np.abs(wide.to_numpy()), initial=0):.1f}. "
+        + (f"With a verdict: {found}" if names else "None has a verdict.")
     )
 
 
@@ -402,33 +433,51 @@ def class_iou(classes: pd.DataFrame, arms: dict[str, str], reference: dict | Non
     wide = 100 * wide.loc[list(arms.values()), order].set_axis(list(arms))
     for name, reported in (reference or {}).items():
         wide.loc[f"{name}, published"] = [100 * reported.get(each, np.nan) for each in order]
-    best = wide.eq(wide.max())
-    wide = wide.T if len(order) > 16 else wide
-    best = best.T if len(order) > 16 else best
+    best = wide.eq(wide.max()) & (wide >= 0.5) & (len(wide) > 1)
+    if len(order) > 16:
+        wide, best = wide.T, best.T
     texts = wide.map(lambda value: "" if np.isnan(value) else f"{value:.0f}")
-    chart, _ = _cells(wide, texts, best & (wide >= 0.5), cmap="Blues", vmin=0, vmax=100)
+    chart, _ = _cells(wide, texts, best, cmap="Blues", vmin=0, vmax=100)
     return chart.described(
         "IoU on test of each class and network, the mean over classes: "
-        + values_text(arms, [100 * rows.loc[rows["arm"] == arm, "iou"].mean()
-                             for arm in arms.values()], " %")
-    )  # fmt: skip
+        + _percents(arms, [rows.loc[rows["arm"] == arm, "iou"].mean() for arm in arms.values()])
+    )
 
 
 def _cells(wide: pd.DataFrame, texts: pd.DataFrame, bold: pd.DataFrame, **scale):
-    """Draw a table of coloured cells, with names of columns above them."""
-    columns = [_wrap(name, 14) for name in wide.columns]
-    longest = max(len(line) for name in columns for line in name.splitlines())
-    chart, axis = subplots(0.25 + 0.058 * longest + 0.27 * len(wide))
-    image = axis.imshow(wide.to_numpy(float), aspect="auto", interpolation="nearest", **scale)
-    red, green, blue, _ = np.moveaxis(image.cmap(image.norm(wide.to_numpy(float))), -1, 0)
+    """Draw a table of coloured cells, with the names of its columns above them."""
+    letter = 0.6 * FONT  # points that a letter is wide
+    count = max(wide.shape[1], 6)  # a single cell is not as wide as the page
+    width = 32 if count <= 12 else 18
+    beside = max(text_width(line) for name in wide.index for line in wrap(name, width).split("\n"))
+    cell = (72 * WIDTH - letter * beside - 30) / count
+    letters = max(int(cell / letter), 1)
+    columns = [wrap(name, letters, whole_words=True).split("\n") for name in wide.columns]
+    lying = all(text_width(line) <= letters for name in columns for line in name)
+    if not lying:  # upright, in as many lines as a cell has room for
+        most = max(int(cell / (1.4 * FONT)), 1)
+        columns = [
+            next(lines for width in itertools.count(14)
+                 if len(lines := wrap(name, width).split("\n")) <= most)
+            for name in wide.columns
+        ]  # fmt: skip
+    longest = letter * max(text_width(line) for name in columns for line in name)
+    above = 1.3 * FONT * max(map(len, columns)) if lying else longest
+    chart, axis = subplots(0.15 + above / 72 + _height(wide.index, 0.27, width))
+    edges = [np.arange(size + 1) - 0.5 for size in wide.shape[::-1]]
+    mesh = axis.pcolormesh(*edges, wide.to_numpy(float), edgecolor="white", linewidth=1, **scale)
+    red, green, blue, _ = np.moveaxis(mesh.cmap(mesh.norm(wide.to_numpy(float))), -1, 0)
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
     for (y, x), text in np.ndenumerate(texts.to_numpy()):
-        axis.text(x, y, text, ha="center", va="center", fontsize=CELL,
-                  color="white" if dark[y, x] and text else "black",
-                  weight="bold" if bold.iat[y, x] else "normal")  # fmt: skip
-    _rows(axis, wide.index)
+        if text:
+            axis.text(x, y, text, ha="center", va="center", fontsize=CELL, in_layout=False,
+                      color="white" if dark[y, x] else "black",
+                      weight="bold" if bold.iat[y, x] else "normal")  # fmt: skip
+    _rows(axis, wide.index, width=width)
+    axis.set_xlim(-0.5, count - 0.5)
     axis.xaxis.tick_top()
-    axis.set_xticks(range(len(columns)), columns, rotation=90, va="bottom")
+    axis.set_xticks(range(len(columns)), ["\n".join(name) for name in columns],
+                    rotation=0 if lying else 90)  # fmt: skip
     axis.tick_params(length=0)
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -436,9 +485,9 @@ def _cells(wide: pd.DataFrame, texts: pd.DataFrame, bold: pd.DataFrame, **scale)
 
 
 def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Chart:
-    """Show counts (K, K), row truth, as shares of each true class, in percent.
+    """Show counts of pixels (K, K), row truth, as shares of each true class, in percent.
 
-    Of more classes than can be read, those that most pixels are confused with, and the rest as one.
+    Of more classes than can be read: those of most errors, and all others as one column.
     """
     totals, hits = counts.sum(1), np.diagonal(counts)
     columns, shares = list(classes), counts / np.maximum(totals, 1)[:, None]
@@ -455,7 +504,7 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Chart:
     chart, _ = _cells(wide, texts, wide < 0, cmap="Blues", vmin=0, vmax=100)
     return chart.described(
         "Which share of each true class was recognised: "
-        + values_text(names, 100 * hits[rows] / totals[rows], " %")
+        + _percents(names, hits[rows] / totals[rows])
     )
 
 
@@ -476,62 +525,99 @@ def accuracy_cost(
     split : what the scores are called
     """
     chart, axis = subplots(3.5)
-    points = [(row.gmacs, 100 * row.test_miou, row.label) for row in arms.itertuples()]
+    points, handles = [], []
     for row in arms.itertuples():
-        style = styles[row.network]
-        axis.vlines(row.gmacs, 100 * row.low, 100 * row.high, color=style["color"], linewidth=1.6)
+        style, score = styles[row.network], 100 * row.test_miou
+        ends = 100 * np.array([row.low, row.high])
+        axis.vlines(row.gmacs, *ends, color=style["color"], linewidth=1.6)
         if np.isnan(row.low) and len(row.samples) > 1:
+            ends = 100 * np.array([min(row.samples), max(row.samples)])
             axis.plot([row.gmacs] * len(row.samples), 100 * np.array(row.samples), "_",
                       color=style["color"], markersize=10)  # fmt: skip
-        axis.plot(row.gmacs, 100 * row.test_miou, linestyle="", markersize=7, **style)
+        handles += axis.plot(row.gmacs, score, linestyle="", markersize=7, **style)
+        ends = np.where(np.isnan(ends), score, ends)
+        points.append((row.gmacs, score, str(row.label), *ends))
     if published is not None and len(published):
         axis.plot(published["gmacs"], 100 * published["miou"], "D", color="#B4BBC4", markersize=5)
-        points += [(r.gmacs, 100 * r.miou, r.network) for r in published.itertuples()]
-    axis.margins(x=0.22, y=0.12)
+        points += [(row.gmacs, 100 * row.miou, str(row.network), 100 * row.miou, 100 * row.miou)
+                   for row in published.itertuples()]  # fmt: skip
+    axis.margins(x=0.15, y=0.12)
     log_axis(axis, f"{MEASURES['gmacs']}, log scale", most=6)
     axis.set_ylabel(f"mIoU on {split} (%)")
     axis.set_ylim(top=min(axis.get_ylim()[1], 102))
-    _name_points(chart, axis, points, grey=len(arms))
+    for height in (3.5, 4.5):  # inches
+        chart.set_figheight(height)
+        nameless = _name_points(chart, axis, points, range(len(points)), grey=len(arms))
+        if not nameless:
+            break
+    if nameless and min(nameless) < len(arms):
+        legend_above(chart, handles, list(arms["label"]), columns=3)
+        _name_points(chart, axis, points, range(len(arms), len(points)), grey=len(arms))
     return chart.described(
         f"{split.capitalize()} mIoU against multiply-adds: "
-        + values_text([f"{name} at {x:.3g} billion" for x, _, name in points],
-                      [y for _, y, _ in points], " %")
+        + _percents([f"{name} at {x:.3g} billion" for x, _, name, *_ in points],
+                    [y / 100 for _, y, *_ in points])
     )  # fmt: skip
 
 
-def _name_points(chart: Chart, axis, points, grey: int, size: float = FONT - 0.5) -> None:
-    """Write names beside points, each at the first of some places where it meets nothing."""
-    chart.canvas.draw()
+def _name_points(chart: Chart, axis, points, numbers, grey: int) -> list[int]:
+    """Write names beside points, where they meet nothing; return those that have no such place.
+
+    Parameters
+    ----------
+    points : x, y, name, and the ends of the interval, in data coordinates
+    numbers : which of the points to name
+    grey : the number of the first point whose name is grey
+    """
+    for text in [*axis.texts]:
+        text.remove()
+    chart.draw_without_rendering()  # the layout decides where things are
+    dots, frame, nameless = chart.dpi / 72, axis.get_window_extent(), []
     pixels = axis.transData.transform([point[:2] for point in points])
-    dots, frame = chart.dpi / 72, axis.get_window_extent()
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
-    taken += [
-        (box.x0 - 2, box.y0, box.x1 + 2, box.y1)
-        for box in (lines.get_window_extent() for lines in axis.collections)
-    ]  # of intervals
-    line = {"arrowstyle": "-", "color": UNDECIDED, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
-    for number, ((x_data, y_data, name), (x, y)) in enumerate(zip(points, pixels, strict=True)):
-        wide, tall = 0.6 * size * dots * len(name), 1.25 * size * dots
-        ups = (0, 0.8, -0.8, 1.6, -1.6, 2.5, -2.5, 3.5, -3.5, 4.5, -4.5, 6, -6)
-        places = [
-            (x + across if right else x - across - wide, y + up * tall - tall / 2)
-            for up, across in itertools.product(ups, (8, 3))
-            for right in (True, False)
-        ]
-        boxes = [(left, low, left + wide, low + tall) for left, low in places]
-        inside = [b for b in boxes if frame.x0 <= b[0] and b[2] <= frame.x1 and b[1] >= frame.y0]
-        free = [b for b in inside if not any(_overlap(b, other) for other in taken)]
-        box = (free or inside or boxes)[0]
-        taken.append(box)
-        offset = ((box[0] - x) / dots, ((box[1] + box[3]) / 2 - y) / dots)
-        far = abs(offset[1]) > size  # then a line says whose name it is
-        axis.annotate(name, (x_data, y_data), xytext=offset, textcoords="offset points",
-                      va="center", fontsize=size, arrowprops=line if far else None,
-                      color="#5B6675" if number >= grey else "black")  # fmt: skip
-
-
-def _overlap(a: tuple, b: tuple) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    tops, feet = (axis.transData.transform([(p[0], p[n]) for p in points])[:, 1] for n in (4, 3))
+    near, far = 6 * dots, 60 * dots
+    marks = [Bbox([p - 4.5 * dots, p + 4.5 * dots]) for p in pixels]
+    taken = [*marks] + [  # by markers, and by intervals with their samples
+        Bbox([(x - 5 * dots, low), (x + 5 * dots, high)] if high > low else [(x, y), (x, y)])
+        for (x, y), low, high in zip(pixels, feet, tops, strict=True)
+    ]
+    lines = []
+    for number in numbers:
+        name, y = wrap(points[number][2], 24), pixels[number, 1]
+        text = axis.annotate(
+            name, points[number][:2], xytext=(0, 0), textcoords="offset points", ha="center",
+            va="center", color="#5B6675" if number >= grey else "black", in_layout=False,
+            arrowprops={"arrowstyle": "-", "color": UNDECIDED, "linewidth": 0.7, "shrinkA": 1,
+                        "shrinkB": 4},
+        )  # fmt: skip
+        box = Text.get_window_extent(text)
+        half = np.array([box.width, box.height]) / 2 + 1.5
+        beside, above = half[0] + near, half[1] + 3 * dots
+        places = [(beside, 0), (-beside, 0), (0, tops[number] - y + above + near / 2),
+                  (0, feet[number] - y - above - near / 2)]  # fmt: skip
+        around = itertools.product((beside, -beside, half[0] / 2, -half[0] / 2, beside + far / 2,
+                                    -beside - far / 2), np.arange(-9, 10) * half[1])  # fmt: skip
+        places += sorted(around, key=lambda place: np.hypot(place[0] / 2, place[1]))
+        others = [other for n, other in enumerate(taken) if n % len(points) != number]
+        for place, offset in enumerate(places):
+            middle = pixels[number] + offset
+            box = Bbox([middle - half, middle + half])
+            line = Path([middle, pixels[number]])
+            if (
+                box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0
+                and box.y1 <= frame.y1 and not any(map(box.overlaps, taken))
+                and not any(other.intersects_bbox(box, filled=False) for other in lines)
+                and (place < 4 or not any(line.intersects_bbox(b, filled=False) for b in others))
+            ):  # fmt: skip
+                text.set_position(np.array(offset) / dots)
+                text.arrow_patch.set_visible(place >= 4)  # then a line says whose name it is
+                lines += [line] if place >= 4 else []
+                taken.append(box)
+                break
+        else:
+            text.remove()
+            nameless.append(number)
+    return nameless
 
 
 def pareto_fronts(table: pd.DataFrame, styles: dict[str, dict]) -> Chart:
@@ -543,30 +629,27 @@ def pareto_fronts(table: pd.DataFrame, styles: dict[str, dict]) -> Chart:
     """
     measures = list(dict.fromkeys(table["measure"]))
     names = table[table["measure"] == measures[0]].sort_values("cost")["title"]
-    lines = -(-len(names) // 3)
-    chart, axes = subplots(2.8 + 0.19 * lines, 1, len(measures), sharey=True, squeeze=False)
-    handles = {}
+    chart, axes = subplots(2.7, 1, len(measures), sharey=True, squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
         rows = table[table["measure"] == measure].sort_values("cost")
         for row in rows.itertuples():
             style = styles[row.title]
             axis.vlines(row.cost, 100 * row.low, 100 * row.high, color=style["color"])
-            (handles[row.title],) = axis.plot(
-                row.cost, 100 * row.test_miou, linestyle="", markersize=7, **style,
-                markerfacecolor=style["color"] if row.pareto_optimal else "white",
-            )  # fmt: skip
+            inside = style["color"] if row.pareto_optimal else "white"
+            axis.plot(row.cost, 100 * row.test_miou, linestyle="", markersize=7,
+                      markerfacecolor=inside, **style)  # fmt: skip
         chosen = rows[rows["pareto_optimal"]]
         costs = [*chosen["cost"], rows["cost"].max() * 1.15]
         scores = [*chosen["test_miou"], chosen["test_miou"].iloc[-1]]
-        axis.step(costs, 100 * np.array(scores), where="post", color=UNDECIDED, zorder=0)
+        (front,) = axis.step(costs, 100 * np.array(scores), where="post", color=UNDECIDED, zorder=0)
         axis.margins(x=0.14)
         log_axis(axis, MEASURES[measure], most=3)
-    axes[0][0].set_ylabel("mIoU on test (%), 95 % CI")
-    legend_above(chart, [handles[name] for name in names], list(names), columns=3)
+    interval = ", 95 % CI" if table["low"].notna().any() else ""
+    axes[0, 0].set_ylabel(f"mIoU on test (%){interval}")
+    handles = [Line2D([], [], linestyle="", markersize=7, **styles[name]) for name in names]
+    legend_above(chart, [*handles, front], [*names, "Pareto front on val (filled)"])
     scores = table.drop_duplicates("title").set_index("title")["test_miou"]
-    return chart.described(
-        "Test mIoU against measures of cost: " + values_text(names, 100 * scores[names], " %")
-    )
+    return chart.described("Test mIoU against measures of cost: " + _percents(names, scores[names]))
 
 
 def searches(table: pd.DataFrame, labels: dict[str, str], styles: dict[str, dict]) -> Chart:
@@ -574,18 +657,19 @@ def searches(table: pd.DataFrame, labels: dict[str, str], styles: dict[str, dict
 
     `table` is `Results.searches`; `labels` maps its arms to the names to show, keys of `styles`.
     """
-    chart, axis = subplots(2.9)
+    chart, axis = subplots(2.6)
     handles = []
     for arm, name in labels.items():
         trials, style = table[table["arm"] == arm], styles[name]
-        handles += axis.plot(trials["lr"], 100 * trials["val_miou"], markerfacecolor="white",
-                             linewidth=1.2, **style)  # fmt: skip
+        handles += axis.plot(trials["lr"], 100 * trials["val_miou"], markersize=5,
+                             markerfacecolor="white", linewidth=1.2, **style)  # fmt: skip
         chosen = trials[trials["chosen"].astype(bool)]
-        axis.plot(chosen["lr"], 100 * chosen["val_miou"], linestyle="", markersize=9, **style)
+        axis.plot(chosen["lr"], 100 * chosen["val_miou"], linestyle="", markersize=8, **style)
     rates = sorted(table["lr"].unique())
-    axis.set(xscale="log", xlabel="learning rate (log scale)", ylabel="mIoU on val (%)")
-    axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    axis.set_xticks([], minor=True)
+    axis.set_ylabel("mIoU on val (%)")
+    log_axis(axis, "learning rate (log scale)")
+    if 1 < len(rates) < 6:
+        axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
     legend_above(chart, handles, list(labels.values()), columns=3)
     rows = table[table["chosen"].astype(bool)].set_index("arm")["lr"]
     return chart.described(
@@ -597,16 +681,14 @@ def searches(table: pd.DataFrame, labels: dict[str, str], styles: dict[str, dict
 def layer_costs(table: pd.DataFrame) -> Chart:
     """Show multiply-adds and parameters of each layer that has weights, as shares in percent."""
     layers = table[table["parameters"] > 0]
-    chart, axis = subplots(3)
-    place = np.arange(len(layers))
+    chart, axis = subplots(0.5 + _height(layers["layer"], 0.27))
     columns = {"multiply-adds": "gmacs", "parameters": "parameters"}
-    for offset, (name, column) in zip((-0.2, 0.2), columns.items(), strict=True):
+    for offset, colour, column in zip((-0.18, 0.18), PALETTE, columns.values(), strict=False):
         share = 100 * layers[column] / layers[column].sum()
-        axis.bar(place + offset, share, 0.4, label=name)
-    axis.set_xticks(place, layers["layer"], rotation=90)
-    axis.set_ylabel("share of the network (%)")
-    axis.grid(False, axis="x")
-    legend_above(chart, *axis.get_legend_handles_labels())
+        axis.barh(np.arange(len(layers)) + offset, share, 0.36, color=colour)
+    _rows(axis, layers["layer"])
+    axis.set_xlabel("share of the network (%)")
+    legend_above(chart, axis.containers, list(columns))
     return chart.described(
         "Each layer's share of the multiply-adds: "
         + values_text(layers["layer"], 100 * layers["gmacs"] / layers["gmacs"].sum(), " %")
@@ -617,38 +699,40 @@ def layer_costs(table: pd.DataFrame) -> Chart:
 
 
 def reliability(table: pd.DataFrame, arms: dict[str, str], styles: dict[str, dict]) -> Chart:
-    """Show accuracy minus confidence, and how many pixels have which confidence.
+    """Show accuracy minus confidence, and the share of pixels of at most each confidence.
 
     Parameters
     ----------
     table : columns arm, above (the bin's lower end), pixels, correct, confidence (its sum)
     arms : the name to show, a key of `styles` -> the arm's name in `table`
     """
-    chart, (left, right) = subplots(2.9, 1, 2)
+    chart, (left, right) = subplots(2.6, 1, 2)
     left.axhline(0, color="black", linewidth=0.8)
-    handles = []
+    handles, means = [], []
     for name, arm in arms.items():
-        bins = table[(table["arm"] == arm) & (table["pixels"] > 0)]
-        confidence = 100 * bins["confidence"] / bins["pixels"]
-        gap = 100 * bins["correct"] / bins["pixels"] - confidence
-        enough = bins["pixels"] >= 1e-3 * bins["pixels"].sum()  # fewer say little, draw the eye
-        handles += left.plot(confidence[enough], gap[enough], linewidth=1.2, markersize=4,
-                             **styles[name])  # fmt: skip
-        right.plot(confidence, 100 * bins["pixels"] / bins["pixels"].sum(), linewidth=1.2,
-                   markersize=4, **styles[name])  # fmt: skip
+        bins = table[table["arm"] == arm].sort_values("above")
+        shares = 100 * bins["pixels"] / bins["pixels"].sum()
+        enough = bins[shares >= 0.1]  # fewer pixels say little, and draw the eye
+        confidence = 100 * enough["confidence"] / enough["pixels"]
+        gap = 100 * enough["correct"] / enough["pixels"] - confidence
+        style = {"linewidth": 1.2, "markersize": 4, **styles[name]}
+        handles += left.plot(confidence, gap, **style)
+        right.plot([*100 * bins["above"], 100], [0, *shares.cumsum()], **style)
+        totals = bins[["correct", "confidence", "pixels"]].sum()
+        means.append(100 * (totals["correct"] - totals["confidence"]) / totals["pixels"])
     left.set(xlabel="confidence (%)", ylabel="accuracy − confidence (points)", xlim=(0, 101))
-    right.set(xlabel="confidence (%)", ylabel="share of test pixels (%)", xlim=(0, 101),
-              ylim=(0, None))  # fmt: skip
+    right.set(xlabel="confidence (%)", ylabel="test pixels of at most that (%)",
+              xlim=(0, 101), ylim=(0, 101))  # fmt: skip
     legend_above(chart, handles, list(arms), columns=3)
     return chart.described(
-        f"Accuracy minus confidence, and the distribution of confidence, of {', '.join(arms)}."
+        "Accuracy minus confidence, in points: " + values_text(arms, means, write=signed)
     )
 
 
 def boundaries(arms: pd.DataFrame) -> Chart:
     """Show boundary IoU beside mIoU; columns label, test_miou, boundary_iou (mean over classes)."""
     rows = arms[arms["boundary_iou"].notna()]
-    chart, axis = subplots(0.75 + 1.1 * _height(rows["label"]))
+    chart, axis = subplots(0.5 + _height(rows["label"], 0.27))
     for y, row in enumerate(rows.itertuples()):
         near, whole = 100 * row.boundary_iou, 100 * row.test_miou
         axis.plot([near, whole], [y, y], color="#C4CAD2", linewidth=2, zorder=1)
@@ -660,8 +744,7 @@ def boundaries(arms: pd.DataFrame) -> Chart:
     _rows(axis, rows["label"])
     axis.margins(x=0.15)
     axis.set_xlabel("on test (%), mean over classes and seeds")
-    if len(rows):
-        legend_above(chart, [boundary, mean], ["boundary IoU", "mIoU"])
+    legend_above(chart, [boundary, mean], ["boundary IoU", "mIoU"])
     return chart.described(
-        "Boundary IoU on test: " + values_text(rows["label"], 100 * rows["boundary_iou"], " %")
+        "Boundary IoU on test: " + _percents(rows["label"], rows["boundary_iou"])
     )

@@ -4,10 +4,13 @@ import base64
 import html
 import io
 import re
+import textwrap
+import unicodedata
+import warnings
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 WIDTH = 6.5  # inches of every chart, which are as many as the page's column of text has
 FONT = 8.5  # points, of everything in a chart but what stands in cells
@@ -29,11 +32,12 @@ plt.rcParams.update(
         "figure.dpi": 96, "font.size": FONT, "grid.color": "#E6E9ED", "grid.linewidth": 0.8,
         "legend.borderaxespad": 0, "legend.columnspacing": 1.4, "legend.fontsize": FONT,
         "legend.frameon": False, "legend.handlelength": 1.6, "svg.fonttype": "none",
-        "svg.hashsalt": "roadseg", "text.parse_math": False,  # names of classes and files may hold $
+        "svg.hashsalt": "roadseg", "text.parse_math": False,  # names may hold $
         "xtick.color": "#5B6675", "xtick.labelcolor": "black", "xtick.labelsize": FONT,
         "ytick.color": "#5B6675", "ytick.labelcolor": "black", "ytick.labelsize": FONT,
     }
 )  # fmt: skip
+warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has other fonts
 
 
 class Chart(Figure):
@@ -98,33 +102,55 @@ def subplots(height: float, *arguments, **settings):
 
 
 def legend_above(chart: Chart, handles, labels, columns: int = 4) -> None:
-    """Put a chart's legend above its axes, at the left."""
-    if len(handles):
-        chart.legend(handles, labels, loc="outside upper left", ncols=columns)
+    """Put a legend above the axes, in as many columns as fit, and let the chart grow by it."""
+    labels = [wrap(label, 56) for label in labels]
+    for count in range(min(columns, len(labels)), 0, -1):
+        legend = chart.legend(handles, labels, loc="outside upper left", ncols=count)
+        box = legend.get_window_extent()
+        if box.width <= chart.bbox.width - 8 or count == 1:
+            chart.set_figheight(chart.get_figheight() + box.height / chart.dpi + 0.05)
+            break
+        legend.remove()
 
 
 def log_axis(axis, label: str, most: int = 4) -> None:
-    """Make a log x axis whose labels (at most `most`) do not meet."""
+    """Make a log x axis with two labels at least and, so that they do not meet, `most` at most."""
     axis.set(xscale="log", xlabel=label)
     low, high = axis.get_xlim()
-    for subs in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [t for t in LogLocator(subs=subs).tick_values(low, high) if low <= t <= high]
-        if len(ticks) <= most:
-            break
-    axis.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // most) or 1]))
+    locators = [LogLocator(subs=subs, numticks=99) for subs in ((1, 2, 5), (1, 3), (1,))]
+    *finer, decades, evenly = [
+        [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+        for locator in (*locators, MaxNLocator(most - 1))
+    ]
+    options = [*finer, decades, decades[:: -(-len(decades) // most) or 1], evenly]
+    ticks = next((option for option in options if 2 <= len(option) <= most), evenly)
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(short_number)
 
 
 def short_number(value: float, _position=None) -> str:
-    """Return a number with k or M for thousands and millions."""
-    for size, letter in ((1e6, " M"), (1e3, " k")):
+    """Return a number with k, M or G for thousands, millions and thousands of millions."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:g}{letter}"
     return f"{value:g}"
 
 
-def values_text(names, values, unit: str = "") -> str:
-    """Return names with their values, for a chart in words."""
+def text_width(text: str) -> int:
+    """Return how many letters a line is as wide as; those of East Asia count as two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def wrap(name: str, width: int = 32, whole_words: bool = False) -> str:
+    """Break a name into lines of at most so many letters' width; longer words only if allowed."""
+    name = str(name)
+    letters = max(width * len(name) // max(text_width(name), 1), 1)
+    return textwrap.fill(name, letters, break_long_words=not whole_words)
+
+
+def values_text(names, values, unit: str = "", write=None) -> str:
+    """Return names with their values, for a chart in words; `write` makes a text of a value."""
+    write = write or (lambda value: f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")
     pairs = [(name, value) for name, value in zip(names, values, strict=True) if value == value]
-    return ", ".join(f"{name} {value:.3g}{unit}" for name, value in pairs) + "."
+    return ", ".join(f"{name} {write(value)}{unit}" for name, value in pairs) + "."

@@ -364,6 +364,7 @@ def catalogue(study: Study, results: Results) -> Table:
 def beside_published(study: Study, results: Results) -> Table:
     """Return what others report for these data, and the arms of the Pareto front, best first."""
     own, runs = results.pareto_arms(), results.runs.drop_duplicates("arm").set_index("arm")
+    weights = runs["pretrained"].dropna().replace("imagenet", "ImageNet")
     titles = arm_titles(study)
     rows = pd.DataFrame(
         {
@@ -371,7 +372,7 @@ def beside_published(study: Study, results: Results) -> Table:
             "miou": own["test_miou"],
             "gmacs": own["gmacs"],
             "parameters": own["parameters"] / 1e6,
-            "pretraining": [runs["pretrained"].fillna("none")[arm] for arm in own["arm"]],
+            "pretraining": [weights.get(arm, "none") for arm in own["arm"]],
             "train_images": runs.loc[own["arm"], "train_images"].to_numpy(),
             "runs": own["seeds"],
             "source": findings.devices(results.runs["device"]),
