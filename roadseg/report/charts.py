@@ -517,6 +517,8 @@ def accuracy_cost(
 ) -> Chart:  # fmt: skip
     """Show mIoU against multiply-adds, with what others report in grey.
 
+    Names that do not fit beside their points go to a legend; what others report lacks them.
+
     Parameters
     ----------
     arms : columns label, network (a key of `styles`), test_miou, low, high, gmacs, and samples,
@@ -572,46 +574,42 @@ def _name_points(chart: Chart, axis, points, numbers, grey: int) -> list[int]:
     for text in [*axis.texts]:
         text.remove()
     chart.draw_without_rendering()  # the layout decides where things are
-    dots, frame, nameless = chart.dpi / 72, axis.get_window_extent(), []
-    pixels = axis.transData.transform([point[:2] for point in points])
-    tops, feet = (axis.transData.transform([(p[0], p[n]) for p in points])[:, 1] for n in (4, 3))
-    near, far = 6 * dots, 60 * dots
-    marks = [Bbox([p - 4.5 * dots, p + 4.5 * dots]) for p in pixels]
-    taken = [*marks] + [  # by markers, and by intervals with their samples
-        Bbox([(x - 5 * dots, low), (x + 5 * dots, high)] if high > low else [(x, y), (x, y)])
-        for (x, y), low, high in zip(pixels, feet, tops, strict=True)
-    ]
-    lines = []
+    dot, frame, nameless, lines = chart.dpi / 72, axis.get_window_extent(), [], []
+    pixels, lows, highs = (
+        axis.transData.transform([(point[0], point[n]) for point in points]) for n in (1, 3, 4)
+    )
+    # what a point takes with its interval, and then the names; 4.5 points are half a marker
+    taken = [Bbox([np.minimum(low, xy) - 4.5 * dot, np.maximum(high, xy) + 4.5 * dot])
+             for xy, low, high in zip(pixels, lows, highs, strict=True)]  # fmt: skip
     for number in numbers:
-        name, y = wrap(points[number][2], 24), pixels[number, 1]
+        xy, own = pixels[number], taken[number]
         text = axis.annotate(
-            name, points[number][:2], xytext=(0, 0), textcoords="offset points", ha="center",
-            va="center", color="#5B6675" if number >= grey else "black", in_layout=False,
+            wrap(points[number][2], 24), points[number][:2], xytext=(0, 0), ha="center",
+            va="center", textcoords="offset points", in_layout=False,
+            color="#5B6675" if number >= grey else "black",
             arrowprops={"arrowstyle": "-", "color": UNDECIDED, "linewidth": 0.7, "shrinkA": 1,
                         "shrinkB": 4},
         )  # fmt: skip
-        box = Text.get_window_extent(text)
-        half = np.array([box.width, box.height]) / 2 + 1.5
-        beside, above = half[0] + near, half[1] + 3 * dots
-        places = [(beside, 0), (-beside, 0), (0, tops[number] - y + above + near / 2),
-                  (0, feet[number] - y - above - near / 2)]  # fmt: skip
-        around = itertools.product((beside, -beside, half[0] / 2, -half[0] / 2, beside + far / 2,
-                                    -beside - far / 2), np.arange(-9, 10) * half[1])  # fmt: skip
-        places += sorted(around, key=lambda place: np.hypot(place[0] / 2, place[1]))
-        others = [other for n, other in enumerate(taken) if n % len(points) != number]
-        for place, offset in enumerate(places):
-            middle = pixels[number] + offset
-            box = Bbox([middle - half, middle + half])
-            line = Path([middle, pixels[number]])
+        half = Text.get_window_extent(text).size / 2 + 1.5
+        beside, far = half[0] + 6 * dot, half[0] + 36 * dot
+        near = [(beside, 0), (-beside, 0), (0, own.y1 - xy[1] + half[1] + dot),
+                (0, own.y0 - xy[1] - half[1] - dot)]  # fmt: skip
+        across = (beside, -beside, half[0] / 2, -half[0] / 2, far, -far)
+        around = itertools.product(across, np.arange(-9, 10) * half[1])
+        around = sorted(around, key=lambda offset: np.hypot(offset[0] / 2, offset[1]))
+        others = [box for box in taken if box is not own]
+        for offset in (*near, *around):
+            box = Bbox([xy + offset - half, xy + offset + half])
+            line = None if offset in near else Path([xy + offset, xy])  # says whose name it is
             if (
-                box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0
-                and box.y1 <= frame.y1 and not any(map(box.overlaps, taken))
+                (Bbox.union([frame, box]).extents == frame.extents).all()
+                and not any(map(box.overlaps, taken))
                 and not any(other.intersects_bbox(box, filled=False) for other in lines)
-                and (place < 4 or not any(line.intersects_bbox(b, filled=False) for b in others))
-            ):  # fmt: skip
-                text.set_position(np.array(offset) / dots)
-                text.arrow_patch.set_visible(place >= 4)  # then a line says whose name it is
-                lines += [line] if place >= 4 else []
+                and not (line and any(line.intersects_bbox(b, filled=False) for b in others))
+            ):
+                text.set_position(np.array(offset) / dot)
+                text.arrow_patch.set_visible(line is not None)
+                lines += [line] if line else []
                 taken.append(box)
                 break
         else:

@@ -69,22 +69,13 @@ def curve_table(arms, seeds=3):
     )  # fmt: skip
 
 
-def effects(labels, classes, step=0.01):
+def per_class(labels, classes, step=0.01):
+    """Return rows for charts of effects and of IoU."""
     return pd.DataFrame(
         [
             {"label": label, "class": name, "pixel_share": 0.5**c, "difference": step * (c - t),
-             "verdict": FOUND[(c + t) % 3]}
+             "verdict": FOUND[(c + t) % 3], "arm": label, "iou": (t + c) % 7 / 7}
             for t, label in enumerate(labels)
-            for c, name in enumerate(classes)
-        ]
-    )  # fmt: skip
-
-
-def class_scores(arms, classes):
-    return pd.DataFrame(
-        [
-            {"arm": arm, "class": name, "pixel_share": 0.5**c, "iou": (a + c) % 7 / 7}
-            for a, arm in enumerate(arms)
             for c, name in enumerate(classes)
         ]
     )  # fmt: skip
@@ -180,14 +171,14 @@ SIZED = {  # name -> chart of some names, how many it usually has, and how many 
     "ladder": (lambda n: charts.ladder(("fcn", 0.3), comparisons(n)), 6, 10),
     "two ladders": (lambda n: charts.ladder((n[0], 0.9), comparisons(n, 1e-3, 4e-3), REFERENCE), 6, 10),
     "forest": (lambda n: forest(GROUPS[:2], n), 6, 12),
-    "effects": (lambda n: charts.class_effects(effects(n[:5], n), 0.2), 11, 65),
-    "effects, rows": (lambda n: charts.class_effects(effects(["a"], n), 0.2), 11, 16),
-    "iou": (lambda n: charts.class_iou(class_scores(n[:5], n), same(n[:5]), {"FC-DenseNet103": {n[0]: 0.7}}), 11, 65),
+    "effects": (lambda n: charts.class_effects(per_class(n[:5], n), 0.2), 11, 65),
+    "effects, rows": (lambda n: charts.class_effects(per_class(["a"], n), 0.2), 11, 16),
+    "iou": (lambda n: charts.class_iou(per_class(n[:5], n), same(n[:5]), {"FC-DenseNet103": {n[0]: 0.7}}), 11, 30),
     "confusion": (lambda n: charts.confusion(counts(len(n), len(n) // 9), n), 11, 65),
     "cost": (lambda n: styled(charts.accuracy_cost, n, scores(n)), 5, 12),
     "pareto": (lambda n: styled(charts.pareto_fronts, n, pareto(n)), 5, 12),
     "searches": (lambda n: styled(charts.searches, n, rates(n), same(n)), 3, 12),
-    "layers": (lambda n: charts.layer_costs(layers(n)), 11, 40),
+    "layers": (lambda n: charts.layer_costs(layers(n)), 11, 20),
     "reliability": (lambda n: styled(charts.reliability, n, bins(n), same(n)), 4, 12),
     "boundaries": (lambda n: charts.boundaries(scores(n)), 6, 12),
 }  # fmt: skip
@@ -209,7 +200,11 @@ CASES = {
     "forest of one seed": lambda: charts.forest({"alone": one_seed(comparisons(["a"]), "0.01 0.02")}),
     "forest of equals": lambda: forest(["alone"], names(2), step=0, margin=0),
     "large forest": lambda: forest(GROUPS, names(20, True)),
-    "no effects": lambda: charts.class_effects(effects(["a"], names(11), 0), 0.2),
+    "effects, absent classes": lambda: charts.class_effects(
+        per_class(names(4), names(11)).assign(difference=[0.1, np.nan, *[-0.02] * 9] * 4), 0.2),
+    "iou, absent classes": lambda: charts.class_iou(
+        per_class(names(4), names(3)).assign(iou=[0.5, np.nan, np.nan, 0.5] * 3), same(names(4))),
+    "no effects": lambda: charts.class_effects(per_class(["a"], names(11), 0), 0.2),
     "cost of one seed": lambda: styled(charts.accuracy_cost, ["a"], one_seed(scores(["a"]))),
     "cost beside others": lambda: styled(
         charts.accuracy_cost, names(5), scores(names(5)), published=PUBLISHED, split="val"),
@@ -242,14 +237,13 @@ def drawn(chart):
 
 def pieces(artist, dots):
     """Return what is drawn of an artist: (markers as boxes, lines as paths), in pixels."""
-    if isinstance(artist, FancyArrowPatch):
-        return [], [artist.get_transform().transform_path(artist.get_path())]
-    if isinstance(artist, Rectangle):  # only the frame of a hollow one is there
-        path = artist.get_transform().transform_path(artist.get_path())
-        return ([artist.get_window_extent()], []) if artist.get_fill() else ([], [path])
     if isinstance(artist, LineCollection):
         return [], [artist.get_transform().transform_path(path) for path in artist.get_paths()]
     path = artist.get_transform().transform_path(artist.get_path())
+    if isinstance(artist, FancyArrowPatch) or (isinstance(artist, Rectangle) and not artist.get_fill()):
+        return [], [path]
+    if isinstance(artist, Rectangle):
+        return [path.get_extents()], []
     points = path.vertices[np.isfinite(path.vertices).all(axis=1)]
     half = artist.get_markersize() * dots / 2
     wide = 0 if artist.get_marker() == "|" else half
@@ -289,8 +283,8 @@ def faults(chart, slack=0.5, gap=3):
             cell = Bbox([corners.min(0), corners.max(0)]).padded(slack)
             inside = text not in text.axes.texts or contains(cell, box)
             found += [] if inside else [f"{name!r} leaves its cell"]
-    spaced = [box.padded(*((0, gap / 2) if text.get_rotation() else (gap / 2, 0))) for text, box in zip(texts, extents, strict=True)]
-    ends = np.array([box.padded(-slack / 2).extents for box in spaced]).reshape(-1, 4)
+    room = np.array([(0, gap / 2) if text.get_rotation() else (gap / 2, 0) for text in texts]) - slack / 2
+    ends = np.array([box.extents for box in extents]) + np.hstack([-room, room])
     meet = (ends[:, None, :2] < ends[None, :, 2:]).all(2)
     return found + [f"{texts[a].get_text()!r} over {texts[b].get_text()!r}"
                     for a, b in np.argwhere(np.triu(meet & meet.T, 1))]  # fmt: skip
@@ -317,22 +311,16 @@ def test_nothing_meets_a_text_and_none_is_cut(case):
     lambda axis: [axis.pcolormesh(np.ones((9, 9))), axis.text(3.5, 3.5, "over the edge of its cell")],
     lambda axis: axis.set_xticks([0.5, 0.52], ["tick", "tick"]),
 ])  # fmt: skip
-def test_the_measure_finds_what_is_wrong(draw):
+def test_the_measure_finds_what_is_wrong_and_nothing_that_is_not_drawn(draw):
     chart, axis = style.subplots(2)
+    axis.set_xticks([0.5, 9], ["half", "not within the limits, and much too long"])
     axis.set(xlim=(0, 1), ylim=(0, 1))
+    for x, text in ((0.1, "seen"), (0.1, " "), (0.5, "")):
+        axis.text(x, 0.9, text)
+    axis.text(0.1, 0.9, "hidden", visible=False)
     assert not faults(chart)
     draw(axis)
     assert faults(chart)
-
-
-def test_the_measure_lets_pass_what_a_chart_does_not_draw():
-    chart, axis = style.subplots(2)
-    axis.text(0.5, 0.5, "hidden", visible=False)
-    axis.text(0.5, 0.5, " ")
-    axis.text(0.5, 0.5, "seen")
-    axis.set_xticks([0, 0.5, 9], ["0", "half", "not within the limits"])
-    axis.set(xlim=(0, 1), ylim=(0, 1))
-    assert not faults(chart)
 
 
 def marked(axis, markers="osD^v"):
@@ -462,7 +450,7 @@ def test_lengths_are_a_line_per_label():
 
 
 def test_class_effects_frame_exactly_what_was_judged():
-    table = effects(["b", "a"], names(4))
+    table = per_class(["b", "a"], names(4))
     table.loc[table["class"] == "class-1", "difference"] = np.nan
     table["verdict"] = "no effect found"
     table.loc[[2, 4], "verdict"] = "helps", "hurts"  # of b on class-2, and of a on class-0
@@ -477,7 +465,7 @@ def test_class_effects_frame_exactly_what_was_judged():
 
 
 def test_class_iou_marks_the_best_of_each_class():
-    chart = charts.class_iou(class_scores(["x", "y"], names(3)), {"X": "x", "Y": "y"}, {"Z": {"class-0": 0.5}})
+    chart = charts.class_iou(per_class(["x", "y"], names(3)), {"X": "x", "Y": "y"}, {"Z": {"class-0": 0.5}})
     (axis,) = chart.axes
     bold = [(*text.get_position(), text.get_text()) for text in axis.texts if text.get_weight() == "bold"]
     assert bold == [(1, 1, "29"), (2, 1, "43"), (0, 2, "50")]
@@ -552,7 +540,7 @@ def test_a_log_axis_has_at_least_two_labels(most):
         assert 2 <= len(axis.get_xticks()) <= most, (low, factor)
 
 
-@pytest.mark.parametrize("case", ["shares of 65, long", "two ladders of 6, short", "effects of 11, short", "cost of 5, short", "positions of 1, short"])
+@pytest.mark.parametrize("case", ["boundaries of 12, long", "two ladders of 6, short", "effects of 11, short", "cost of 5, short", "positions of 1, short"])
 def test_svg_is_xml_with_text_and_a_description(case):
     svg = CASES[case]().svg()
     root = ElementTree.fromstring(svg)

@@ -74,7 +74,8 @@ def forest(study: Study, results: Results, places: dict[str, pd.DataFrame]) -> c
     title = f"{listed(both)} help in one place and hurt in another." if both else (
         "No trick that helps in one place hurts in another."
     )
-    return chart.titled(title, "Each trick where it was tried, with 95 % CI.")
+    return chart.titled(title, "Each trick where it was tried, with 95 % CI; filled: a verdict "
+                        "after correction.")  # fmt: skip
 
 
 def class_effects(study: Study, results: Results) -> dict[str, pd.DataFrame]:
