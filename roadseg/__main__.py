@@ -118,7 +118,7 @@ def check(path: str, all: bool) -> None:
     from roadseg.data.check import inspect_source
     from roadseg.data.dataset_yaml import DESCRIPTION
     from roadseg.data.datasets import find_source, open_folder
-    from roadseg.data.layout import BadData
+    from roadseg.data.findings import BadData
 
     path = Path(path)
     try:

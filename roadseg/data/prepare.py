@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg import code
-from roadseg.data.check import CheckedItem, inspect_source
+from roadseg.data.check import inspect_source
+from roadseg.data.images import CheckedItem
 from roadseg.data.layout import Source
 from roadseg.data.scenes import SPLITS
 from roadseg.errors import InputError

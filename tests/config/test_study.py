@@ -8,7 +8,7 @@ import runpy
 
 import pandas as pd
 import pytest
-from tiny import LISTED, MANY, TINY, appended, in_file, load, only, refused, spoilt, write
+from tiny import LISTED, MANY, TINY, appended, load, only, refused, spoilt, write
 
 from roadseg.config import paths, study
 from roadseg.config.paths import ROOT
@@ -72,63 +72,49 @@ def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "place"),
     [
-        ("seeds:", "sedes:", "sedes: no such setting. Did you mean 'seeds'? Known: base, data, folder,"
-         " questions, root, seeds, study, title."),
-        ("seeds: [0, 1]", "seeds: []", "seeds: [] is not allowed"),
-        ("seeds: [0, 1]", "seeds: 3", "seeds: 3 is not allowed; give a list of different whole numbers >= 0."),
-        ("seeds: [0, 1]", "seeds: [1, 1]", "seeds: [1, 1] is not allowed"),
-        ("title: A tiny study\n", "", "title: missing; give text."),
-        ("study: tiny", "study: ../tiny", "study: '../tiny' cannot name a file; use letters, digits and"
-         " single dashes, as in fcn-8s, at most 60."),
-        ("size: [64, 96]", "size: [64]", "data: size: [64] is not allowed; give [height, width]"),
-        (" seed: 0,", "", "data: seed: missing; give a whole number; the scenes"),
-        ("train: 4, ", "", "data: counts: train: missing; give a whole number >= 1."),
-        ("steps: 10", "stesp: 10", "base: stesp: no such hyperparameter. Did you mean 'steps'?"),
-        ("steps: 10", "seed: 1", "base: seed: set 'seeds' instead"),
-        ("flip: 0.5}", "flip: 1.5}", "tricks.yaml: flip: flip: 1.5 is not allowed"),
-        ("flip: 0.5}", "filp: 0.5}", "tricks.yaml: flip: filp: no such hyperparameter. Did you mean 'flip'?"),
-        ("flip: 0.5}", "flip: 0.0}", "questions: ladder: trick flip: flip is 0.0 already without it"),
-        ("{set: {flip: 0.5}, source: someone}", "{set: {}}", "tricks.yaml: flip: sets no hyperparameter;"
-         " a trick must change something."),
-        ("{set: {flip: 0.5}, source: someone}", "{source: someone}", "tricks.yaml: flip: set: missing;"
-         " give 'key: value' lines."),
-        ("{set: {flip: 0.5}", "{knobs: {flip: 0.5}", "tricks.yaml: flip: knobs: no such setting. Did you"
-         " mean 'set'? Known: idea, set, source."),
-        ("poly: {set:", "p.oly: {set: {flip: 0.1}}\npoly: {set:", "tricks.yaml: 'p.oly' cannot name a file;"
-         " use letters,"),
-        ("{schedule: poly}", "{optimizer: adam}", "questions: ladder: adamw and poly both set"
-         " optimizer; the second would undo the first"),
-        ("[flip, adamw, poly]", "[flop, adamw]", "questions: ladder: 'flop' is no trick of tricks.yaml."
-         " Did you mean 'flip'? Known: adamw, flip, poly."),
-        ("    start: fcn-8s\n", "", "questions: ladder: start: missing; name an arm of an earlier question."),
-        ("start: fcn-8s", "start: fcn8s", "questions: ladder: start: 'fcn8s' is no arm of an earlier"
-         " question. Did you mean 'fcn-8s'?"),
+        ("seeds:", "sedes:", "params.yaml:7: sedes"),
+        ("seeds: [0, 1]", "seeds: []", "params.yaml:7: seeds"),
+        ("seeds: [0, 1]", "seeds: 3", "params.yaml:7: seeds"),
+        ("seeds: [0, 1]", "seeds: [1, 1]", "params.yaml:7: seeds"),
+        ("title: A tiny study\n", "", "params.yaml:1: title"),
+        ("study: tiny", "study: ../tiny", "params.yaml:1: study"),
+        ("size: [64, 96]", "size: [64]", "params.yaml:5: data: size"),
+        (" seed: 0,", "", "params.yaml:5: data: seed"),
+        ("train: 4, ", "", "params.yaml:6: data: counts: train"),
+        ("steps: 10", "stesp: 10", "params.yaml:8: base: stesp"),
+        ("steps: 10", "seed: 1", "params.yaml:8: base: seed"),
+        ("flip: 0.5}", "flip: 1.5}", "tricks.yaml:1: flip: set: flip"),
+        ("flip: 0.5}", "filp: 0.5}", "tricks.yaml:1: flip: set: filp"),
+        ("flip: 0.5}", "flip: 0.0}", "params.yaml:16: questions: ladder: ladder"),
+        ("{set: {flip: 0.5}, source: someone}", "{set: {}}", "tricks.yaml:1: flip"),
+        ("{set: {flip: 0.5}, source: someone}", "{source: someone}", "tricks.yaml:1: flip: set"),
+        ("poly: {set:", "p.oly: {set: {flip: 0.1}}\npoly: {set:", "tricks.yaml:3"),
+        ("{schedule: poly}", "{optimizer: adam}", "params.yaml:16: questions: ladder: ladder"),
+        ("[flip, adamw, poly]", "[flop, adamw]", "params.yaml:16: questions: ladder: ladder"),
+        ("    start: fcn-8s\n", "", "params.yaml:13: questions: ladder: start"),
+        ("start: fcn-8s", "start: fcn8s", "params.yaml:15: questions: ladder: start"),
         ("    ladder: [flip, adamw, poly]", "    ladder: [flip]\n  more:\n    asks: And?\n"
-         "    start: baseline\n    ladder: [flip]", "questions: more: arm with-flip is another recipe in"
-         " ladder (network differ); rename one. A rung is named after its trick"),
-        ("[flip, adamw, poly]", "[]", "questions: ladder: ladder: lists 0 tricks; a comparison needs one or more."),
-        ("[flip, adamw, poly]", "[flip, flip]", "questions: ladder: ladder: lists 'flip' twice; drop one."),
-        ("[flip, adamw, poly]", "[{flip: 1}]", "questions: ladder: {'flip': 1} is no trick of tricks.yaml."),
-        ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "questions: ladder: tricks: has no"
-         " effect here; leave it out."),
-        ("  heads:\n", "  first: {asks: q, start: fcn-8s, noise: [3]}\n  heads:\n", "questions: first: start:"
-         " 'fcn-8s' is no arm of an earlier question. There is none."),
-        ("    networks: {", "    start: a\n    networks: {", "questions: heads: start: has no effect"),
-        ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "questions: heads: arm: 'fcn.8s' cannot name a file"),
-        ("  heads:", "  he.ads:", "questions: 'he.ads' cannot name a file"),
-        ("    networks: {", "    ladder: [flip]\n    networks: {", "questions: heads: give exactly one of networks, ladder,"),
-        ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "questions: heads: networks: two arms are"),
-        ("    asks: Which?", "    question: Which?", "questions: heads: question: no such setting. Did you mean"
-         " 'asks'?"),
-        ("    asks: Which?", "    asks:", "questions: heads: asks: has no value; give text."),
-        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "seeds: duplicate key (lines 7 and 8); keep one of them."),
-        ("seeds: [0, 1]", "\tseeds: [0, 1]", "a tab before the text; YAML is indented with spaces."),
+         "    start: baseline\n    ladder: [flip]", "params.yaml:17: questions: more"),
+        ("[flip, adamw, poly]", "[]", "params.yaml:16: questions: ladder: ladder"),
+        ("[flip, adamw, poly]", "[flip, flip]", "params.yaml:16: questions: ladder: ladder"),
+        ("[flip, adamw, poly]", "[{flip: 1}]", "params.yaml:16: questions: ladder: ladder"),
+        ("    start: fcn-8s", "    start: fcn-8s\n    tricks: [flip]", "params.yaml:16: questions: ladder: tricks"),
+        ("  heads:\n", "  first: {asks: q, start: fcn-8s, noise: [3]}\n  heads:\n", "params.yaml:10: questions: first: start"),
+        ("    networks: {", "    start: a\n    networks: {", "params.yaml:12: questions: heads: start"),
+        ("fcn-8s: \"fcn8s", "fcn.8s: \"fcn8s", "params.yaml:12: questions: heads: arm"),
+        ("  heads:", "  he.ads:", "params.yaml:10: questions"),
+        ("    networks: {", "    ladder: [flip]\n    networks: {", "params.yaml:10: questions: heads"),
+        ("fcn-8s: \"fcn8s:resnet18\"", "again: baseline", "params.yaml:12: questions: heads: networks"),
+        ("    asks: Which?", "    asks:", "params.yaml:11: questions: heads: asks"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", "params.yaml:8: seeds"),
+        ("seeds: [0, 1]", "\tseeds: [0, 1]", "params.yaml:7"),
     ],
 )  # fmt: skip
-def test_bad_settings_are_named(tmp_path, old, new, message):
-    assert only(tmp_path, spoilt(TINY, (old, new))).startswith(in_file(message))
+def test_bad_settings_are_named(tmp_path, old, new, place):
+    (problem,) = refused(tmp_path, spoilt(TINY, (old, new)))
+    assert problem.startswith(f"{place}: ")
 
 
 def test_a_study_without_a_question_is_refused(tmp_path):
@@ -186,7 +172,7 @@ def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
     assert question.effects[1] == ("poly at 5 steps", "fcn-8s-poly-5-steps", "fcn-8s-5-steps")
     assert len(question.effects) == 4
     both = spoilt(appended(TINY, length), ("{schedule: poly}", "{steps: 7}"))
-    assert "longer: poly sets steps, as this question does" in "".join(refused(tmp_path, both))
+    assert only(tmp_path, both).startswith("params.yaml: questions: longer: length: poly sets steps")
     for steps in ("", "    steps: [5]\n", "    steps: [5, 5]\n", "    steps: [0, 5]\n"):
         files = appended(TINY, length.replace("    steps: [5, 20]\n", steps))
         assert "longer: steps: " in only(tmp_path, files)
@@ -228,27 +214,25 @@ def test_runs_that_differ_in_testing_share_their_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "place"),
     [
-        ("leave_one_out: [flip, adamw, poly]", "leave_one_out: [flip]", "questions: without: leave_one_out:"
-         " lists 1 tricks; a comparison needs two or more."),
-        ("alone: [flip, poly]", "alone: [flip, polly]", "questions: each: 'polly' is no trick of tricks.yaml."
-         " Did you mean 'poly'?"),
-        ("noise: [0, 1, 2, 5]", "noise: [0, -1]", "questions: spread: noise: [0, -1] is not allowed"),
-        ("noise: [0, 1, 2, 5]", "noise: 5", "questions: spread: noise: 5 is not allowed; give a list of different"),
-        ("    start: fcn-8s\n    noise", "    noise", "questions: spread: start: missing"),
-        ("alone: [flip, poly]", "alone: [flip, poly]\n    tricks: [flip]", "questions: each: tricks: has no"
-         " effect here"),
+        ("leave_one_out: [flip, adamw, poly]", "leave_one_out: [flip]", "params.yaml:20: questions: without: leave_one_out"),
+        ("alone: [flip, poly]", "alone: [flip, polly]", "params.yaml:24: questions: each: alone"),
+        ("noise: [0, 1, 2, 5]", "noise: [0, -1]", "params.yaml:28: questions: spread: noise"),
+        ("noise: [0, 1, 2, 5]", "noise: 5", "params.yaml:28: questions: spread: noise"),
+        ("    start: fcn-8s\n    noise", "    noise", "params.yaml:25: questions: spread: start"),
+        ("alone: [flip, poly]", "alone: [flip, poly]\n    tricks: [flip]", "params.yaml:25: questions: each: tricks"),
     ],
 )  # fmt: skip
-def test_bad_questions_are_named(tmp_path, old, new, message):
-    assert only(tmp_path, spoilt(MANY, (old, new))).startswith(in_file(message))
+def test_bad_questions_are_named(tmp_path, old, new, place):
+    (problem,) = refused(tmp_path, spoilt(MANY, (old, new)))
+    assert problem.startswith(f"{place}: ")
 
 
 def test_tricks_of_a_networks_question_and_one_name_for_two_recipes(tmp_path):
     both = spoilt(appended(TINY, tricks="again: {set: {optimizer: adamw}}\n"),
                   ("networks: {base", "tricks: [adamw, again]\n    networks: {base"))  # fmt: skip
-    message = "params.yaml: questions: heads: adamw and again both set optimizer"
+    message = "params.yaml: questions: heads: tricks: adamw and again both set optimizer"
     assert only(tmp_path, both).startswith(message)
     more = "  second:\n    asks: q\n    start: baseline\n    ladder: [mirror]\n"
     files = appended(TINY, more, "mirror: {set: {test_scales: [1, 2]}}\n")
@@ -262,10 +246,10 @@ def test_tricks_of_a_networks_question_and_one_name_for_two_recipes(tmp_path):
 def test_a_trick_that_no_question_uses_is_checked_too(tmp_path):
     files = appended(TINY, tricks="idle: {set: {focal_gama: 2.0}}\n")
     assert only(tmp_path, files).startswith(
-        "tricks.yaml: idle: focal_gama: no such hyperparameter. Did you mean 'focal_gamma'?"
+        "tricks.yaml: idle: set: focal_gama: "
     )
     files = spoilt(files, ("focal_gama: 2.0", "focal_gamma: 99"))
-    assert only(tmp_path, files).startswith("tricks.yaml: idle: focal_gamma: 99 is not allowed")
+    assert only(tmp_path, files).startswith("tricks.yaml: idle: set: focal_gamma: 99")
 
 
 def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp_path):
@@ -284,36 +268,30 @@ def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "place"),
     [
-        ("[small, unet]", "[small, unte]", "questions: sizes: 'unte' is no network of networks.yaml. Did you"
-         " mean 'unet'? Known: never, small, unet."),
-        ("[small, unet]", "[small, small]", "questions: sizes: networks: lists 'small' twice; drop one."),
-        ("[small, unet]", "[]", "questions: sizes: networks: lists no network; name one or more."),
-        ("[small, unet]", "small", "questions: sizes: networks: 'small' is not allowed; give a list of"
-         " names, or 'name: network' lines."),
-        ("small: {network:", "small: {netwrk:", "networks.yaml: small: netwrk: no such setting. Did you mean"
-         " 'network'?"),
-        ('{network: "dabnet"}', "{idea: none}", "networks.yaml: never: network: missing; give text."),
-        ("never: {", "n.ever: {", "networks.yaml: 'n.ever' cannot name a file; use letters,"),
-        ("lr_search: [0.5, 2.0]", "lr_search: [0.5, 0.5]", "tricks.yaml: search: lr_search: [0.5, 0.5] is"
-         " not allowed; it must be a list of different factors in [0.001, 1000]."),
-        ("lr_search: [0.5, 2.0], ", "", "questions: sizes: trick search: lr_search_steps: has no effect without"
-         " lr_search; leave it out."),
-        ("ladder: [flip, adamw, poly]", "ladder: curse", "questions: ladder: ladder: 'curse' is not"
-         " allowed; give a list of tricks, or 'course' for the course study's: transfer, adamw-poly,"),
-        ("ladder: [flip, adamw, poly]", "ladder: course", None),
+        ("[small, unet]", "[small, unte]", "params.yaml:20: questions: sizes: networks"),
+        ("[small, unet]", "[small, small]", "params.yaml:20: questions: sizes: networks"),
+        ("[small, unet]", "[]", "params.yaml:20: questions: sizes: networks"),
+        ("[small, unet]", "small", "params.yaml:20: questions: sizes: networks"),
+        ("small: {network:", "small: {netwrk:", "networks.yaml:2: small: netwrk"),
+        ('{network: "dabnet"}', "{idea: none}", "networks.yaml:4: never: network"),
+        ("never: {", "n.ever: {", "networks.yaml:4"),
+        ("lr_search: [0.5, 2.0]", "lr_search: [0.5, 0.5]", "tricks.yaml:4: search: set: lr_search"),
+        ("lr_search: [0.5, 2.0], ", "", "params.yaml:20: questions: sizes: networks"),
+        ("ladder: [flip, adamw, poly]", "ladder: curse", "params.yaml:16: questions: ladder: ladder"),
     ],
 )  # fmt: skip
-def test_bad_lists_of_networks_are_named(tmp_path, old, new, message):
-    files = spoilt(LISTED, (old, new))
-    if message is None:
-        files = spoilt(files, ("search: {", "ohem: {set: {flip: 0.5}}\nsearch: {"))
-        with pytest.raises(InputError, match="'transfer' is no trick of tricks.yaml") as caught:
-            load(tmp_path, files)
-        assert len(str(caught.value).split("\n")) == 1 + 6
-    else:
-        assert only(tmp_path, files).startswith(in_file(message))
+def test_bad_lists_of_networks_are_named(tmp_path, old, new, place):
+    (problem,) = refused(tmp_path, spoilt(LISTED, (old, new)))
+    assert problem.startswith(f"{place}: ")
+
+
+def test_the_tricks_of_the_course_s_ladder_must_be_there(tmp_path):
+    files = spoilt(LISTED, ("ladder: [flip, adamw, poly]", "ladder: course"),
+                   ("search: {", "ohem: {set: {flip: 0.5}}\nsearch: {"))  # fmt: skip
+    lines = refused(tmp_path, files)
+    assert len(lines) == 6 and "'transfer'" in lines[0] and not any("'ohem'" in line for line in lines)
 
 
 def project() -> dict[str, str]:

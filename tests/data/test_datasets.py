@@ -12,7 +12,8 @@ from PIL import Image
 from roadseg.config.paths import ROOT
 from roadseg.data import check, prepare, synthetic
 from roadseg.data import datasets as sources
-from roadseg.data.layout import BadData
+from roadseg.data.findings import BadData
+from roadseg.data.layout import Item, Source
 from roadseg.data.scenes import (
     CAMVID,
     CITYSCAPES,
@@ -210,7 +211,7 @@ def test_without_test_images_those_of_val_have_their_digest(tmp_path):
 
 
 def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, tmp_path):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     source = sources.find_source(SETTINGS, tmp_path)
@@ -251,35 +252,20 @@ def test_the_variable_never_replaces_real_data(small_camvid, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("camvid", "raw/train: no such folder. The SegNet copy of CamVid has train, trainannot, "
-         "val, valannot, test, testannot; name the folder above them in params.yaml (data: path) or "
-         "in the environment variable ROADSEG_CAMVID."),
-        ("kitti", "raw/training/image_2: no such folder. KITTI's data_semantics.zip has "
-         "training/image_2, training/semantic; name the folder above them in params.yaml (data: "
-         "path) or in the environment variable ROADSEG_KITTI."),
-        ("kitti_road", "raw/training/image_2: no such folder. KITTI's data_road.zip has "
-         "training/image_2, training/gt_image_2; name the folder above them in params.yaml (data: "
-         "path) or in the environment variable ROADSEG_KITTI_ROAD."),
-        ("cityscapes", "raw/leftImg8bit/train: no such folder. Cityscapes has leftImg8bit/train, "
-         "leftImg8bit/val, gtFine/train, gtFine/val; name the folder above them in params.yaml "
-         "(data: path) or in the environment variable ROADSEG_CITYSCAPES."),
-    ],
+    ("kind", "folder"),
+    [("camvid", "train"), ("kitti", "training/image_2"), ("kitti_road", "training/image_2"),
+     ("cityscapes", "leftImg8bit/train")],
 )  # fmt: skip
-def test_missing_folders_are_named(tmp_path, kind, message):
+def test_missing_folders_are_named(tmp_path, kind, folder):
     (tmp_path / "raw").mkdir()
     settings = {"source": kind, "path": "raw", "size": [36, 48], "block": 1}
     with pytest.raises(InputError) as caught:
         sources.find_source(settings, tmp_path)
-    assert str(caught.value).removeprefix(f"{tmp_path}/") == message
+    assert str(caught.value).startswith(f"{tmp_path}/raw/{folder}: ")
     (tmp_path / "raw").rmdir()
     with pytest.raises(InputError) as caught:
         sources.find_source(settings, tmp_path)
-    assert str(caught.value) == (
-        f"raw: no such folder. Put the {kind} data there, change data: path in params.yaml, or let "
-        f"the environment variable ROADSEG_{kind.upper()} name a folder."
-    )
+    assert str(caught.value).startswith("raw: ") and f"ROADSEG_{kind.upper()}" in str(caught.value)
 
 
 def test_the_real_camvid(camvid, tmp_path, monkeypatch):
@@ -306,19 +292,17 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
         f"images: images\nlabels: labels\nunlabelled: 11\nclasses: {list(CAMVID)}\n"
         "sequence: 20\nsplits: {val: 0.2, test: 0.2}\n"
     )
-    with pytest.raises(BadData) as caught:
-        check.inspect_source(sources.open_folder(tmp_path))
-    (finding,) = caught.value.findings
-    assert finding.finding.startswith("edges in the images fit the labels of the previous file")
+    assert any("off by one" in note for note in check.inspect_source(sources.open_folder(tmp_path)).notes)
 
 
 @pytest.mark.parametrize("place", [(1, 1), (2, 3), (7, 7), (9, 0)])
-def test_pixels_at_other_sizes_are_those_of_the_resized_labels(place):
+def test_pixels_at_other_sizes_are_those_of_the_resized_labels(tmp_path, place):
     labels = np.zeros((10, 11), np.uint8)
     labels[place] = 1  # kept at some sizes, and lost at larger ones
     picture, sizes = Image.fromarray(labels), [(5, 5), (7, 7), (9, 13), (10, 11), (13, 11), (20, 31)]
-    counts = check._resized_pixels(picture, sizes)
-    assert list(counts) == sizes
+    source = Source(tmp_path, {}, {}, draw=lambda item: (np.dstack([labels] * 3), labels))
+    counts = check.check_item(source, Item("x", "x"), sizes=sizes).pixels
+    assert list(counts) == [None, *sizes]
     for height, width in sizes:
         resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
         expected = [(resized == 0).sum(), (resized == 1).sum()]
@@ -433,7 +417,7 @@ def test_kitti_road(tmp_path):
     assert {item.sequence for item in splits["val"]} == {"um 2", "um 10", "umm 8", "uu 6"}
     assert names(summary.source)["val"][8:10] == ["um_000018", "um_000086"]
     for split, pixels in summary.pixels.items():  # road, not road, void
-        assert (pixels[[0, 1, 255]] == np.array([32, 32, 64]) * len(splits[split])).all()
+        assert (pixels[None][[0, 1, 255]] == np.array([32, 32, 64]) * len(splits[split])).all()
     assert list(summary.source.palette) == ["road", "not road"]
     checked = check.check_item(summary.source, splits["train"][0])
     assert checked.labels[::4, ::8].tolist() == [[1, 255], [0, 255]]
@@ -472,7 +456,7 @@ def test_cityscapes(tmp_path):
         "val is the training cities dusseldorf; test is Cityscapes' own val.",
         "All test images are of one sequence, frankfurt: scores say little about others.",
     ]
-    assert all(pixels[0] > 0 and pixels[1:].sum() == 0 for pixels in summary.pixels.values())
+    assert all(pixels[None][0] > 0 and pixels[None][1:].sum() == 0 for pixels in summary.pixels.values())
     requested = {"train": ["aachen"], "val": ["bochum"], "test": ["bremen"]}
     source = sources.find_source({"source": "cityscapes", "path": ".", "splits": requested}, tmp_path)
     assert [len(source.splits[s]) for s in SPLITS] == [2, 2, 2]

@@ -100,6 +100,7 @@ def test_no_key_is_recommended_that_the_file_has_not(asking, tmp_path):
 @pytest.mark.parametrize("source", ["folder", "synthetic"])
 def test_sources_with_splits_of_their_own_say_where(asking, tmp_path, source):
     asking("{val: 0.2, test: 0.2}")
-    replace(tmp_path / "params.yaml", "source: camvid", f"source: {source}")
-    with pytest.raises(InputError, match=f"data: splits: {source} has .*; leave it out"):
+    counts = "synthetic\n  seed: 0\n  counts: {train: 1, val: 1, test: 1}" if source == "synthetic" else source
+    replace(tmp_path / "params.yaml", "source: camvid", f"source: {counts}")
+    with pytest.raises(InputError, match=rf"^params.yaml:\d+: data: splits: {source}"):
         load()
