@@ -16,7 +16,7 @@ from pathlib import Path
 from roadseg import code as digests
 from roadseg.config import paths
 from roadseg.config.study import Study, load, load_resolved
-from roadseg.errors import InputError, escaped
+from roadseg.errors import InputError, escaped, nearest
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 HELP = {
@@ -225,8 +225,8 @@ def train(study: Study, question: str) -> None:
     from roadseg.report.notebooks import execute
 
     if question not in study.questions:
-        known = ", ".join(study.questions)
-        raise InputError(f"{question!r} is no question of {study.params}: {known}.")
+        hint = nearest(question, study.questions)
+        raise InputError(f"{question!r} is no question of {study.params}.{hint}")
     folder = study.build / "runs" / question
     try:
         execute(

@@ -10,7 +10,6 @@ import signal
 import socket
 import string
 import struct
-import sys
 import unicodedata
 import zlib
 from collections import Counter
@@ -20,6 +19,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import broken
+import fuzz
 import nbformat
 import numpy as np
 import pandas as pd
@@ -46,11 +47,6 @@ from roadseg.report import text as words
 from roadseg.report.notebooks import CHAPTERS
 from roadseg.report.page import _markdown, render
 from roadseg.training.start import start
-
-sys.path.insert(0, str(ROOT / "tests/data"))
-
-import broken  # noqa: E402
-import fuzz  # noqa: E402
 
 # Names that people may give, and that something might obey.
 CARRIED = [

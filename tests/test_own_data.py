@@ -3,8 +3,8 @@
 import json
 import re
 import shutil
-import sys
 
+import broken
 import numpy as np
 import pytest
 from conftest import call, ran, snapshot
@@ -13,10 +13,6 @@ from PIL import Image
 from roadseg.config.paths import ROOT
 from roadseg.config.yaml import read_yaml
 from roadseg.data.scenes import Scenes
-
-sys.path.insert(0, str(ROOT / "tests/data"))
-
-import broken  # noqa: E402
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.yaml import Problems
 from roadseg.errors import InputError, nearest, not_allowed
 
-NAME = "letters, digits and single dashes, as in fcn-8s"
+NAME = "up to 60 letters, digits and single dashes, as in fcn-8s"
 TRICK, NETWORK = "no trick of tricks.yaml", "no network of networks.yaml"
 KINDS = ("networks", "ladder", "leave_one_out", "alone", "length", "noise")
 
@@ -194,7 +194,8 @@ def _arms_from_start(question: Question, about: dict, context: Context) -> Quest
         places = {trick: (*path, kind, listed.index(trick)) for trick in tricks}
         needed = 2 if kind == "leave_one_out" else 1
         if len(listed) < needed:
-            problems.add(f"lists {len(listed)} tricks; give {needed} or more.", *path, kind)
+            count = f"{len(listed)} trick{'s' * (len(listed) != 1)}"
+            problems.add(f"lists {count}; give {needed} or more.", *path, kind)
         if kind in ("ladder", "leave_one_out"):
             _check_disjoint(tricks, context, *path, kind)
     for trick in tricks if kind == "length" else ():
@@ -330,9 +331,9 @@ def check_arms(questions: Iterable[Question], problems: Problems) -> None:
             if first != recipe:
                 differing = [key for key in DEFAULTS if getattr(first, key) != getattr(recipe, key)]
                 problems.add(
-                    f"arm {name} is another recipe in {other} "
-                    f"({', '.join(sorted(differing))} differ); rename one. "
-                    "A rung is named after its trick: list the trick again under another name.",
+                    f"arm {name} is another recipe in question {other}, with another "
+                    f"{' and '.join(sorted(differing))}. A rung is called after its trick: list "
+                    "the trick a second time, under another name.",
                     "questions", question.name,
                 )  # fmt: skip
 
@@ -372,4 +373,4 @@ def _name_problem(name: str) -> str:
     words = name.split("-")
     if len(name) <= 60 and all(word.isascii() and word.isalnum() for word in words):
         return ""
-    return f"{name!r} cannot name a file; use {NAME}, at most 60."
+    return f"{name!r} cannot name a file; use {NAME}."

@@ -12,6 +12,7 @@ from roadseg.config.yaml import DECIMAL, Problems
 from roadseg.errors import nearest, not_allowed
 
 LINES = "'key: value' lines"
+MAX_LISTED = 12  # names that a message lists beside the one that is most like a wrong one
 
 
 class Section(BaseModel):
@@ -45,6 +46,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {match!r}?" if match else ""
 
 
+def _unknown(name: str, known: Collection[str]) -> str:
+    """Return what may have been meant by an unknown name, for the end of an error message."""
+    hint = did_you_mean(name, known)
+    return f" {hint}" if hint and len(known) > MAX_LISTED else nearest(name, known)
+
+
 def check_section(
     model: type[Section], content: dict, problems: Problems, *, required: Collection[tuple] = ()
 ) -> None:
@@ -66,7 +73,7 @@ def check_section(
         known, allowed = _allowed(model, path)
         if kind == "extra_forbidden":
             misspelt.add((*path[:-1], closest(path[-1], known)))
-            problems.add(f"no such setting.{nearest(path[-1], known)}", *path)
+            problems.add(f"no such setting.{_unknown(path[-1], known)}", *path)
         elif kind != "missing":
             add_not_allowed(problems, error["input"], allowed, *path)
         elif path not in misspelt:
@@ -98,6 +105,8 @@ def _hint(value: Any, allowed: str) -> str:
         return "To YAML 1.2 this is text; a switch is true or false."
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value):
         return f"Decimals have a point: {value.replace(',', '.')}."
+    if isinstance(value, str) and re.fullmatch(r"\d{1,2} *%", value):
+        return f"Write {float(value.rstrip(' %')) / 100:g}."
     if isinstance(value, str) and "text" not in allowed and any(map(str.isdigit, allowed)):
         if DECIMAL.fullmatch(value):
             return "Write it without quotes."

@@ -41,10 +41,8 @@ def check_fractions(splits: dict, problems: Problems, *path: str) -> None:
     total = sum(part for part in splits.values() if isinstance(part, float))
     rests = list(splits.values()).count(REST)
     if total > 1 + 1e-9 or (total > 1 - 1e-9 and rests):
-        problems.add(
-            f"the fractions add up to {total:g}; lower them to 1, or less if train gets the rest.",
-            *path,
-        )
+        consequence = ", which leaves no rest for train" if rests else ""
+        problems.add(f"the fractions add up to {total:g}{consequence}; lower them.", *path)
     if rests > 1:
         problems.add(
             "more than one split gets the rest (train does, if not named); say what the others "

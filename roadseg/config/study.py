@@ -299,7 +299,7 @@ def _remarks(file: Path, problems: Problems) -> tuple[str, ...]:
             points[-1] = f"{points[-1]} {line.strip()}".strip()
         elif line.strip() and not line.startswith("#"):
             file_problems.places["line", number] = file_problems.file, number
-            problem = "belongs to no remark; begin each remark with '- '."
+            problem = "is not part of a remark; begin each remark with '- '."
             file_problems.add(problem, at=("line", number))
     problems.include(file_problems, "remarks")
     return tuple(points)
@@ -326,7 +326,7 @@ def parse(content: dict, problems: Problems, remarks: tuple[str, ...] = ()) -> S
             problems.add(problem, "tricks", name)
     base = content["base"]
     if "seed" in base:
-        problem = "set 'seeds' instead; every arm is trained once with each."
+        problem = "take it out; every arm is trained with each of seeds:."
         problems.add(problem, "base", "seed")
     for name, contradiction in contradictions(SimpleNamespace(**DEFAULTS | base)):
         problems.add(contradiction, "base", name)

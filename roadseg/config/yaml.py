@@ -130,8 +130,8 @@ def read_lines(file: Path, name: str, *, may_be_empty: bool = False) -> tuple[di
         return {}, problems
     if not isinstance(content, dict):
         problems.raise_any()
-        holds = "is empty" if content is None else f"holds {type(content).__name__}"
-        raise InputError(f"{name}: must hold 'key: value' lines, {holds}.")
+        what = "is empty" if content is None else "has other content"
+        raise InputError(f"{name}: {what}; write 'key: value' lines.")
     return content, problems
 
 

@@ -142,7 +142,7 @@ def inspect_source(
         overlap += checked.overlap
         if keep and not findings:
             keep(split, index, checked)
-    if not source.user_defined:  # else the listing has said so
+    if not source.user_defined and not source.findings:  # else the listing has said so
         findings += [found("empty-split", part) for part, items in source.splits.items()
                      if not items]  # fmt: skip
     findings += _class_findings(summary, findings)

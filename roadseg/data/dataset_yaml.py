@@ -139,7 +139,7 @@ def read_description(root: Path) -> Description:
     file = root / DESCRIPTION
     if not file.is_file():
         raise InputError(
-            f"{file}: no such file. It describes your data; a smallest:\n{MINIMAL_DESCRIPTION}"
+            f"{file}: no such file. It describes your data; the smallest is:\n{MINIMAL_DESCRIPTION}"
         )
     content, problems = read_lines(file, str(file))
     problems.raise_any()
@@ -151,8 +151,8 @@ def read_description(root: Path) -> Description:
     _check_places(root, settings, problems)
     if "values" not in content and _look_like_colours(settings.classes):
         problems.add(
-            "three numbers for each class; add values: colours, or values: ids if a class really "
-            "has three.", "classes",
+            "has three numbers for each class; add values: colours, or values: ids if these are "
+            "ids.", "classes",
         )  # fmt: skip
         problems.raise_any()
     codes = _codes(settings, problems)
@@ -200,7 +200,7 @@ def _check_places(root: Path, settings: Settings, problems: Problems) -> None:
         return
     if images == labels and kind in PICTURES and settings.image_ending is None:
         problems.add(
-            "the folder of the images; name that of the label images, let image_ending and "
+            "is the folder of the images, too; name that of the label images, let image_ending and "
             "label_ending tell them apart, or say values: labelme, if these are its JSON files.",
             "labels",
         )
@@ -216,7 +216,7 @@ def _check_places(root: Path, settings: Settings, problems: Problems) -> None:
         expected -= kind == "coco" or not is_file_pattern(labels)
         if labels.count("*") != expected:
             problems.add(
-                f"{labels} has {labels.count('*')} * where {expected} are needed: one for each of "
+                f"{labels} has {labels.count('*')} * where {expected} are needed: one for each in "
                 "images:, and in a pattern of files one for the names in a folder.", "labels",
             )  # fmt: skip
 
@@ -334,7 +334,7 @@ def _check_owners(codes: dict[str, list], unlabelled: list | str, problems: Prob
             owner = owners.setdefault(value, path)
             if owner != path:
                 shown = list(value) if isinstance(value, tuple) else value
-                problems.add(f"{shown} is also {owner[-1]}; take it out of one of the two.", *path)
+                problems.add(f"{shown} means {owner[-1]}, too; take it out of one.", *path)
 
 
 def _check_threshold(
@@ -347,7 +347,7 @@ def _check_threshold(
     values |= {unlabelled} if unlabelled == REST else set(unlabelled)
     if kind == "ids" and not (values <= {0, 255, REST} and len(values) == 2):
         problems.add(
-            "a mask has two values then: 0 below the threshold, 255 from it on; write, for "
+            "with a threshold there are two values, 0 below it and 255 from it on; write, for "
             "instance, {other: 0, road: 255}, or [other, road].", "classes",
         )  # fmt: skip
 

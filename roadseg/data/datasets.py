@@ -330,7 +330,7 @@ def recognise(folder: Path) -> str:
         )
     raise InputError(
         f"{folder}: is neither CamVid, KITTI (semantics or Road) nor Cityscapes, and has no "
-        f"{DESCRIPTION}. For your own images, write one; a smallest is:\n{MINIMAL_DESCRIPTION}"
+        f"{DESCRIPTION}. For your own images, write one; the smallest is:\n{MINIMAL_DESCRIPTION}"
     )
 
 

@@ -41,13 +41,13 @@ KINDS = {
         "mogrify -auto-orient {quoted}, and see that its labels fit",
     ),
     "image-format": (
-        "has the pixel format {mode}", PLAIN, "mogrify -colorspace sRGB -depth 8 {quoted}",
+        "has {mode}", PLAIN, "mogrify -colorspace sRGB -depth 8 {quoted}",
     ),
     "transparent-image": ("has transparent pixels", PLAIN, "mogrify -alpha off {quoted}"),
     "vanished": ("has vanished since the check began", "a file that stays", "put it back"),
     # label files
     "label-format": (
-        "has the pixel format {mode}", ONE_VALUE, "export the labels as PNG of 8 bits",
+        "has {mode}", ONE_VALUE, "export the labels as PNG of 8 bits",
     ),
     "transparent-labels": (
         "has transparent pixels", ONE_VALUE, "export the labels without transparency",
@@ -130,7 +130,7 @@ KINDS = {
         "rename the other: it has other letters or accents",
     ),
     "no-sequence": (
-        "does not match {count} names, such as {name}", "a video for every image",
+        "does not match {count} names, such as {name}", "a match for every name",
         "correct the expression",
     ),
     # splits
@@ -151,7 +151,7 @@ KINDS = {
         "fraction",
     ),
     "no-sequence-left": (
-        "has no image: whole sequences are shared out, and there are {count}", "one image or more",
+        "has no image: whole sequences are shared out, and {count} were left", "one image or more",
         "{remedy}",
     ),
     # outlines

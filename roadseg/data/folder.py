@@ -194,7 +194,8 @@ def _listed_pairs(root: Path, about: Description) -> list[Item]:
         if len(names) != 2 or any(n.is_absolute() or ".." in n.parts or not n.name for n in names):
             raise InputError(
                 f"{file}: {printable(line)!r} is not a pair. Each line has an image and its label "
-                f"file, below {about.images} and {about.labels} of the folder, and a comma between."
+                f"file, with a comma between; they lie in {root / about.images} and "
+                f"{root / about.labels}."
             )
         image = find_image(names[0])
         if image in items:

@@ -25,6 +25,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 NO_PICTURES = {b"version https://git-lfs": "lfs-pointer", b"GIF8": "gif", b"{": "json"}
 WITH_ALPHA = ("RGBA", "LA", "PA")
 DEEP_GREY = ("I", "I;16", "I;16B", "I;16L")
+PIXELS = {"CMYK": "CMYK colours", "F": "floating-point values"}  # Pillow's mode -> in words
 SMOOTHED = 10  # with more values that are not allowed a label image was smoothed or is a photo
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
@@ -161,7 +162,7 @@ class _Reader:
             return None
         if ";16" in raw_mode and not picture.mode.startswith("I"):
             kind = "image" if file == self.item.image else "label"
-            self.note(f"{kind}-format", file, mode=f"{picture.mode};16")
+            self.note(f"{kind}-format", file, mode=_pixels_text(";16"))
         elif has_frames:
             self.note("several-pictures", file)
         elif orientation in range(2, 9):  # other values mean nothing
@@ -185,7 +186,7 @@ class _Reader:
             if picture.getextrema()[3][0] < 255:
                 self.note("transparent-image", self.item.image)
         elif picture.mode not in ("RGB", "L", "P", "1"):
-            self.note("image-format", self.item.image, mode=picture.mode)
+            self.note("image-format", self.item.image, mode=_pixels_text(picture.mode))
             return None
         return picture.convert("RGB")
 
@@ -253,7 +254,7 @@ class _Reader:
             picture = picture.convert("L" if picture.mode == "LA" else "RGB")
         deep = () if coding.kind == "colours" else DEEP_GREY
         if picture.mode not in ("1", "L", "P", "RGB", *deep):
-            self.note("label-format", file, mode=picture.mode)
+            self.note("label-format", file, mode=_pixels_text(picture.mode))
             return None
         if coding.kind == "colours":
             rgb = np.asarray(picture.convert("RGB")).astype(np.uint32)
@@ -308,6 +309,12 @@ class _Reader:
 def size_text(shape: tuple[int, int]) -> str:
     """Return a height and width in words."""
     return f"{shape[0]} x {shape[1]}"
+
+
+def _pixels_text(mode: str) -> str:
+    """Return in words what pixels of a Pillow mode are."""
+    is_deep = mode in DEEP_GREY or ";16" in mode
+    return "more than 8 bits per channel" if is_deep else PIXELS.get(mode, f"pixels of mode {mode}")
 
 
 def _why_unreadable(file: Path, problem: Exception) -> str:

@@ -48,36 +48,6 @@ def test_problems_are_lines_in_order_of_files_and_come_in_three_rounds(tmp_path)
     assert places(refused(tmp_path, files)) == ["params.yaml:29: questions: each: start"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "place"),
-    [
-        # the question that is refused is not missed by the next one
-        ([("start: fcn-8s", "start: fcn-9s")], "params.yaml:23: questions: ladder: start"),
-        ([("  - flip", "  - flop")], "params.yaml:25: questions: ladder: ladder"),
-        ([("    networks: {", "    netwroks: {")], "params.yaml:20: questions: heads: netwroks"),
-        # nor is what it would have made
-        ([("fcn-8s: ", "fcn.8s: ")], "params.yaml:20: questions: heads: arm"),
-        # a misspelt setting is not missing too, and what stands in it is not unknown
-        ([("seeds: [0", "sedes: [0")], "params.yaml:12: sedes"),
-        ([("base:\n", "bsae:\n")], "params.yaml:13: bsae"),
-        ([("questions:\n", "qeustions:\n")], "params.yaml:17: qeustions"),
-        ([("  size: [", "  sizes: [")], "params.yaml:8: data: sizes"),
-        ([("      flip: 0.5", "      filp: 0.5")], "tricks.yaml:3: flip: set: filp"),
-        ([("    flip: 0.5", "    filp: 0.5")], "tricks.yaml:3: flip: set: filp"),
-        # contradictions wait for sound hyperparameters
-        ([("steps: 10", "steps: 10\n  cycles: 3\n  shedule: cosine")], "params.yaml:17: base: shedule"),
-        ([("flip: 0.5", "flip: 0.0")], "params.yaml:25: questions: ladder: ladder"),
-        ([("lr: 0.001", "warmup_steps: 10")], "params.yaml:16: base: warmup_steps"),
-        ([("study: tiny\n", "<<: {study: tiny}\n")], "params.yaml:1: <<"),
-    ],
-)  # fmt: skip
-def test_consequences_are_not_shown(tmp_path, changes, place):
-    if "      flip" in changes[0][0]:
-        changes = [("    flip: 0.5", "      flip: 0.5"), *changes]  # indented otherwise
-    (line,) = refused(tmp_path, spoilt(LONG, *changes))
-    assert line.startswith(f"{place}: ")
-
-
 def test_problems_that_are_no_consequence_are_shown(tmp_path):
     files = spoilt(LONG, ("source: synthetic", "source: synthetic\n  sed: 1"), ("  seed: 0\n", ""),
                    ("  block: 1\n", ""))  # fmt: skip
