@@ -110,73 +110,38 @@ def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new"),
     [
-        ("folder: studies/tiny", "folder: .", "folder: '.' is not allowed; here it must be 'studies/tiny'."),
-        ("folder: studies/tiny", "folder: studies/camvid", "folder: 'studies/camvid' is not allowed; here it"),
-        ("root: ../..", "root: .", "root: '.' is not allowed; here it must be '../..'."),
-        ("root: ../..", "root: ../../..", "root: '../../..' is not allowed; here it must be '../..'."),
-        ("root: ../..", "root: /tmp", "root: '/tmp' is not allowed; give the way from the study's folder to"
-         " the project's root: . or ../.."),
-        ("folder: studies/tiny", "folder: /tmp", "folder: '/tmp' is not allowed; give the study's folder from"
-         " the project's root: . or studies/NAME"),
-        ("folder: studies/tiny", "folder: studies/../x", "folder: 'studies/../x' is not allowed; "),
-        ("folder: studies/tiny", "folder: -x", "folder: '-x' is not allowed; give"),
-        ("folder: studies/tiny", "folder: x y", "folder: 'x y' is not allowed; give"),
-        ("folder: studies/tiny\n", "", "folder: missing; give the study's folder from the project's root"),
-        ("study: tiny", "study: camvid", "study: 'camvid' is not allowed; the study in studies/tiny is called tiny."),
+        *(("folder: studies/tiny\n", f"folder: {value}\n") for value in (".", "studies/camvid", "/tmp", "studies/../x", "-x", "x y")),
+        *(("root: ../..\n", f"root: {value}\n") for value in (".", "../../..", "/tmp")),
+        ("folder: studies/tiny\n", ""), ("study: tiny", "study: camvid"),
     ],
 )  # fmt: skip
-def test_a_study_says_where_it_lies_and_how_it_is_called(tmp_path, old, new, message):
-    lines = problems(lambda: below(tmp_path, (old, new)))
-    assert lines[0].partition(": ")[2].startswith(message)
-    assert [line.partition(":")[0] for line in lines] == ["studies/tiny/params.yaml"] * len(lines)
+def test_a_study_says_where_it_lies_and_how_it_is_called(tmp_path, old, new):
+    first, *_ = places(problems(lambda: below(tmp_path, (old, new))))
+    assert re.fullmatch(rf"studies/tiny/params.yaml:\d: {old.partition(':')[0]}", first)
 
 
 def test_the_embedded_study_lies_in_the_root(tmp_path):
     files = spoilt(TINY, ("root: .", "root: ../.."), ("folder: .", "folder: studies/tiny"))
-    assert refused(tmp_path, files) == [
-        "params.yaml:3: root: '../..' is not allowed; here it must be '.'.",
-        "params.yaml:4: folder: 'studies/tiny' is not allowed; here it must be '.'.",
-    ]
+    assert places(refused(tmp_path, files)) == ["params.yaml:3: root", "params.yaml:4: folder"]
     write(tmp_path, {**TINY, "remarks.md": ""})
-    assert problems(study.load) == [
-        "params.yaml:1: study: 'tiny' is not allowed; the embedded study is called synthetic."
-    ]
+    assert places(problems(study.load)) == ["params.yaml:1: study"]  # which is synthetic
 
 
 def test_a_folder_that_no_study_can_be_called_after_is_refused(tmp_path):
-    files = {name.replace("tiny", "my_set"): text for name, text in BELOW.items()}
-    write(tmp_path, files)
-    with pytest.raises(InputError) as caught:
+    write(tmp_path, {name.replace("tiny", "my_set"): text for name, text in BELOW.items()})
+    with pytest.raises(InputError, match="^studies/my_set: "):
         study.load("my_set")
-    assert str(caught.value) == (
-        "studies/my_set: 'my_set' cannot name a file; use letters, digits and single dashes, as in "
-        "fcn-8s, at most 60."
-    )
 
 
-@pytest.mark.parametrize("name", ["tricks.yaml", "remarks.md"])
-def test_files_that_the_pipeline_reads_are_missed_before_it_does(tmp_path, name):
-    below(tmp_path)
-    (tmp_path / "studies/tiny" / name).unlink()
-    with pytest.raises(InputError) as caught:
-        study.load("tiny")
-    assert str(caught.value) == (
-        f"studies/tiny/{name}: no such file. The pipeline reads it; an empty one will do."
-    )
-
-
-@pytest.mark.parametrize("part", ["tricks", "networks"])
 @pytest.mark.parametrize("command", ["plan", "resolve", "prepare"])
-def test_a_project_without_its_catalogue_says_so(tmp_path, capsys, part, command):
+@pytest.mark.parametrize("name", ["studies/tiny/tricks.yaml", "studies/tiny/remarks.md", "tricks.yaml", "networks.yaml"])
+def test_files_that_the_pipeline_reads_are_missed_before_it_does(tmp_path, capsys, name, command):
     below(tmp_path)
-    (tmp_path / f"{part}.yaml").unlink()
+    (tmp_path / name).unlink()
     assert main([command, "tiny"]) == 2
-    assert capsys.readouterr().err == (
-        f"roadseg: {part}.yaml: no such file. It holds the {part} that questions name, whichever study "
-        "asks; bring it back, or make an empty one.\n"
-    )
+    assert re.fullmatch(f"roadseg: {name}: no such file.*\n", capsys.readouterr().err)
 
 
 # Hostile input -----------------------------------------------------------------------------------
@@ -243,12 +208,12 @@ def outcome(folder, files: dict[str, bytes]) -> str:
         places = []
         for line in rest or [first]:
             match = re.match(r"(params\.yaml|tricks\.yaml|networks\.yaml|remarks\.md):(\d+:)? \S", line)
-            assert match and line.endswith((".", "...")) and len(line) < 1200
+            assert match and line.endswith((".", "?")) and len(line) < 1200
             places.append((list(REAL).index(match[1]), int((match[2] or "0:")[:-1])))
         assert places == sorted(places)
         return "message"
     finally:
-        assert time.perf_counter() - started < 2
+        assert time.perf_counter() - started < 10
 
 
 def hostile(folder, contents, examples: int) -> set[str]:
@@ -264,16 +229,11 @@ def hostile(folder, contents, examples: int) -> set[str]:
     return seen
 
 
-def test_edits_of_the_real_settings_end_in_a_study_or_a_message(tmp_path, record_property):
-    assert hostile(tmp_path, edits(("params.yaml",)), 300) == {"study", "message"}
-    tried = ["Hostile input", "params.yaml, random edits", 300, "a study or one message"]
-    record_property("tried", json.dumps(tried))
-
-
-def test_edits_of_the_real_catalogue_end_in_a_study_or_a_message(tmp_path, record_property):
-    assert hostile(tmp_path, edits(), 300) == {"study", "message"}
-    tried = ["Hostile input", "params.yaml, catalogue and remarks, random edits", 300, "a study or one message"]
-    record_property("tried", json.dumps(tried))
+@pytest.mark.parametrize("names", [("params.yaml",), tuple(REAL)])
+def test_edits_of_the_real_files_end_in_a_study_or_a_message(tmp_path, record_property, names):
+    assert hostile(tmp_path, edits(names), 300) == {"study", "message"}
+    what = "params.yaml" if len(names) == 1 else "params.yaml, catalogue and remarks"
+    record_property("tried", json.dumps(["Hostile input", f"{what}, random edits", 300, "a study or one message"]))
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "tricks.yaml"])
@@ -283,8 +243,7 @@ def test_arbitrary_content_ends_in_a_message(tmp_path, record_property, name):
     files = {other: text.encode() for other, text in REAL.items()}
     contents = (st.binary(max_size=200) | encoded).map(lambda content: {**files, name: content})
     assert hostile(tmp_path, contents, 150) == {"message"}
-    tried = ["Hostile input", f"{name}, arbitrary bytes and text", 150, "one message"]
-    record_property("tried", json.dumps(tried))
+    record_property("tried", json.dumps(["Hostile input", f"{name}, arbitrary bytes and text", 150, "one message"]))
 
 
 VALUES = st.recursive(

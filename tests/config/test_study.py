@@ -4,11 +4,12 @@ import ast
 import dataclasses
 import inspect
 import json
+import re
 import runpy
 
 import pandas as pd
 import pytest
-from tiny import LISTED, MANY, TINY, appended, load, only, spoilt, write
+from tiny import LISTED, MANY, TINY, appended, load, only, refused, spoilt, write
 
 from roadseg.config import paths, study
 from roadseg.config.paths import ROOT
@@ -56,11 +57,11 @@ def test_equal_recipes_train_once(tmp_path):
     assert loaded.run_folder("with-poly", 0) == tmp_path / "build/tiny/runs/ladder/with-poly/s0"
 
 
-def test_equal_recipes_may_have_two_names(tmp_path):
+    # of two names for one the first stands for both
     more = '  again:\n    asks: q\n    networks: {plain: "fcn8s:resnet18", unet: "smp:unet:resnet18"}\n'
     loaded = load(tmp_path, appended(TINY, more))
     assert "plain" not in loaded.arms and "unet" in loaded.arms
-    again = loaded.questions["again"]  # the first name stands for both
+    again = loaded.questions["again"]
     assert list(again.arms) == ["fcn-8s", "unet"] and again.labels == {"fcn-8s": "plain", "unet": "unet"}
 
 
@@ -71,14 +72,10 @@ def test_a_ladder_may_start_from_an_arm_of_an_earlier_question(tmp_path):
     assert loaded.baseline == "baseline" and len(loaded.arms) == 5
 
 
-def test_a_study_without_a_question_is_refused(tmp_path):
-    text = TINY["params.yaml"]
-    for questions in ("questions: {}\n", ""):
-        files = {**TINY, "params.yaml": text[: text.index("questions:")] + questions}
-        assert only(tmp_path, files) in (
-            "params.yaml: questions: none is listed; ask at least one.",
-            "params.yaml: questions: missing; give 'key: value' lines.",
-        )
+@pytest.mark.parametrize("questions", ["questions: {}\n", ""])
+def test_a_study_without_a_question_is_refused(tmp_path, questions):
+    params = TINY["params.yaml"].partition("questions:")[0] + questions
+    assert only(tmp_path, {**TINY, "params.yaml": params}).startswith("params.yaml: questions: ")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -102,6 +99,10 @@ def test_leave_one_out_takes_one_trick_from_all(tmp_path):
         assert question.arms[arm] == everything.changed(neutral)
         assert (trick, "with-poly", arm) in question.effects
     assert len(question.effects) == 3 and len(question.arms) == 4 and question.start == "fcn-8s"
+    assert list(loaded.arms) == [  # what questions share is one arm
+        "baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly", "fcn-8s-all-but-flip",
+        "fcn-8s-all-but-adamw", "fcn-8s-poly",
+    ]  # fmt: skip
 
 
 def test_alone_puts_one_trick_on_the_start(tmp_path):
@@ -114,9 +115,11 @@ def test_alone_puts_one_trick_on_the_start(tmp_path):
     assert question.effects == (("flip", "with-flip", "fcn-8s"), ("poly", "fcn-8s-poly", "fcn-8s"))
 
 
+LENGTH = "  longer:\n    asks: q\n    start: fcn-8s\n    length: [flip, poly]\n    steps: [5, 20]\n"
+
+
 def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
-    length = "  longer:\n    asks: q\n    start: fcn-8s\n    length: [flip, poly]\n    steps: [5, 20]\n"
-    loaded = load(tmp_path, appended(TINY, length))
+    loaded = load(tmp_path, appended(TINY, LENGTH))
     question, start = loaded.questions["longer"], loaded.arms["fcn-8s"]
     assert question.arms == {
         f"fcn-8s{trick}-{n}-steps": start.changed({"steps": n, **changes})
@@ -125,11 +128,15 @@ def test_a_length_question_tries_tricks_at_several_lengths(tmp_path):
     }
     assert question.effects[1] == ("poly at 5 steps", "fcn-8s-poly-5-steps", "fcn-8s-5-steps")
     assert len(question.effects) == 4
-    both = spoilt(appended(TINY, length), ("{schedule: poly}", "{steps: 7}"))
-    assert only(tmp_path, both).startswith("params.yaml: questions: longer: length: poly sets steps")
-    for steps in ("", "    steps: [5]\n", "    steps: [5, 5]\n", "    steps: [0, 5]\n"):
-        files = appended(TINY, length.replace("    steps: [5, 20]\n", steps))
-        assert "longer: steps: " in only(tmp_path, files)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [("{schedule: poly}", "{steps: 7}", "length"),
+     *(("    steps: [5, 20]\n", steps, "steps") for steps in ("", "    steps: [5]\n", "    steps: [5, 5]\n", "    steps: [0, 5]\n"))],
+)  # fmt: skip
+def test_lengths_must_differ_and_be_the_question_s_own(tmp_path, old, new, key):
+    assert only(tmp_path, spoilt(appended(TINY, LENGTH), (old, new))).startswith(f"params.yaml: questions: longer: {key}: ")
 
 
 def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
@@ -146,20 +153,6 @@ def test_a_noise_question_trains_its_arm_with_more_seeds(tmp_path):
         loaded.run_folder("baseline", 5)
 
 
-def test_questions_share_what_is_equal(tmp_path):
-    """Of 4 + 4 + 3 + 1 + 2 arms, the start occurs five times, flip and two ladders' ends twice."""
-    loaded = load(tmp_path, MANY)
-    assert list(loaded.questions["without"].arms) == [
-        "with-poly", "fcn-8s-all-but-flip", "fcn-8s-all-but-adamw", "with-adamw"
-    ]  # fmt: skip
-    assert loaded.questions["without"].effects[-1] == ("poly", "with-poly", "with-adamw")
-    assert list(loaded.questions["each"].arms) == ["fcn-8s", "with-flip", "fcn-8s-poly"]
-    assert list(loaded.arms) == [
-        "baseline", "fcn-8s", "with-flip", "with-adamw", "with-poly", "fcn-8s-all-but-flip",
-        "fcn-8s-all-but-adamw", "fcn-8s-poly",
-    ]  # fmt: skip
-
-
 def test_runs_that_differ_in_testing_share_their_training(tmp_path):
     files = appended(TINY, tricks="mirror: {set: {test_flip: true}}\n")
     loaded = load(tmp_path, spoilt(files, ("adamw, poly]", "adamw, mirror, poly]")))
@@ -167,16 +160,19 @@ def test_runs_that_differ_in_testing_share_their_training(tmp_path):
     assert loaded.runs["with-mirror-s0"].training == loaded.runs["with-adamw-s0"].training
 
 
-def test_tricks_of_a_networks_question_and_one_name_for_two_recipes(tmp_path):
-    both = spoilt(appended(TINY, tricks="again: {set: {optimizer: adamw}}\n"),
-                  ("networks: {base", "tricks: [adamw, again]\n    networks: {base"))  # fmt: skip
-    message = "params.yaml: questions: heads: tricks: adamw and again both set optimizer"
-    assert only(tmp_path, both).startswith(message)
-    more = "  second:\n    asks: q\n    start: baseline\n    ladder: [mirror]\n"
-    files = appended(TINY, more, "mirror: {set: {test_scales: [1, 2]}}\n")
-    assert only(tmp_path, spoilt(files, ("adamw, poly]", "mirror]"))).startswith(
-        "params.yaml: questions: second: arm with-mirror "
-    )
+@pytest.mark.parametrize(
+    ("files", "change", "place"),
+    [
+        (appended(TINY, tricks="again: {set: {optimizer: adamw}}\n"),
+         ("networks: {base", "tricks: [adamw, again]\n    networks: {base"), "questions: heads: tricks: "),
+        (MANY, ("{schedule: poly}", "{weight_decay: 0.1}}\nother: {set: {schedule: poly}"), "questions: without: leave_one_out: "),
+        (appended(TINY, "  second:\n    asks: q\n    start: baseline\n    ladder: [mirror]\n",
+                  "mirror: {set: {test_scales: [1, 2]}}\n"), ("adamw, poly]", "mirror]"), "questions: second: arm with-mirror "),
+    ],
+)  # fmt: skip
+def test_tricks_that_undo_each_other_and_one_name_for_two_recipes(tmp_path, files, change, place):
+    *others, problem = refused(tmp_path, spoilt(files, change))
+    assert re.sub(r":\d+", "", problem).startswith(f"params.yaml: {place}") and len(others) <= 1
 
 
 def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp_path):

@@ -32,6 +32,13 @@ splits: {train: [north], val: [east], test: [west]}
 """
 
 
+def save(picture, file: Path, **settings) -> None:
+    """Write an image or array, and the folders that it lies in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture.astype(np.uint8))
+    picture.save(file, **settings)
+
+
 def scene(index: int) -> tuple[np.ndarray, np.ndarray]:
     """A picture of 40 x 60 with a road below, a building and the sky, and its labels."""
     rng = np.random.default_rng(index)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from broken import after, in_text, renamed, without, written
+from broken import after, in_text, renamed, save, without, written
 from broken import described as described_as
 from conftest import snapshot
 from PIL import Image
@@ -35,12 +35,6 @@ NAMES = [f"{drive}_{frame}" for drive in ("east", "north", "west") for frame in 
 
 def image(number: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8))
-
-
-def save(picture, file: Path, **settings) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture.astype(np.uint8))
-    picture.save(file, **settings)
 
 
 def box(number: int, top: int = 8) -> tuple[slice, slice]:
