@@ -550,14 +550,15 @@ def test_unprepared_data_say_how_to_prepare(tmp_path):
         Scenes.load(tmp_path, "train")
 
 
-def with_studs(folder, width=2):
+def with_studs(folder, width=2, shift=0):
     """Twelve pairs of 120 x 160: a road, and on it studs of `width` pixels, which train alone lacks in three images."""
     mine = broken.good(folder)
     for number, name in enumerate(broken.NAMES):
         labels = np.zeros((120, 160), np.uint8)
         labels[60:] = 1
         if number not in (4, 5, 6):  # of train
-            labels[61 : 61 + width, 1 : 1 + width] = 2
+            left = 1 + number * shift
+            labels[61 : 61 + width, left : left + width] = 2
         Image.fromarray(labels).save(mine / f"labels/{name}.png")
         image = np.random.default_rng(number).integers(0, 256, (120, 160, 3), np.uint8)
         Image.fromarray(image).save(mine / f"images/{name}.png")
@@ -567,15 +568,17 @@ def with_studs(folder, width=2):
 
 def test_classes_that_resizing_loses_are_named_with_a_size_that_keeps_them(tmp_path, capsys):
     """At a quarter of the size every fourth pixel remains, the third of four: a stud at 1, 2 is between."""
-    mine = with_studs(tmp_path / "mine", width=1)
+    mine = with_studs(tmp_path / "mine", width=1, shift=5)
     settings = {"source": "folder", "path": "mine", "size": [30, 40], "block": 1}
     prepared_from(settings, tmp_path, tmp_path / "out")
     shown = capsys.readouterr().out
     (note,) = [line for line in shown.splitlines() if "30 x 40: it is left in" in line]
     assert "stud" in note and "0 of 1 train, 0 of 4 val, 0 of 4 test images" in note
     size = tuple(map(int, re.search(r"(\d+) x (\d+) keeps it", note).groups()))
-    labels = Image.open(mine / "labels/north_03.png").resize(size[::-1], Image.Resampling.NEAREST)
-    assert 2 in np.asarray(labels)
+    resized = {name: Image.open(mine / f"labels/{name}.png").resize(size[::-1], Image.Resampling.NEAREST)
+               for name in broken.NAMES}  # fmt: skip
+    kept = {name: 2 in np.asarray(labels) for name, labels in resized.items()}
+    assert sum(kept.values()) >= 0.9 * 9 and kept["north_03"]
     # the shares that are shown are those of the arrays, and what train has not is said
     assert re.search(r"stud +- +- +-$", shown, re.M) and "at 30 x 40" in shown
     assert not any((Scenes.load(tmp_path / "out", split).labels == 2).any() for split in SPLITS)

@@ -695,7 +695,7 @@ def test_what_is_not_wrong_but_worth_knowing(tmp_path):
 def test_a_label_file_that_changes_is_prepared_again(tmp_path):
     example(tmp_path / "mine", coco)
     digests = []
-    for classes in ("[road, car]", "[car, road]", "{road: road, car: [car, dog]}"):
+    for classes in ("[road, car]", "{road: road, car: [car, dog]}", "[car, road]"):
         described_as(re.search("classes: (.*)", (tmp_path / "mine" / DESCRIPTION).read_text())[1], classes)(tmp_path / "mine")
         digests.append(prepare({"size": [24, 32]}, open_folder(tmp_path / "mine"), tmp_path / "out")["digest"])
     assert len(set(digests)) == 3
