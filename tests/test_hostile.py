@@ -550,26 +550,19 @@ def test_a_file_that_may_not_be_read(mine, monkeypatch):
     "text, place",
     [
         ("images: !!python/object/apply:os.system [touch x]", ":1: images"),
-        ("images: !!python/name:os.system", ":1: images"),
-        ("images: !x y", ":1: images"),
         ("a: " + "[" * 500 + "]" * 500, ""),
         ("a: " + "{a: " * 500 + "}" * 500, ""),
         ("images: &a [*a]\nlabels: &b [*b]\nclasses: &c\n  x: *c\nsplits: &d\n  val: *d\n  test: [*d]", ""),
         ("images: 0x{0}\nunlabelled: [0x{0}]\nsplits:\n  ? 0x{0}\n  : 0x{0}".format("f" * 9000), ""),
-        ("images: " + "9" * 9000, ":1: images"),
-        ("images: !!int ''", ":1: images"),
-        ("images: !!float x", ":1: images"),
-        ("images: !!timestamp x", ":1: images"),
         ("images: !!binary é", ":1: images"),
         ("? {a: b}\n: c", ":1"),
         ("images: \x1b[31m", ":1"),
-        ("- a\n- b", ""),
         ("\0", ":1"),
         ("images: \"\\e[31m\"\n\"\\e]0;x\\a\": 1", ""),
         ("labels: \"\\ud800\"", ":1"),
         ("images: " + "x" * 9999 + "\nlabels: " + "x/" * 9999, ""),
     ],
-    ids=range(19),
+    ids=range(12),
 )  # fmt: skip
 def test_descriptions_that_mean_harm(mine, text, place, monkeypatch):
     monkeypatch.chdir(mine)

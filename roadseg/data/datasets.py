@@ -67,14 +67,14 @@ CAMVID_GROUPS = {
 
 KITTI_ROAD = {"road": (255, 0, 255), "not road": (255, 0, 0)}
 
-# Cityscapes ids of the 19 classes in the order of `data.CITYSCAPES`; the other ids up to 33 (ego
+# Cityscapes ids of the 19 classes in the order of `scenes.CITYSCAPES`; the other ids up to 33 (ego
 # vehicle, static, parking, bridge, caravan, ...) are not trained on, and 255 is how some tools
 # write the licence plates' id -1.
 CITYSCAPES_IDS = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
 
 
 def synthetic_source(*, size: list[int], seed: int, counts: dict[str, int], **_) -> Source:
-    """Scenes drawn by `roadseg.synthetic`: image i of the set depends on (seed, i) alone."""
+    """Scenes drawn by `synthetic.scene`: image i of the set depends on (seed, i) alone."""
     splits, first = {}, 0
     for split in SPLITS:
         numbers = range(first, first + counts[split])

@@ -287,9 +287,11 @@ class _Reader:
 
         Its ids may be in any order: some tools give white the id 0.
         """
+        if self.coding.kind != "masks":
+            return False
         colours = [colour for _, colour in picture.convert("RGB").getcolors()]
         has_all = len(colours) == len(picture.getcolors())  # else the palette tells less than ids
-        return self.coding.kind == "masks" and has_all and {*colours} <= {BLACK, WHITE}
+        return has_all and {*colours} <= {BLACK, WHITE}
 
     def palette_contradiction(self, picture: Image.Image, values: np.ndarray) -> str:
         """Return where a palette says another class than the id does, or ''."""

@@ -131,7 +131,7 @@ def make_coding(
 
     Parameters
     ----------
-    kind : that of the coding; of 'masks' see `mask_coding`
+    kind : that of the coding
     codes : for each class, the ids, colours or labels that mean it
     unlabelled : those that mean not labelled, or 'rest' for all others
     remedy : what to do about a value that is not allowed

@@ -23,7 +23,7 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
 
     If `target` was made by this code from these settings and the same files, and still holds what
     was written, nothing is done. Where a data set has no test images, those of val are written in
-    their place too, see `data.test_is_val`.
+    their place too, see `scenes.test_is_val`.
 
     Parameters
     ----------
