@@ -54,15 +54,19 @@ def split_items(
         notes.append(NO_TEST_NOTE)
     fractions = {part: value for part, value in requested.items() if isinstance(value, float)}
     split_of: dict[str, str] = {}
+    faulty = set()
     for part, value in requested.items():
         if part in fractions or value == REST:
             continue
+        number = len(findings)
         for item in _named_items(root, items, f"{file}, splits: {part}", value, findings, base):
             first = split_of.setdefault(item.name, part)
             if first != part:
                 findings.append(
                     found("two-splits", item.name, first=first, second=part, file_of=file)
                 )
+        if len(findings) > number:
+            faulty.add(part)
     left = [item for item in items if item.name not in split_of]
     groups: dict[str, list[Item]] = {}
     for item in left:
@@ -82,7 +86,7 @@ def split_items(
             splits[part].append(item)
     for part, chosen in splits.items():
         where = f"{file}, splits: {part}"
-        if chosen or where in {finding.file for finding in findings}:
+        if chosen or part in faulty:
             continue
         if whole_sequences and fractions:
             remedy = "list images or videos"

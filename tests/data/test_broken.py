@@ -478,7 +478,7 @@ def test_lists_in_other_encodings_and_normal_forms_find_their_files(mine, encodi
 def test_a_list_in_an_unknown_encoding_says_so(mine):
     (mine / "val.txt").write_bytes("Рязань_1".encode("koi8-r"))
     described("val: [east]", "val: val.txt")(mine)
-    (finding, _) = open_folder(mine).findings
+    (finding,) = open_folder(mine).findings
     assert "UTF-8" in finding.remedy
 
 

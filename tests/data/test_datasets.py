@@ -516,16 +516,6 @@ def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
     assert names(source)["test"] == ["the west_0", "the west_2"] and not source.findings
 
 
-def test_the_shape_of_things_is_kept_or_noted(small_camvid, tmp_path, capsys):
-    prepared_from({**SETTINGS, "size": [36, 96]}, tmp_path, tmp_path / "out")
-    assert (
-        "note: 18 of 18 images, of 36 x 48, become 36 x 96: things get 2.00 times as wide for their height."
-        in capsys.readouterr().out
-    )
-    prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, tmp_path / "out")
-    assert "note:" not in capsys.readouterr().out
-
-
 def test_linked_folders_are_followed_once(tmp_path):
     source = video(tmp_path / "a", {"east": 2, "west": 2}, "{val: [far/one_0], test: [west]}")
     (tmp_path / "far").mkdir()
