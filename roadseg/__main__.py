@@ -16,7 +16,7 @@ from pathlib import Path
 from roadseg import code as digests
 from roadseg.config import paths
 from roadseg.config.study import Study, load, load_resolved
-from roadseg.errors import InputError, escaped
+from roadseg.errors import InputError, escaped, nearest
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 HELP = {
@@ -118,7 +118,7 @@ def check(path: str, all: bool) -> None:
     from roadseg.data.check import inspect_source
     from roadseg.data.dataset_yaml import DESCRIPTION
     from roadseg.data.datasets import find_source, open_folder
-    from roadseg.data.layout import BadData
+    from roadseg.data.findings import BadData
 
     path = Path(path)
     try:
@@ -225,8 +225,8 @@ def train(study: Study, question: str) -> None:
     from roadseg.report.notebooks import execute
 
     if question not in study.questions:
-        known = ", ".join(study.questions)
-        raise InputError(f"{question!r} is no question of {study.params}: {known}.")
+        hint = nearest(question, study.questions)
+        raise InputError(f"{question!r} is no question of {study.params}.{hint}")
     folder = study.build / "runs" / question
     try:
         execute(

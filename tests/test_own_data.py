@@ -3,8 +3,8 @@
 import json
 import re
 import shutil
-import sys
 
+import broken
 import numpy as np
 import pytest
 from conftest import call, ran, snapshot
@@ -13,10 +13,6 @@ from PIL import Image
 from roadseg.config.paths import ROOT
 from roadseg.config.yaml import read_yaml
 from roadseg.data.scenes import Scenes
-
-sys.path.insert(0, str(ROOT / "tests/data"))
-
-import broken  # noqa: E402
 
 
 @pytest.fixture
@@ -28,20 +24,17 @@ def mine(clone):
 
 def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     checked = call(clone, "roadseg", "check", "data/raw/mine")
-    assert checked.returncode == 0 and "data/raw/mine: no problem found." in checked.stdout
+    assert checked.returncode == 0 and not checked.stderr
     broken.out_of_range(mine)
     before = snapshot(clone)
     refused = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
-    assert refused.returncode == 2 and "values 31, 200 in 5.1 %" in refused.stderr
+    assert refused.returncode == 2 and "labels/west_02.png" in refused.stderr
     assert snapshot(clone) == before
 
     broken.put(mine, "west_02", broken.get_ids("west_02"))
     started = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
     assert started.returncode == 0, started.stderr
-    assert started.stdout.endswith(
-        "studies/own-set: made, with 2 runs of 60 steps. Change its params.yaml as you like, then: "
-        "make report STUDY=own-set\n"
-    )
+    assert "2 runs of 60 steps" in started.stdout and "make report STUDY=own-set" in started.stdout
     made = clone / "studies/own-set"
     assert {file.name for file in made.iterdir()} == {
         "params.yaml", "tricks.yaml", "networks.yaml", "remarks.md", "dvc.yaml"
@@ -64,18 +57,9 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     planned = call(clone, "roadseg", "plan", "own-set")
     assert planned.returncode == 0 and "3 questions ask for 20 runs" in planned.stdout
     (made / "params.yaml").write_text(written)
-    refused = call(clone, "roadseg", "start", "other", "data/raw/mine", "--minutes", "-1")
-    assert refused.returncode == 2 and refused.stderr == (
-        "roadseg: minutes: -1; it must be a number > 0.\n"
-    )
-    embedded = call(clone, "roadseg", "start", "Synthetic", "data/raw/mine")
-    assert embedded.returncode == 2 and embedded.stderr == (
-        "roadseg: Synthetic: exists already, as the embedded study; choose another name.\n"
-    )
+    before = snapshot(clone)
     again = call(clone, "roadseg", "start", "own-set", "data/raw/mine")
-    assert again.returncode == 2 and again.stderr == (
-        "roadseg: studies/own-set: exists already; choose another name, or remove it.\n"
-    )
+    assert again.returncode == 2 and snapshot(clone) == before
     checked = call(clone, "roadseg", "check", "studies/own-set/params.yaml")
     assert checked.returncode == 0, checked.stderr
 
@@ -95,7 +79,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     good = np.array(Image.open(mine / "labels/north_00.png"))
     Image.fromarray(good[:-3]).save(mine / "labels/north_00.png")
     result = call(clone, "dvc", "repro", "studies/own-set/dvc.yaml")
-    assert result.returncode != 0 and "is 37 x 60, its image 40 x 60" in result.stderr
+    assert result.returncode != 0 and "labels/north_00.png" in result.stderr
     assert "prepare" in ran(result) and not any("train@" in stage for stage in ran(result))
     # mended: what was prepared comes back from the cache
     Image.fromarray(good).save(mine / "labels/north_00.png")
@@ -104,12 +88,7 @@ def test_start_makes_a_study_that_prepares_and_refuses_bad_data(clone, mine):
     assert Scenes.load(clone / "data/prepared/own-set", "test").digest == scenes.digest
 
 
-def test_what_fetch_does_not_know_and_what_is_there(clone):
-    result = call(clone, "roadseg", "fetch", "kiti")
-    assert result.returncode == 2 and result.stderr == (
-        "roadseg: 'kiti': nothing to fetch by this name. Did you mean 'kitti'? Known: camvid, "
-        "kitti.\n"
-    )
+def test_a_download_that_fails_leaves_nothing(clone):
     result = call(clone, "roadseg", "fetch", "kitti", "--url", "http://127.0.0.1:9/k.zip")
     message = result.stderr.splitlines()[-1]
     assert result.returncode == 2 and message.startswith("roadseg: http://127.0.0.1:9/k.zip cannot")

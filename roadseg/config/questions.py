@@ -1,15 +1,15 @@
 """Tricks, networks, and the questions that compare recipes."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from types import SimpleNamespace
 
-from roadseg.config.params import COURSE_LADDER, check_hyperparameters
-from roadseg.config.recipe import DEFAULTS, Recipe, check_hyperparameter, contradictions
+from roadseg.config.params import COURSE_LADDER
+from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.yaml import Problems
-from roadseg.errors import InputError, nearest
+from roadseg.errors import InputError, nearest, not_allowed
 
-NAME = "letters, digits and single dashes, as in fcn-8s"
+NAME = "up to 60 letters, digits and single dashes, as in fcn-8s"
 TRICK, NETWORK = "no trick of tricks.yaml", "no network of networks.yaml"
 KINDS = ("networks", "ladder", "leave_one_out", "alone", "length", "noise")
 
@@ -85,238 +85,143 @@ class Question:
     shared: tuple[str, ...] = ()
 
 
-def make_trick(name: str, about: dict, problems: Problems) -> Trick | None:
-    """Return a trick; None, and its problems noted, if it has some."""
-    note_name(name, problems, "tricks")
-    hyperparameters = about.get("set") if isinstance(about, dict) else None
-    if isinstance(hyperparameters, dict):
-        check_hyperparameters(hyperparameters, problems, "tricks", name, at=("tricks", name, "set"))
-    if hyperparameters == {}:
-        problems.add("sets no hyperparameter; a trick must change something.", "tricks", name)
-    return (
-        None
-        if problems.has_problem_at("tricks", name)
-        else Trick(name, hyperparameters, *_about(about))
-    )
-
-
-def make_network_entry(name: str, about: dict, problems: Problems) -> Network | None:
-    """Return a network of the list; None, and its problems noted, if it has some."""
-    note_name(name, problems, "networks")
-    has_problem = problems.has_problem_at("networks", name)
-    return None if has_problem else Network(name, about["network"], *_about(about))
-
-
-def _about(about: dict) -> tuple[str, str, str]:
-    return tuple(about.get(key, "") for key in ("title", "idea", "source"))
-
-
-def base_recipe(hyperparameters: dict, problems: Problems) -> Recipe | None:
-    """Return the recipe that all arms start from; None, and its problems noted, if it has some."""
-    check_hyperparameters(hyperparameters, problems, "base", at=("base",))
-    if "seed" in hyperparameters:
-        problems.add("seed: set 'seeds' instead; every arm is trained once with each.", "base")
-    if problems.has_problem_at("base"):
-        return None
-    valid = {name: check_hyperparameter(name, value) for name, value in hyperparameters.items()}
-    found = contradictions(SimpleNamespace(**DEFAULTS | valid))
-    for name, contradiction in found:
-        problems.add(f"{name}: {contradiction}", "base")
-    return None if found else Recipe.of(hyperparameters)
-
-
 @dataclass
 class Context:
-    """What questions can name; None stands for what has a problem that is noted already.
+    """What questions can name, and what is found out about them.
 
     Attributes
     ----------
-    tricks, networks : None if their lists could not be read, so that any name may be right
+    base : the recipe that all arms start from
+    tricks, networks : the catalogue
     arms : those of the questions so far
-    unresolved : how further arms' names begin, of questions that were refused
-    locations : arm -> path to where it is asked for
-    reported : problems of tricks that were noted for one arm, and are not for others
+    places : arm -> path to where it is asked for
+    has_refused : a question was refused, so that a name that is not among `arms` may be its arm's
     """
 
-    base: Recipe | None
-    tricks: dict[str, Trick | None] | None
-    networks: dict[str, Network | None] | None
+    base: Recipe
+    tricks: dict[str, Trick]
+    networks: dict[str, Network]
     problems: Problems
-    arms: dict[str, Recipe | None] = field(default_factory=dict)
-    unresolved: set[str] = field(default_factory=set)
-    locations: dict[str, tuple] = field(default_factory=dict)
-    reported: set[str] = field(default_factory=set)
+    arms: dict[str, Recipe] = field(default_factory=dict)
+    places: dict[str, tuple] = field(default_factory=dict)
+    has_refused: bool = False
 
-    def checked_names(self, names: list, known: dict | None, what: str, *path) -> list[str]:
-        """Return the names of a list at a path, each of which must be known and stand once."""
-        valid = []
-        for index, name in enumerate(names):
-            problem = None
-            if name in valid:
-                problem = f"{path[-1]}: lists {name!r} twice; drop one."
-            elif isinstance(name, str) and (known is None or name in known):
-                valid.append(name)
-            elif known is not None:
-                problem = f"{name!r} is {what}.{_nearest(name, known)}"
-            if problem:
-                self.problems.add(problem, *path[:-1], at=(*path, index))
-        return valid
 
-    def apply_trick(self, recipe: Recipe | None, trick: str, at: tuple, *path) -> Recipe | None:
-        """Return a recipe with a trick applied, or None where that is not possible."""
-        change = (self.tricks or {}).get(trick)
-        if recipe is None or change is None:
-            return None
-        try:
-            return change(recipe)
-        except InputError as problem:
-            if str(problem) not in self.reported:
-                self.problems.add(str(problem), *path, at=at)
-            self.reported.add(str(problem))
-            return None
+class _Refused(Exception):
+    """A question has a problem that is noted, and is not judged any further."""
 
 
 def build_question(name: str, about: dict, context: Context) -> Question | None:
-    """Return a question, in which a recipe is None if it could not be made; None if it has none."""
+    """Return a question; None, and its problems noted, if it has some."""
     problems, path = context.problems, ("questions", name)
-    kinds = [kind for kind in KINDS if kind in about]
-    if len(kinds) != 1:
-        problems.add(f"give exactly one of {', '.join(KINDS)}.", *path)
+    kinds, number = [kind for kind in KINDS if kind in about], len(problems)
+    note_name(name, problems, "questions", at=path)
+    try:
+        if len(kinds) != 1:
+            problems.add(f"give exactly one of {', '.join(KINDS)}.", *path)
+            raise _Refused
+        (kind,) = kinds
+        for key, has_effect in (
+            ("tricks", kind == "networks"), ("steps", kind == "length"),
+            ("start", kind != "networks"),
+        ):  # fmt: skip
+            if key in about and not has_effect:
+                problems.add("has no effect here; leave it out.", *path, key)
+        build_arms = _network_arms if kind == "networks" else _arms_from_start
+        question = build_arms(Question(name, about["asks"], kind, {}), about, context)
+        for arm in question.arms:
+            context.places.setdefault(arm, (*path, kind))
+            note_name(arm, problems, *path, "arm", at=context.places[arm])
+        if len(problems) > number:
+            raise _Refused
+    except _Refused:
+        context.has_refused = True
         return None
-    (kind,) = kinds
-    required_kind = {"tricks": "networks", "steps": "length"}
-    unused = [key for key in required_kind if kind != required_kind[key]]
-    for key in unused + ["start"] * (kind == "networks"):
-        if key in about:
-            problems.add(f"{key}: has no effect here; leave it out.", *path)
-    build_arms = _network_arms if kind == "networks" else _arms_from_start
-    parts = build_arms(name, kind, about, context)
-    if parts is None:
-        return None
-    arms, effects, labels, shared = parts
-    for arm in arms:
-        if not note_name(arm, problems, *path, "arm", at=context.locations[arm]):
-            context.unresolved.add("")
-    extra_seeds = tuple(about[kind]) if kind == "noise" else ()
-    return Question(
-        name, about["asks"], kind, arms, about.get("start", ""), tuple(effects), extra_seeds,
-        labels, shared,
-    )  # fmt: skip
+    context.arms |= question.arms
+    return question
 
 
-def _network_arms(name: str, kind: str, about: dict, context: Context):
-    """Return arms, effects, labels and tricks of a question of networks; None if it has no arms.
+def _network_arms(question: Question, about: dict, context: Context) -> Question:
+    """Return a question of networks with its arms, labels and tricks.
 
     It lists names of the catalogue, or gives its own as 'label: network'.
     """
-    problems, path, entries = context.problems, ("questions", name), about[kind]
-    shared = context.checked_names(about.get("tricks", []), context.tricks, TRICK, *path, "tricks")
-    disjoint = _check_disjoint(shared, context, *path)
+    problems, path, entries = context.problems, ("questions", question.name), about["networks"]
+    number = len(problems)
+    shared = _known_names(about.get("tricks", []), context.tricks, TRICK, problems, *path, "tricks")
+    _check_disjoint(shared, context, *path, "tricks")
     if isinstance(entries, dict):
-        chosen = dict(entries)
+        networks, places = entries, {label: (*path, "networks", label) for label in entries}
         for label, network in entries.items():
-            try:
-                check_hyperparameter("network", network)
-            except InputError as problem:
-                chosen[label] = None
-                problems.add(str(problem), *path, at=(*path, kind, label))
+            if not isinstance(network, str) or not network:
+                problems.add(f"{not_allowed(network)}; give a network's name.", *places[label])
     else:
-        names = context.checked_names(entries, context.networks, NETWORK, *path, kind)
-        catalogue_entries = {label: (context.networks or {}).get(label) for label in names}
-        chosen = {
-            label: network and network.network for label, network in catalogue_entries.items()
-        }
-    if not entries:
-        problems.add(f"{kind}: lists no network; name one or more.", *path)
-    valid = [network for network in chosen.values() if network]
-    if len(set(valid)) < len(valid):
-        problems.add(f"{kind}: two arms are the same network; drop one.", *path)
-    if problems.has_problem_at(*path):
-        return None
+        names = _known_names(entries, context.networks, NETWORK, problems, *path, "networks")
+        networks = {name: context.networks[name].network for name in names}
+        places = {name: (*path, "networks", entries.index(name)) for name in names}
+    if len(problems) > number:
+        raise _Refused
+    if not networks:
+        problems.add("lists no network; name one or more.", *path, "networks")
+    if len(set(networks.values())) < len(networks):
+        problems.add("two arms are the same network; drop one.", *path, "networks")
     arms, labels = {}, {}
-    for label, network in chosen.items():
-        location = (*path, kind, label if isinstance(entries, dict) else entries.index(label))
-        recipe = None
-        if context.base and network and disjoint:
-            recipe = context.base.changed({"network": network})
-        for trick in shared:
-            recipe = context.apply_trick(recipe, trick, location, *path)
-        # Another recipe than the network has elsewhere, so another name.
-        arm = f"{label}-{name}" if shared else label
-        arms[arm], labels[arm] = recipe, label
-        context.locations.setdefault(arm, location)
-    return arms, (), labels, tuple(shared)
+    for label, network in networks.items():
+        recipe = context.base.changed({"network": network})
+        # With tricks, another recipe than the network has elsewhere, so another name.
+        arm = f"{label}-{question.name}" if shared else label
+        arms[arm] = reduce(_applier(context, lambda _, at=places[label]: at), shared, recipe)
+        labels[arm] = label
+        context.places.setdefault(arm, places[label])
+    return replace(question, arms=arms, labels=labels, shared=tuple(shared))
 
 
-def _arms_from_start(name: str, kind: str, about: dict, context: Context):
-    """Return arms, effects, labels and no tricks of a question that starts from an arm.
-
-    None, if it has no arms.
-    """
-    problems, path, start_name = context.problems, ("questions", name), about.get("start")
-    if start_name is None:
-        problems.add("start: missing; name an arm of an earlier question.", *path)
-    elif start_name not in context.arms and not start_name.startswith(tuple(context.unresolved)):
-        hint = _nearest(start_name, context.arms)
-        problems.add(f"start: {start_name!r} is no arm of an earlier question.{hint}", *path)
-    if kind == "noise":
-        if start_name not in context.arms:
-            return None
-        context.locations.setdefault(start_name, (*path, "start"))
-        return {start_name: context.arms[start_name]}, (), {}, ()
+def _arms_from_start(question: Question, about: dict, context: Context) -> Question:
+    """Return a question that starts from an arm of an earlier one, with its arms and effects."""
+    problems, path, kind = context.problems, ("questions", question.name), question.kind
+    number, start = len(problems), about.get("start")
+    if start is None:
+        problems.add("missing; name an arm of an earlier question.", *path, "start")
+    elif start not in context.arms:
+        if not context.has_refused:
+            hint = _nearest(start, context.arms)
+            problems.add(f"{start!r} is no arm of an earlier question.{hint}", *path, "start")
+        start = None
     if kind == "length" and not about.get("steps"):
-        problems.add("steps: missing; list the numbers of training steps.", *path)
-        return None
-    listed = list(COURSE_LADDER) if about[kind] == "course" else about[kind]
-    tricks = context.checked_names(listed, context.tricks, TRICK, *path, kind)
-    minimum = 2 if kind == "leave_one_out" else 1
-    if len(listed) < minimum:
-        problems.add(
-            f"{kind}: lists {len(listed)} tricks; a comparison needs "
-            f"{'two' if minimum == 2 else 'one'} or more.", *path,
-        )  # fmt: skip
-    disjoint = kind in ("alone", "length") or _check_disjoint(tricks, context, *path)
-    if (
-        start_name not in context.arms
-        or problems.has_problem_at(*path, kind)
-        or len(tricks) < len(listed)
-    ):
-        return None
-
-    def location_of(trick: str) -> tuple:
-        return (*path, kind, listed.index(trick))
-
-    def apply_trick(recipe: Recipe | None, trick: str, *note: str) -> Recipe | None:
-        return (
-            context.apply_trick(recipe, trick, location_of(trick), *path, *note)
-            if disjoint
-            else None
-        )
-
+        problems.add("missing; list the numbers of training steps.", *path, "steps")
+    tricks, places = [], {}
+    if kind != "noise":
+        listed = list(COURSE_LADDER) if about[kind] == "course" else about[kind]
+        tricks = _known_names(listed, context.tricks, TRICK, problems, *path, kind)
+        places = {trick: (*path, kind, listed.index(trick)) for trick in tricks}
+        needed = 2 if kind == "leave_one_out" else 1
+        if len(listed) < needed:
+            count = f"{len(listed)} trick{'s' * (len(listed) != 1)}"
+            problems.add(f"lists {count}; give {needed} or more.", *path, kind)
+        if kind in ("ladder", "leave_one_out"):
+            _check_disjoint(tricks, context, *path, kind)
+    for trick in tricks if kind == "length" else ():
+        if "steps" in context.tricks[trick].hyperparameters:
+            problem = f"{trick} sets steps, as this question does; leave it out."
+            problems.add(problem, *path, kind, at=places[trick])
+    if len(problems) > number or start is None:
+        raise _Refused
+    question, recipe = replace(question, start=start), context.arms[start]
+    apply_trick = _applier(context, places.get)
+    if kind == "noise":
+        return replace(question, arms={start: recipe}, seeds=tuple(about["noise"]))
     if kind == "length":
-        for trick in tricks:
-            if "steps" in getattr((context.tricks or {}).get(trick), "hyperparameters", ()):
-                problem = f"{trick} sets steps, as this question does; leave it out."
-                context.problems.add(problem, *path, at=location_of(trick))
-        if problems.has_problem_at(*path):
-            return None
-        starts = _starts_at_steps(context.arms[start_name], about["steps"], context, path)
-        arms, effects, labels = _length_arms(start_name, starts, tricks, apply_trick)
-        for arm in arms:
-            context.locations.setdefault(arm, (*path, "steps"))
-        return arms, effects, labels, ()
-    arms, effects = TRICK_QUESTIONS[kind](start_name, context.arms[start_name], tricks, apply_trick)
-    for trick, *pair in effects:
-        for arm in pair:
-            context.locations.setdefault(
-                arm, location_of(trick) if arm.endswith(f"-{trick}") else (*path, kind)
-            )
-    return arms, effects, {}, ()
+        return _length_arms(question, recipe, about["steps"], tricks, apply_trick, context)
+    arms, effects = ARMS_OF_TRICKS[kind](start, recipe, tricks, apply_trick)
+    for arm in arms:
+        trick = next((trick for trick in tricks if arm.endswith(f"-{trick}")), None)
+        context.places.setdefault(arm, places.get(trick, (*path, kind)))
+    return replace(question, arms=arms, effects=tuple(effects))
 
 
-def _ladder_arms(start_name: str, start: Recipe | None, tricks: list[str], apply_trick):
+def _ladder_arms(start: str, recipe: Recipe, tricks: list[str], apply_trick: Callable):
     """Return arms and effects where each rung adds one trick to the rung before it."""
-    arms, effects, previous = {start_name: start}, [], start_name
+    arms, effects, previous = {start: recipe}, [], start
     for trick in tricks:
         rung = f"with-{trick}"
         arms[rung] = apply_trick(arms[previous], trick)
@@ -325,92 +230,112 @@ def _ladder_arms(start_name: str, start: Recipe | None, tricks: list[str], apply
     return arms, effects
 
 
-def _leave_one_out_arms(start_name: str, start: Recipe | None, tricks: list[str], apply_trick):
+def _leave_one_out_arms(start: str, recipe: Recipe, tricks: list[str], apply_trick: Callable):
     """Return arms and effects of the recipe with all tricks against all but one of them."""
-    arms, effects = {f"{start_name}-all": reduce(apply_trick, tricks, start)}, []
+    arms, effects = {f"{start}-all": reduce(apply_trick, tricks, recipe)}, []
     for omitted in tricks:
-        arm = f"{start_name}-all-but-{omitted}"
-        others, note = [trick for trick in tricks if trick != omitted], f"without {omitted}"
-        arms[arm] = reduce(
-            lambda recipe, trick, note=note: apply_trick(recipe, trick, note), others, start
-        )
-        effects.append((omitted, f"{start_name}-all", arm))
+        arm = f"{start}-all-but-{omitted}"
+        arms[arm] = reduce(apply_trick, [trick for trick in tricks if trick != omitted], recipe)
+        effects.append((omitted, f"{start}-all", arm))
     return arms, effects
 
 
-def _alone_arms(start_name: str, start: Recipe | None, tricks: list[str], apply_trick):
+def _alone_arms(start: str, recipe: Recipe, tricks: list[str], apply_trick: Callable):
     """Return arms and effects of one trick at a time on the start."""
-    arms = {start_name: start} | {
-        f"{start_name}-{trick}": apply_trick(start, trick) for trick in tricks
-    }
-    return arms, [(trick, f"{start_name}-{trick}", start_name) for trick in tricks]
+    arms = {f"{start}-{trick}": apply_trick(recipe, trick) for trick in tricks}
+    return {start: recipe} | arms, [(trick, f"{start}-{trick}", start) for trick in tricks]
 
 
-def _starts_at_steps(start: Recipe | None, steps: list[int], context: Context, path) -> dict:
-    """Return a recipe at several numbers of steps; None, noted, where that is not possible."""
-    starts = {}
-    for index, number in enumerate(steps):
-        try:
-            starts[number] = start and start.changed({"steps": number})
-        except InputError as problem:
-            starts[number] = context.problems.add(str(problem), *path, at=(*path, "steps", index))
-    return starts
-
-
-def _length_arms(start_name: str, starts: dict[int, Recipe | None], tricks: list[str], apply_trick):
-    """Return arms, effects and labels of one trick at a time, at several numbers of steps."""
-    arms, effects, labels = {}, [], {}
-    for steps, start in starts.items():
-        reference = f"{start_name}-{steps}-steps"
-        arms[reference], labels[reference] = start, start_name
-        for trick in tricks:
-            arm = f"{start_name}-{trick}-{steps}-steps"
-            arms[arm], labels[arm] = apply_trick(start, trick), f"{start_name}-{trick}"
-            effects.append((f"{trick} at {steps} steps", arm, reference))
-    return arms, effects, labels
-
-
-TRICK_QUESTIONS = {
+ARMS_OF_TRICKS = {
     "ladder": _ladder_arms,
     "leave_one_out": _leave_one_out_arms,
     "alone": _alone_arms,
 }
 
 
+def _length_arms(
+    question: Question, recipe: Recipe, lengths: list[int], tricks: list[str],
+    apply_trick: Callable, context: Context,
+) -> Question:  # fmt: skip
+    """Return a question with arms of one trick at a time, at several numbers of steps."""
+    arms, effects, labels = {}, [], {}
+    place = ("questions", question.name, "steps")
+    for index, steps in enumerate(lengths):
+        try:
+            at_length = recipe.changed({"steps": steps})
+        except InputError as problem:
+            context.problems.add(str(problem), *place, index)
+            raise _Refused from None
+        named = {question.start: at_length} | {
+            f"{question.start}-{trick}": apply_trick(at_length, trick) for trick in tricks
+        }
+        arms |= {f"{name}-{steps}-steps": recipe for name, recipe in named.items()}
+        labels |= {f"{name}-{steps}-steps": name for name in named}
+        reference, *others = (f"{name}-{steps}-steps" for name in named)
+        effects += [
+            (f"{trick} at {steps} steps", arm, reference)
+            for trick, arm in zip(tricks, others, strict=True)
+        ]
+    for arm in arms:
+        context.places.setdefault(arm, place)
+    return replace(question, arms=arms, effects=tuple(effects), labels=labels)
+
+
+def _applier(context: Context, place_of: Callable[[str], tuple]) -> Callable:
+    """Return a function of a recipe and a trick that applies it, or notes why it cannot."""
+
+    def apply_trick(recipe: Recipe, trick: str) -> Recipe:
+        try:
+            return context.tricks[trick](recipe)
+        except InputError as problem:
+            context.problems.add(str(problem), *place_of(trick))
+            raise _Refused from None
+
+    return apply_trick
+
+
+def _known_names(names: list, known: dict, what: str, problems: Problems, *path) -> list[str]:
+    """Return the names of a list at a path, each of which must be known and stand once."""
+    valid = []
+    for index, name in enumerate(names):
+        if name in valid:
+            problems.add(f"lists {name!r} twice; drop one.", *path, index)
+        elif isinstance(name, str) and name in known:
+            valid.append(name)
+        else:
+            problems.add(f"{name!r} is {what}.{_nearest(name, known)}", *path, index)
+    return valid
+
+
 def _nearest(name, known: dict) -> str:
     return nearest(name, known) if known else " There is none."
 
 
-def _check_disjoint(tricks: list[str], context: Context, *path) -> bool:
-    """Return whether no two tricks of a recipe set the same hyperparameter; note those that do."""
-    setters, disjoint = {}, True
+def _check_disjoint(tricks: list[str], context: Context, *path) -> None:
+    """Note each hyperparameter that two tricks of one recipe set."""
+    setters: dict[str, str] = {}
     for trick in tricks:
-        change = (context.tricks or {}).get(trick)
-        for name in change.hyperparameters if change else ():
+        for name in context.tricks[trick].hyperparameters:
             if name in setters:
                 context.problems.add(
                     f"{setters[name]} and {trick} both set {name}; the second would undo the "
                     "first, so let only one of them set it.", *path,
                 )  # fmt: skip
-                disjoint = False
             setters.setdefault(name, trick)
-    return disjoint
 
 
-def check_arms(questions: dict[str, Question], context: Context) -> None:
+def check_arms(questions: Iterable[Question], problems: Problems) -> None:
     """Note each arm whose name means another recipe in another question."""
     seen: dict[str, tuple[str, Recipe]] = {}
-    for question in questions.values():
+    for question in questions:
         for name, recipe in question.arms.items():
-            if recipe is None:
-                continue
             other, first = seen.setdefault(name, (question.name, recipe))
             if first != recipe:
-                differing = [k for k in DEFAULTS if getattr(first, k) != getattr(recipe, k)]
-                context.problems.add(
-                    f"arm {name} is another recipe in {other} "
-                    f"({', '.join(sorted(differing))} differ); rename one. "
-                    "A rung is named after its trick: list the trick again under another name.",
+                differing = [key for key in DEFAULTS if getattr(first, key) != getattr(recipe, key)]
+                problems.add(
+                    f"arm {name} is another recipe in question {other}, with another "
+                    f"{' and '.join(sorted(differing))}. A rung is called after its trick: list "
+                    "the trick a second time, under another name.",
                     "questions", question.name,
                 )  # fmt: skip
 
@@ -434,22 +359,20 @@ def with_one_name(questions: dict[str, Question]) -> dict[str, Question]:
     }
 
 
-def check_name(where: str, name) -> None:
+def check_name(where: str, name: str) -> None:
     """Raise InputError unless a name can stand in file names and run names."""
     if problem := _name_problem(name):
         raise InputError(f"{where}: {problem}")
 
 
-def _name_problem(name) -> str:
-    words = str(name).split("-")
-    if all(word.isascii() and word.isalnum() for word in words) and len(str(name)) <= 60:
+def note_name(name: str, problems: Problems, *path, at: tuple | None = None) -> None:
+    """Note a name that cannot stand in file names and run names."""
+    if problem := _name_problem(name):
+        problems.add(problem, *path, at=at)
+
+
+def _name_problem(name: str) -> str:
+    words = name.split("-")
+    if len(name) <= 60 and all(word.isascii() and word.isalnum() for word in words):
         return ""
-    return f"{name!r} cannot name a file; use {NAME}, at most 60."
-
-
-def note_name(name: str, problems: Problems, *path, at: tuple | None = None) -> bool:
-    """Return whether a name can stand in file names, and note it if it cannot."""
-    problem = _name_problem(name)
-    if problem:
-        problems.add(problem, *path, at=at or (*path, name))
-    return not problem
+    return f"{name!r} cannot name a file; use {NAME}."

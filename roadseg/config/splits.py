@@ -24,25 +24,27 @@ PART = (
     "a fraction between 0 and 1 (20 % is 0.2), a folder, a .txt file, a list of names (those of "
     "digits in quotes), or rest"
 )
+Part = Annotated[Any, validated(_is_part)]
 
 
 class Splits(Section):
     """Which images are train, val and test."""
 
-    train: Annotated[Any, validated(_is_part)] = Field(REST, description=PART)
-    val: Annotated[Any, validated(_is_part)] = Field(description=PART)
-    test: Annotated[Any, validated(_is_part)] = Field(
-        description=f"{PART}; or {NO_TEST}, if there are no test images"
-    )
+    train: Part = Field(REST, description=PART)
+    val: Part = Field(description=PART)
+    test: Part = Field(description=f"{PART}; or {NO_TEST}, if there are no test images")
 
 
 def check_fractions(splits: dict, problems: Problems, *path: str) -> None:
     """Note fractions that leave nothing, and two splits that get the rest."""
-    fractions = [part for part in splits.values() if isinstance(part, float)]
-    total = sum(fractions)
-    if total > 1 + 1e-9 or (total > 1 - 1e-9 and "train" not in splits):
-        problems.add(f"the fractions add up to {total:g}; lower them to 1, or less if train gets "
-                     "the rest.", *path, at=path)  # fmt: skip
-    if list(splits.values()).count(REST) + ("train" not in splits) > 1:
-        problems.add("more than one split gets the rest (train does, if not named); say what the "
-                     "others get.", *path, at=path)  # fmt: skip
+    splits = {"train": REST, **splits}
+    total = sum(part for part in splits.values() if isinstance(part, float))
+    rests = list(splits.values()).count(REST)
+    if total > 1 + 1e-9 or (total > 1 - 1e-9 and rests):
+        consequence = ", which leaves no rest for train" if rests else ""
+        problems.add(f"the fractions add up to {total:g}{consequence}; lower them.", *path)
+    if rests > 1:
+        problems.add(
+            "more than one split gets the rest (train does, if not named); say what the others "
+            "get.", *path,
+        )  # fmt: skip

@@ -11,39 +11,28 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 from roadseg.config import paths
-from roadseg.config.params import CATALOGUE, check_structure
+from roadseg.config.params import CATALOGUE, check_splits, check_structure
 from roadseg.config.questions import (
-    KINDS,
     Context,
     Network,
     Question,
     Trick,
-    base_recipe,
     build_question,
     check_arms,
     check_name,
-    make_network_entry,
-    make_trick,
     note_name,
     with_one_name,
 )
-from roadseg.config.recipe import Recipe
+from roadseg.config.recipe import DEFAULTS, Recipe, contradictions
 from roadseg.config.yaml import Problems, read_lines, read_text
 from roadseg.errors import InputError, nearest
 
-# Keys of an earlier version's params.yaml, and what becomes of them.
-EARLIER_KEYS = {
-    "params": "take it out",
-    "plan": "take it out",
-    "remarks": "move it into remarks.md, as points that begin with '- '",
-    "tricks": "move it into tricks.yaml, with 'set:' for 'knobs:'",
-    "networks": "move it into networks.yaml",
-    "studies": "call it 'questions:', with 'asks:' for 'question:'",
-}
 EMBEDDED = "synthetic"  # the study whose params.yaml is in the project's root
 YAML_ENDINGS = (".yaml", ".yml")
+TEXTS = ("title", "idea", "source")  # of a trick or a network
 # What `make_network` reads of a recipe: building one takes a while, and many arms share theirs.
 NETWORK_HYPERPARAMETERS = ("network", "batch_norm", "residual", "dropout", "aux_weight")
 
@@ -220,16 +209,19 @@ def load(study: str | Path = EMBEDDED) -> Study:
 
     Raises
     ------
-    InputError : all missing, unknown and contradictory settings, each with its file and line
+    InputError : what is wrong, each problem with its file and line, in up to three rounds, since
+        what depends on something wrong may be right once that is mended: values that are no YAML or
+        mean several things; unknown, missing and wrong settings; what contradicts something else
     """
     file = params_file(study)
     content, problems = read_lines(file, _display_path(file))
-    _check_version(content, problems)
-    if Path(study).suffix not in YAML_ENDINGS:  # a name, as the pipeline calls it
-        _check_pipeline(str(study), content, file, problems)
     for part in CATALOGUE:
         content[part] = _catalogue(part, file.parent, problems)
-    return parse(content, problems, _remarks(file.with_name("remarks.md"), problems))
+    remarks = _remarks(file.with_name("remarks.md"), problems)
+    problems.raise_any()
+    if Path(study).suffix not in YAML_ENDINGS:  # a name, as the pipeline calls it
+        _check_pipeline(str(study), content, file, problems)
+    return parse(content, problems, remarks)
 
 
 def load_resolved(study: str) -> Study:
@@ -252,41 +244,24 @@ def _display_path(file: Path) -> str:
     return str(file).removeprefix(f"{paths.ROOT}/")
 
 
-def _check_version(content: dict, problems: Problems) -> None:
-    """Raise InputError, with all that is to do, for a `params.yaml` of an earlier version."""
-    keys = [key for key in content if key in EARLIER_KEYS]
-    if keys:
-        what = [f"{key}: {EARLIER_KEYS[key]}" for key in keys]
-        if "folder" not in content:
-            what.append("folder: add it, the way from the project's root to this file's folder")
-        raise InputError(
-            f"{problems.file}:{problems.line((keys[0],))}: is written for an earlier version of "
-            f"roadseg. {'; '.join(what)}. The embedded study's params.yaml shows how it looks now."
-        )
-
-
 def _check_pipeline(name: str, content: dict, file: Path, problems: Problems) -> None:
     """Note what would let the pipeline of a study, known by its folder, fail or run another's."""
-    check_name(_display_path(file.parent), name)
+    folder, pipeline = _display_path(file.parent), file.with_name("dvc.yaml")
+    check_name(folder, name)
     if isinstance(content.get("study"), str) and content["study"] != name:
-        where = (
-            "the embedded study"
-            if name == EMBEDDED
-            else f"the study in {_display_path(file.parent)}"
-        )
-        problems.add(f"study: {content['study']!r} is not allowed; {where} is called {name}.")
-    for name_beside in ("tricks.yaml", "networks.yaml", "remarks.md"):
-        if not (required := file.with_name(name_beside)).is_file():
+        which = "the embedded study" if name == EMBEDDED else f"the study in {folder}"
+        problems.add(f"{content['study']!r} is not allowed; {which} is called {name}.", "study")
+    for beside in ("tricks.yaml", "networks.yaml", "remarks.md"):
+        if not (required := file.with_name(beside)).is_file():
             raise InputError(
                 f"{_display_path(required)}: no such file. The pipeline reads it; an empty one "
                 "will do."
             )
-    pipeline, template = file.with_name("dvc.yaml"), paths.ROOT / "dvc.yaml"
+    template = paths.ROOT / "dvc.yaml"
     if pipeline.is_file() and template.is_file() and pipeline.read_bytes() != template.read_bytes():
         raise InputError(
             f"{_display_path(pipeline)}: differs from the project's dvc.yaml, which all studies "
-            "share; it may be from an earlier version. "
-            f"Run: cp dvc.yaml {_display_path(file.parent)}/"
+            f"share; it may be from an earlier version. Run: cp dvc.yaml {folder}/"
         )
 
 
@@ -295,9 +270,9 @@ def _catalogue(part: str, folder: Path, problems: Problems) -> dict:
     entries = {}
     for directory in dict.fromkeys([paths.ROOT, folder]):
         file = directory / f"{part}.yaml"
+        if not file.is_file() and directory != paths.ROOT:
+            continue
         if not file.is_file():
-            if directory != paths.ROOT:
-                continue
             raise InputError(
                 f"{part}.yaml: no such file. It holds the {part} that questions name, whichever "
                 "study asks; bring it back, or make an empty one."
@@ -306,7 +281,7 @@ def _catalogue(part: str, folder: Path, problems: Problems) -> dict:
         problems.include(file_problems, part)
         for name, about in content.items():
             if isinstance(about, dict) and isinstance(entries.get(name), dict):
-                about = {**entries[name], **about}  # the idea and its source may stay as they are
+                about = {**entries[name], **about}  # its texts may stay as they are
             entries[name] = about
     return entries
 
@@ -314,21 +289,19 @@ def _catalogue(part: str, folder: Path, problems: Problems) -> dict:
 def _remarks(file: Path, problems: Problems) -> tuple[str, ...]:
     """Return the points of a Markdown list, each as one line; none if there is no such file.
 
-    Headings are passed over. Other text that belongs to no point is a problem.
+    Headings are passed over. Text before the first point is a problem.
     """
-    file_problems, points, in_remark = Problems(_display_path(file)), [], False
+    file_problems, points = Problems(_display_path(file)), []
     text = read_text(file, file_problems.file) if file.exists() else ""
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("- "):
             points.append(line[2:].strip())
-            in_remark = True
-        elif not line.strip() or line.startswith("#"):
-            in_remark = False
-        elif points and (in_remark or line[0].isspace()):
-            points[-1] += f" {line.strip()}"
-        else:
-            file_problems.lines["line", number] = number
-            file_problems.add("belongs to no remark; begin each with '- '.", at=("line", number))
+        elif points and not line.startswith("#"):
+            points[-1] = f"{points[-1]} {line.strip()}".strip()
+        elif line.strip() and not line.startswith("#"):
+            file_problems.places["line", number] = file_problems.file, number
+            problem = "is not part of a remark; begin each remark with '- '."
+            file_problems.add(problem, at=("line", number))
     problems.include(file_problems, "remarks")
     return tuple(points)
 
@@ -336,50 +309,50 @@ def _remarks(file: Path, problems: Problems) -> tuple[str, ...]:
 def parse(content: dict, problems: Problems, remarks: tuple[str, ...] = ()) -> Study:
     """Return the study that the content of a `params.yaml` and of the catalogue asks for.
 
-    What depends on something wrong is not judged: it may be right once that is mended.
-
     Raises
     ------
-    InputError : `problems`, and all that are found here
+    InputError : `problems`, and what is found here, see `load`
     """
     check_structure(content, problems)
-    parts = {
-        key: content[key] for key in ("base", *CATALOGUE, "questions")
-        if isinstance(content.get(key), dict)
-    }  # fmt: skip
-    if isinstance(content.get("study"), str):
-        note_name(content["study"], problems, "study", at=("study",))
-    _check_folder_keys(content, problems)
-    tricks, networks = (
-        {name: build(name, about, problems) for name, about in parts[key].items()}
-        if key in parts else None
-        for key, build in (("tricks", make_trick), ("networks", make_network_entry))
-    )  # fmt: skip
-    context = Context(base_recipe(parts.get("base", {}), problems), tricks, networks, problems)
-    if content.get("questions") == {}:
-        problems.add("none is listed; ask at least one.", "questions")
-    questions = {}
-    for name, about in parts.get("questions", {}).items():
-        note_name(name, problems, "questions")
-        question = (
-            None
-            if problems.has_problem_at("questions", name)
-            else build_question(name, about, context)
-        )
-        if question:
-            questions[name] = question
-            context.arms |= question.arms
-        else:
-            kind = next((key for key in KINDS if isinstance(about, dict) and key in about), None)
-            context.unresolved.add("with-" if kind == "ladder" else "")
-    check_arms(questions, context)
     problems.raise_any()
-    for arm, location in context.locations.items():
-        problems.copy_location(("arms", arm), location)
+    note_name(content["study"], problems, "study")
+    _check_folder_keys(content, problems)
+    check_splits(content["data"], problems)
+    for part in CATALOGUE:
+        for name in content[part]:
+            note_name(name, problems, part, at=(part, name))
+    for name, about in content["tricks"].items():
+        if not about["set"]:
+            problem = "sets no hyperparameter; a trick must change something."
+            problems.add(problem, "tricks", name)
+    base = content["base"]
+    if "seed" in base:
+        problem = "take it out; every arm is trained with each of seeds:."
+        problems.add(problem, "base", "seed")
+    for name, contradiction in contradictions(SimpleNamespace(**DEFAULTS | base)):
+        problems.add(contradiction, "base", name)
+    if not content["questions"]:
+        problems.add("none is listed; ask at least one.", "questions")
+    problems.raise_any()
+    tricks, networks = (
+        {
+            name: kind(name, about[value], *(about.get(key, "") for key in TEXTS))
+            for name, about in content[part].items()
+        }
+        for part, kind, value in (("tricks", Trick, "set"), ("networks", Network, "network"))
+    )
+    context = Context(Recipe.of(base), tricks, networks, problems)
+    questions = {}
+    for name, about in content["questions"].items():
+        if question := build_question(name, about, context):
+            questions[name] = question
+    check_arms(questions.values(), problems)
+    problems.raise_any()
+    for arm, path in context.places.items():
+        problems.places["arms", arm] = problems.place(path)
     return Study(
         content["study"], content["title"], problems.file, content["data"], remarks,
-        tuple(content["seeds"]), context.tricks, context.networks, with_one_name(questions),
-        problems, content,
+        tuple(content["seeds"]), tricks, networks, with_one_name(questions), problems, content,
     )  # fmt: skip
 
 
@@ -388,12 +361,10 @@ def _check_folder_keys(content: dict, problems: Problems) -> None:
     folder, _, name = problems.file.rpartition("/")
     if name != "params.yaml" or folder.startswith("/"):
         return
-    for key, value in (
-        ("folder", folder or "."),
-        ("root", "/".join([".."] * len(folder.split("/"))) if folder else "."),
-    ):
-        if isinstance(content.get(key), str) and content[key] != value:
-            problems.add(f"{key}: {content[key]!r} is not allowed; here it must be {value!r}.")
+    root = "/".join([".."] * len(folder.split("/"))) if folder else "."
+    for key, value in (("folder", folder or "."), ("root", root)):
+        if content[key] != value:
+            problems.add(f"{content[key]!r} is not allowed; here it must be {value!r}.", key)
 
 
 def _compares_fcn(question: Question) -> bool:

@@ -12,13 +12,11 @@ from pydantic import Field
 from roadseg.config.schema import Section, add_not_allowed, check_section, validated
 from roadseg.config.splits import REST, Splits, check_fractions
 from roadseg.config.yaml import Problems, read_lines
-from roadseg.data.layout import Colour, is_file_pattern, normalised_name
+from roadseg.data.layout import PICTURES, POLYGONS, Colour, is_file_pattern, normalised_name
 from roadseg.data.scenes import CAMVID, CITYSCAPES
 from roadseg.errors import InputError, nearest
 
 DESCRIPTION = "dataset.yaml"
-PICTURES = ("ids", "colours")  # one picture of labels for each image
-POLYGONS = ("labelme", "coco")
 MAX_NAME_LENGTH = 60  # characters of a class: figures and tables have to hold it
 NAME = (
     f"up to {MAX_NAME_LENGTH} characters that can be printed, the first a letter or digit, the "
@@ -58,11 +56,9 @@ def _is_ending(value: str) -> bool:
 def _is_sequence(value) -> bool:
     if type(value) is int:
         return value >= 1
-    if not isinstance(value, str):
-        return False
     try:
-        return value == "folder" or re.compile(value).groups == 1
-    except (re.error, OverflowError, RecursionError):
+        return value in (None, "folder") or re.compile(value).groups == 1
+    except (TypeError, re.error, OverflowError, RecursionError):
         return False
 
 
@@ -70,14 +66,15 @@ PATH = (
     "a folder below that of dataset.yaml, or a pattern of such paths, in which each * is part of a "
     "name"
 )
+Inside = Annotated[Any, validated(is_inside)]
 
 
-class _Dataset(Section):
-    images: Annotated[Any, validated(is_inside)] = Field(None, description=PATH)
-    labels: Annotated[Any, validated(is_inside)] = Field(None, description=PATH)
-    pairs: Annotated[Any, validated(is_inside)] = Field(
-        None, description="a file with an image and its label file on each line"
-    )
+class Settings(Section):
+    """The keys of `dataset.yaml`."""
+
+    images: Inside = Field(None, description=PATH)
+    labels: Inside = Field(None, description=PATH)
+    pairs: Inside = Field(None, description="a file with an image and its label file on each line")
     image_ending: Annotated[str, validated(_is_ending)] = Field(
         None, description="text, such as _leftImg8bit.png"
     )
@@ -92,13 +89,12 @@ class _Dataset(Section):
     )
     unlabelled: Any = Field(None, description="the values that are ignored, or rest")
     threshold: int = Field(None, ge=1, le=255, description="a whole number from 1 to 255")
-    colours: dict = Field(None, description="'class: colour' lines")
-    sequence: Annotated[Any, validated(lambda value: value is None or _is_sequence(value))] = Field(
+    colours: dict = Field({}, description="'class: colour' lines")
+    sequence: Annotated[Any, validated(_is_sequence)] = Field(
         None,
         description="folder, a whole number, or a regular expression with one group, such as "
         "'(.+)_' for video frames named DRIVE_0001.png",
     )
-    aligned: bool = Field(False, description="true or false")
     splits: Splits = Field(description="'train:', 'val:' and 'test:' lines")
 
 
@@ -129,7 +125,6 @@ class Description:
     colours: dict[str, Colour]
     palette: dict[str, Colour]
     sequence: str | int | None
-    aligned: bool
     splits: dict
 
 
@@ -138,157 +133,165 @@ def read_description(root: Path) -> Description:
 
     Raises
     ------
-    InputError : there is no such file, or all that is wrong in it, each with its line
+    InputError : there is no such file, or what is wrong in it, each problem with its line, in up to
+        three rounds: no YAML; unknown, missing and wrong settings; what contradicts something else
     """
     file = root / DESCRIPTION
     if not file.is_file():
         raise InputError(
-            f"{file}: no such file. It describes your data; a smallest:\n{MINIMAL_DESCRIPTION}"
+            f"{file}: no such file. It describes your data; the smallest is:\n{MINIMAL_DESCRIPTION}"
         )
     content, problems = read_lines(file, str(file))
-    places = ("images", "labels")
-    missing = [(key,) for key in places if key not in content and "pairs" not in content]
-    check_section(_Dataset, content, problems, required=missing)
-    good = {key: value for key, value in content.items() if not problems.has_problem_at(key)}
-    images, labels = (good.get(key) or "." for key in places)
-    kind = None if problems.has_problem_at("values") else good.get("values", "ids")
-    if kind:
-        _check_places(root, content, good, kind, problems)
-    classes = good.get("classes", {})
-    if "values" not in content and _look_like_colours(classes):
+    problems.raise_any()
+    missing = [(key,) for key in ("images", "labels") if not {key, "pairs"} & content.keys()]
+    check_section(Settings, content, problems, required=missing)
+    problems.raise_any()
+    settings = Settings.model_construct(**content)
+    kind = settings.values
+    _check_places(root, settings, problems)
+    if "values" not in content and _look_like_colours(settings.classes):
         problems.add(
-            "three numbers for each class; add values: colours, or values: ids if a class really "
-            "has three.", "classes", at=("classes",),
+            "has three numbers for each class; add values: colours, or values: ids if these are "
+            "ids.", "classes",
         )  # fmt: skip
-        kind = None
-    threshold = good.get("threshold")
-    codes = _codes(classes, kind, threshold, problems) if "classes" in good else {}
-    unlabelled = good.get("unlabelled", [255] if kind == "ids" and not threshold else [])
-    if unlabelled != REST:
-        form = VALUE_FORMS.get(kind, "")
-        values = _values(unlabelled, kind)
-        if values is None or REST in values:
-            add_not_allowed(problems, unlabelled, f"{form}, or rest", "unlabelled")
-            values = []
-        unlabelled = values
-    _check_owners(codes, unlabelled, "unlabelled" in content, problems)
-    if "unlabelled" not in content:  # only the default's 255
-        used = [value for values in codes.values() for value in values]
-        unlabelled = [value for value in unlabelled if value not in used]
-    if threshold and kind:
+        problems.raise_any()
+    codes = _codes(settings, problems)
+    unlabelled = _unlabelled(settings, codes, problems)
+    _check_owners(codes, unlabelled, problems)
+    if settings.threshold:
         _check_threshold(kind, codes, unlabelled, problems)
     rest = next((i for i, values in enumerate(codes.values()) if REST in values), None)
     codes = {name: [v for v in values if v != REST] for name, values in codes.items()}
-    if kind == "masks" and not any(codes.values()) and not problems.has_problem_at("classes"):
-        problems.add(f"no class has masks; give {VALUE_FORMS[kind]}.", "classes", at=("classes",))
-    colours = _colours(good.get("colours") or {}, codes, problems)
-    if "splits" in good:
-        check_fractions(good["splits"], problems, "splits")
+    if kind == "masks" and not any(codes.values()) and not problems:
+        problems.add(f"no class has masks; give {VALUE_FORMS[kind]}.", "classes")
+    colours = _colours(settings.colours, codes, problems)
+    check_fractions(content["splits"], problems, "splits")
     problems.raise_any()
-    default = {"labelme": ".json", "coco": ""}.get(kind, ".png")
-    label_file = f"*{good.get('label_ending', default)}" if kind != "coco" else ""
+    ending = settings.label_ending or {"labelme": ".json", "coco": ""}.get(kind, ".png")
     return Description(
-        images, labels, good.get("pairs"), good.get("image_ending"), label_file, kind, codes, rest,
-        unlabelled, threshold, colours, _palette(colours, codes, kind, rest), good.get("sequence"),
-        good.get("aligned", False), good["splits"],
+        settings.images or ".", settings.labels or ".", settings.pairs, settings.image_ending,
+        "" if kind == "coco" else f"*{ending}", kind, codes, rest, unlabelled, settings.threshold,
+        colours, _palette(colours, codes, kind, rest), settings.sequence, content["splits"],
     )  # fmt: skip
 
 
-def _check_places(root: Path, content: dict, good: dict, kind: str, problems: Problems) -> None:
+def _check_places(root: Path, settings: Settings, problems: Problems) -> None:
     """Note folders and files that are not there, and keys that do not go together."""
-    for key in ("images", "labels", "pairs"):
-        path = good.get(key)
+    kind, images, labels = settings.values, settings.images or "", settings.labels or ""
+    for key, is_file in (("images", False), ("labels", kind == "coco"), ("pairs", True)):
+        path = getattr(settings, key)
         if path is None or "*" in path:
             continue
-        is_file = key == "pairs" or (key == "labels" and kind == "coco")
         if not (os.path.isfile if is_file else os.path.isdir)(root / path):
             what = "file" if is_file else "folder"
-            remedy = f"correct the name, or make the {what}"
-            problems.add(f"no {what} {path}; {remedy}.", key, at=(key,))
-    images, labels = good.get("images", ""), good.get("labels", "")
-    if "pairs" in good:
+            problems.add(f"no {what} {path}; correct the name, or make the {what}.", key)
+    if settings.pairs is not None:
         if kind in ("masks", "coco"):
-            problems.add(f"not with values: {kind}; take one of the two out.", "pairs",
-                         at=("pairs",))  # fmt: skip
-        for key in ("images", "labels"):
-            if "*" in good.get(key, ""):
-                problems.add("a pattern, though pairs: lists the files; give the folder that its "
-                             "lines begin in, or take it out.", key, at=(key,))  # fmt: skip
+            problems.add(f"not with values: {kind}; take one of the two out.", "pairs")
+        for key, path in (("images", images), ("labels", labels)):
+            if "*" in path:
+                problems.add(
+                    "a pattern, though pairs: lists the files; give the folder that its lines "
+                    "begin in, or take it out.", key,
+                )  # fmt: skip
         for key in ("image_ending", "label_ending"):
-            if key in good:
-                problems.add("not beside pairs:, which names whole files; take it out.", key,
-                             at=(key,))  # fmt: skip
+            if getattr(settings, key) is not None:
+                problems.add("not beside pairs:, which names whole files; take it out.", key)
         return
-    if images == labels and kind in PICTURES and "image_ending" not in good:
-        problems.add("the folder of the images; name that of the label images, let image_ending "
-                     "and label_ending tell them apart, or say values: labelme, if these are its "
-                     "JSON files.", "labels", at=("labels",))  # fmt: skip
+    if images == labels and kind in PICTURES and settings.image_ending is None:
+        problems.add(
+            "is the folder of the images, too; name that of the label images, let image_ending and "
+            "label_ending tell them apart, or say values: labelme, if these are its JSON files.",
+            "labels",
+        )
     if is_file_pattern(labels) and kind == "masks":
-        problems.add("a pattern of files; give the folders of the masks, whose files are named "
-                     "under classes.", "labels", at=("labels",))  # fmt: skip
-    elif is_file_pattern(labels) and "label_ending" in content:
-        problems.add("not beside a pattern that has the ending; take it out.", "label_ending",
-                     at=("label_ending",))  # fmt: skip
-    elif "*" in labels and images:
+        problems.add(
+            "a pattern of files; give the folders of the masks, whose files are named under "
+            "classes.", "labels",
+        )  # fmt: skip
+    elif is_file_pattern(labels) and settings.label_ending is not None:
+        problems.add("not beside a pattern that has the ending; take it out.", "label_ending")
+    elif "*" in labels:
         expected = images.count("*") + (not is_file_pattern(images))
         expected -= kind == "coco" or not is_file_pattern(labels)
         if labels.count("*") != expected:
             problems.add(
-                f"{labels} has {labels.count('*')} * where {expected} are needed: one for each of "
-                "images:, and in a pattern of files one for the names in a folder.",
-                "labels", at=("labels",),
+                f"{labels} has {labels.count('*')} * where {expected} are needed: one for each in "
+                "images:, and in a pattern of files one for the names in a folder.", "labels",
             )  # fmt: skip
 
 
-def _codes(classes, kind: str | None, threshold, problems: Problems) -> dict[str, list]:
+def _codes(settings: Settings, problems: Problems) -> dict[str, list]:
     """Return what means each class."""
+    classes, kind = settings.classes, settings.values
     is_list = isinstance(classes, list)
     if is_list and kind in ("colours", "masks"):
-        problems.add(f"names alone; with values: {kind} each class has {VALUE_FORMS[kind]}.",
-                     "classes", at=("classes",))  # fmt: skip
-        kind = None
-    codes, seen = {}, set()
+        form = VALUE_FORMS[kind]
+        problems.add(f"names alone; with values: {kind} each class has {form}.", "classes")
+    if not 1 <= len(classes) <= 200:
+        problems.add(
+            f"{len(classes)} given; give 1 to 200, among them what is not of interest, such as "
+            "other.", "classes",
+        )  # fmt: skip
+    codes, names = {}, set()
     for i, name in enumerate(classes):
         at = ("classes", i if is_list else name)
-        if not isinstance(name, str):
-            problems.add(f"{name!r} is not a name; put it into quotes.", "classes", at=at)
+        problem = _name_problem(name)
+        if not problem and normalised_name(name) in names:
+            problem = f"{name!r} is named twice; rename one."
+        if problem:
+            problems.add(problem, "classes", at=at)
             continue
-        if not _is_name(name):
-            problems.add(f"{name!r} is not a name; give {NAME}.", "classes", at=at)
-            continue
-        if normalised_name(name) in seen:
-            problems.add(f"{name!r} is named twice; rename one.", "classes", at=at)
-        seen.add(normalised_name(name))
-        if is_list:
-            value = name if kind in POLYGONS else [0, 255][i] if threshold and i < 2 else i
+        names.add(normalised_name(name))
+        if not is_list:
+            codes[name] = _values(classes[name], kind)
+            if not codes[name]:
+                is_comment = classes[name] is None and kind == "colours"
+                remedy = "Quote colours that begin with #: '#804080'." * is_comment
+                form = f"{VALUE_FORMS[kind]}, or rest"
+                add_not_allowed(problems, classes[name], form, *at, remedy=remedy)
+                codes[name] = []
+        elif kind in POLYGONS:
+            codes[name] = [name]
         else:
-            value = classes[name]
-        codes[name] = _values(value, kind) or []
-        if kind and not codes[name]:
-            is_comment = value is None and kind == "colours"
-            remedy = "Quote colours that begin with #: '#804080'." * is_comment
-            form = f"{VALUE_FORMS[kind]}, or rest"
-            add_not_allowed(problems, value, form, "classes", name, remedy=remedy)
-    if not 1 <= len(classes) <= 200:
-        problems.add(f"{len(classes)} given; give 1 to 200, among them what is not of interest, "
-                     "such as other.", "classes", at=("classes",))  # fmt: skip
+            codes[name] = [255 if i == 1 and settings.threshold else i]
     return codes
 
 
-def _is_name(name: str) -> bool:
-    number = True
+def _unlabelled(settings: Settings, codes: dict[str, list], problems: Problems) -> list | str:
+    """Return the values that are ignored; by default of ids 255, unless a class has it."""
+    kind, values = settings.values, settings.unlabelled
+    if "unlabelled" not in settings.model_fields_set:
+        used = {value for class_values in codes.values() for value in class_values}
+        is_free = kind == "ids" and not settings.threshold and 255 not in used
+        return [255] if is_free else []
+    if values == REST:
+        return REST
+    listed = _values(values, kind)
+    if listed is None or REST in listed:
+        add_not_allowed(problems, values, f"{VALUE_FORMS[kind]}, or rest", "unlabelled")
+        return []
+    return listed
+
+
+def _name_problem(name) -> str:
+    """Return why a value cannot be the name of a class, or ''."""
+    if not isinstance(name, str):
+        return f"{name!r} is not a name; put it into quotes."
+    is_number = True
     try:
         float(name)
     except ValueError:
-        number = False
-    return (
+        is_number = False
+    is_name = (
         0 < len(name) <= MAX_NAME_LENGTH
         and name.isprintable()
         and name[0].isalnum()  # formulas in spreadsheets begin otherwise, legends leave _ out
         and name[-1] != " "
-        and not number
+        and not is_number
         and name.casefold() not in NULL_NAMES
     )
+    return "" if is_name else f"{name!r} is not a name; give {NAME}."
 
 
 def _look_like_colours(classes) -> bool:
@@ -296,13 +299,11 @@ def _look_like_colours(classes) -> bool:
     return len(values) > 1 and all(isinstance(v, list) and _colour(v) for v in values)
 
 
-def _values(value, kind: str | None) -> list | None:
+def _values(value, kind: str) -> list | None:
     """Return the values that `value` lists, of the kind of VALUE_FORMS; None if it is no such list.
 
     Any of them may be 'rest'.
     """
-    if kind is None:
-        return []
     if not isinstance(value, list) or (kind == "colours" and value and type(value[0]) is int):
         value = [value]
     readers = {
@@ -323,32 +324,31 @@ def _colour(value) -> Colour | None:
     return None
 
 
-def _check_owners(codes: dict, unlabelled: list | str, is_given: bool, problems: Problems) -> None:
+def _check_owners(codes: dict[str, list], unlabelled: list | str, problems: Problems) -> None:
     """Note values that mean two things."""
-    owner: dict = {}
-    everything = dict(codes)
-    if is_given:
-        everything["unlabelled"] = [REST] if unlabelled == REST else unlabelled
-    for name, values in everything.items():
-        path = ("classes", name) if name in codes else ("unlabelled",)
+    owners: dict = {}
+    ignored = [REST] if unlabelled == REST else unlabelled
+    for path, values in [*((("classes", name), codes[name]) for name in codes),
+                         (("unlabelled",), ignored)]:  # fmt: skip
         for value in values:
-            if owner.setdefault(value, name) != name:
+            owner = owners.setdefault(value, path)
+            if owner != path:
                 shown = list(value) if isinstance(value, tuple) else value
-                problems.add(f"{shown} is also {owner[value]}; take it out of one of the two.",
-                             *path, at=path)  # fmt: skip
+                problems.add(f"{shown} means {owner[-1]}, too; take it out of one.", *path)
 
 
-def _check_threshold(kind: str, codes: dict, unlabelled, problems: Problems) -> None:
+def _check_threshold(
+    kind: str, codes: dict[str, list], unlabelled: list | str, problems: Problems
+) -> None:
     """Note what does not go with a threshold."""
     if kind not in ("ids", "masks"):
-        problems.add(f"not with values: {kind}; it is for grey masks.", "threshold",
-                     at=("threshold",))  # fmt: skip
-    values = [v for values in codes.values() for v in values]
-    values += unlabelled if isinstance(unlabelled, list) else [unlabelled]
-    if kind == "ids" and not (set(values) <= {0, 255, REST} and len(set(values)) == 2):
+        problems.add(f"not with values: {kind}; it is for grey masks.", "threshold")
+    values = {value for class_values in codes.values() for value in class_values}
+    values |= {unlabelled} if unlabelled == REST else set(unlabelled)
+    if kind == "ids" and not (values <= {0, 255, REST} and len(values) == 2):
         problems.add(
-            "a mask has two values then: 0 below the threshold, 255 from it on; write, for "
-            "instance, {other: 0, road: 255}, or [other, road].", "classes", at=("classes",),
+            "with a threshold there are two values, 0 below it and 255 from it on; write, for "
+            "instance, {other: 0, road: 255}, or [other, road].", "classes",
         )  # fmt: skip
 
 
@@ -356,8 +356,7 @@ def _colours(given: dict, codes: dict[str, list], problems: Problems) -> dict[st
     """Return the colours that the report is to draw classes in."""
     for name, value in given.items():
         if name not in codes:
-            problems.add(f"{name}: no such class.{nearest(name, codes)}", "colours",
-                         at=("colours", name))  # fmt: skip
+            problems.add(f"no such class.{nearest(name, codes)}", "colours", name)
         elif _colour(value) is None:
             add_not_allowed(problems, value, ONE_COLOUR, "colours", name)
     return {name: _colour(value) for name, value in given.items()}

@@ -12,22 +12,22 @@ import numpy as np
 
 from roadseg.data import synthetic
 from roadseg.data.dataset_yaml import DESCRIPTION, MINIMAL_DESCRIPTION
+from roadseg.data.findings import Finding, found
 from roadseg.data.folder import folder_source
 from roadseg.data.layout import (
     Coding,
-    Finding,
+    Colour,
     Item,
     Source,
     check_names,
     check_orphans,
     check_pairs,
-    colours_coding,
     find_items,
-    ids_coding,
+    make_coding,
     read_list,
 )
 from roadseg.data.scenes import CAMVID, CITYSCAPES, SPLITS
-from roadseg.data.splits import split as split_items
+from roadseg.data.splits import split_items
 from roadseg.errors import InputError, nearest
 
 CAMVID_VOID = 11
@@ -67,14 +67,14 @@ CAMVID_GROUPS = {
 
 KITTI_ROAD = {"road": (255, 0, 255), "not road": (255, 0, 0)}
 
-# Cityscapes ids of the 19 classes in the order of `data.CITYSCAPES`; the other ids up to 33 (ego
+# Cityscapes ids of the 19 classes in the order of `scenes.CITYSCAPES`; the other ids up to 33 (ego
 # vehicle, static, parking, bridge, caravan, ...) are not trained on, and 255 is how some tools
 # write the licence plates' id -1.
 CITYSCAPES_IDS = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
 
 
 def synthetic_source(*, size: list[int], seed: int, counts: dict[str, int], **_) -> Source:
-    """Scenes drawn by `roadseg.synthetic`: image i of the set depends on (seed, i) alone."""
+    """Scenes drawn by `synthetic.scene`: image i of the set depends on (seed, i) alone."""
     splits, first = {}, 0
     for split in SPLITS:
         numbers = range(first, first + counts[split])
@@ -104,54 +104,43 @@ def camvid_source(*, path: Path, **_) -> Source:
     InputError : the folder has neither layout
     """
     if (path / "LabeledApproved_full").is_dir():
-        _require_folders(path, ["701_StillsRaw_full"], "camvid", "The original CamVid")
-        items = find_items(path, "701_StillsRaw_full", "LabeledApproved_full", ".png", "*_L.png")
-        findings = _unpaired(path, items, "LabeledApproved_full", "*_L.png")
-        splits = {split: [] for split in SPLITS}
-        for item in items:
-            item = replace(item, sequence=item.name.split("_")[0])
-            splits[segnet_split(item.name)].append(item)
-        coding = colours_coding(
-            list(CAMVID_GROUPS.values()), [(0, 0, 0)],
+        images, labels, label_file = "701_StillsRaw_full", "LabeledApproved_full", "*_L.png"
+        _require_folders(path, [images], "camvid", "The original CamVid")
+        items = find_items(path, images, labels, ".png", label_file)
+        coding = make_coding(
+            "colours", list(CAMVID_GROUPS.values()), [(0, 0, 0)],
             "restore the original file: a label image must never be smoothed or saved as JPEG",
         )  # fmt: skip
-        return Source(path, CAMVID, splits, coding, findings=tuple(findings))
+        findings = _unpaired(path, items, labels, label_file)
+        places = [(segnet_split(item.name), item.name.split("_")[0]) for item in items]
+        return _public_source(path, CAMVID, items, places, coding, findings)
     required = [split + ending for split in SPLITS for ending in ("", "annot")]
     _require_folders(path, required, "camvid", "The SegNet copy of CamVid")
     splits, findings, notes = {}, [], []
     for split in SPLITS:
+        items = find_items(path, split, f"{split}annot", ".png")
         listing = path / f"{split}.txt"
         if listing.is_file():
             names = [Path(line.split()[0]).stem for line in read_list(listing)]
-            duplicates = [name for name, count in Counter(names).items() if count > 1]
-            findings += [
-                Finding(listing.name, f"lists {name} more than once", "each image once",
-                        "take the other lines out")
-                for name in duplicates
-            ]  # fmt: skip
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            findings += [found("listed-twice", listing.name, name=name) for name in twice]
             names = list(dict.fromkeys(names))
-            unlisted = len(find_items(path, split, split, ".png", "*.png")) - len(names)
-            if unlisted > 0:
+            if (unlisted := len(items) - len(names)) > 0:
                 notes.append(f"{unlisted} images in {split} are not in {listing.name}: left out.")
-        else:
-            names = [
-                item.name for item in find_items(path, split, f"{split}annot", ".png", "*.png")
+            items = [
+                Item(name, name, path / split / f"{name}.png", path / f"{split}annot/{name}.png")
+                for name in names
             ]
-        splits[split] = [
-            Item(name, name.split("_")[0], path / split / f"{name}.png",
-                 path / f"{split}annot" / f"{name}.png")
-            for name in names
-        ]  # fmt: skip
-        check_names(path, splits[split])
-        findings += check_pairs(path, splits[split])
-        if not listing.is_file():
-            expected = {item.labels for item in splits[split]}
-            findings += check_orphans(path, expected, f"{split}annot", "*.png")
-    coding = ids_coding(
-        [[i] for i in range(len(CAMVID))], [CAMVID_VOID],
+            check_names(path, items)
+            findings += check_pairs(path, items)
+        else:
+            findings += _unpaired(path, items, f"{split}annot")
+        splits[split] = [replace(item, sequence=item.name.split("_")[0]) for item in items]
+    coding = make_coding(
+        "ids", [[i] for i in range(len(CAMVID))], [CAMVID_VOID],
         "restore the file, or set source: folder and describe your own ids",
     )  # fmt: skip
-    return Source(path, CAMVID, splits, coding, None, tuple(findings), tuple(notes))
+    return Source(path, CAMVID, splits, coding, findings=tuple(findings), notes=tuple(notes))
 
 
 def segnet_split(name: str) -> str:
@@ -175,13 +164,11 @@ def kitti_source(*, path: Path, **_) -> Source:
     """
     images, labels = "training/image_2", "training/semantic"
     _require_folders(path, [images, labels], "kitti", "KITTI's data_semantics.zip")
-    items = find_items(path, images, labels, ".png", "*.png")
-    findings = _unpaired(path, items, labels, "*.png")
-    splits = {split: [] for split in SPLITS}
-    for index, item in enumerate(items):
-        number = index // 10
-        splits[kitti_split(number)].append(replace(item, sequence=f"stretch {number + 1}"))
-    return Source(path, CITYSCAPES, splits, _cityscapes_coding(), findings=tuple(findings))
+    items = find_items(path, images, labels, ".png")
+    numbers = [index // 10 for index in range(len(items))]
+    places = [(kitti_split(number), f"stretch {number + 1}") for number in numbers]
+    findings = _unpaired(path, items, labels)
+    return _public_source(path, CITYSCAPES, items, places, _cityscapes_coding(), findings)
 
 
 def kitti_split(number: int) -> str:
@@ -209,21 +196,17 @@ def kitti_road_source(*, path: Path, **_) -> Source:
     folders = ["training/image_2", "training/gt_image_2"]
     _require_folders(path, folders, "kitti_road", "KITTI's data_road.zip")
     images, labels = f"{folders[0]}/u*_*.png", f"{folders[1]}/u*_road_*.png"
-    items = find_items(path, images, labels, None, "")
-    findings = _unpaired(path, items, labels, "")
-    splits, categories = {split: [] for split in SPLITS}, {}
-    for item in items:
-        categories.setdefault(item.name.partition("_")[0], []).append(item)
-    for first, (category, members) in enumerate(sorted(categories.items())):
-        for index, item in enumerate(members):
-            number = 10 * index // len(members)
-            item = replace(item, sequence=f"{category} {number + 1}")
-            splits[kitti_split(10 * first + number)].append(item)
-    coding = colours_coding(
-        [[colour] for colour in KITTI_ROAD.values()], [(0, 0, 0)],
+    items = sorted(find_items(path, images, labels), key=lambda item: item.name.partition("_")[0])
+    counts = Counter(item.name.partition("_")[0] for item in items)
+    places = []
+    for first, (category, count) in enumerate(counts.items()):
+        numbers = [10 * index // count for index in range(count)]
+        places += [(kitti_split(10 * first + n), f"{category} {n + 1}") for n in numbers]
+    coding = make_coding(
+        "colours", [[colour] for colour in KITTI_ROAD.values()], [(0, 0, 0)],
         "use the files um_road_*, umm_road_* and uu_road_* as they were downloaded",
     )  # fmt: skip
-    return Source(path, KITTI_ROAD, splits, coding, findings=tuple(findings))
+    return _public_source(path, KITTI_ROAD, items, places, coding, _unpaired(path, items, labels))
 
 
 def cityscapes_source(*, path: Path, splits: dict | None = None, **_) -> Source:
@@ -238,40 +221,53 @@ def cityscapes_source(*, path: Path, splits: dict | None = None, **_) -> Source:
     ------
     InputError : no such folders
     """
-    required = [
-        f"{kind}/{split}" for kind in ("leftImg8bit", "gtFine") for split in ("train", "val")
-    ]
+    required = [f"{kind}/{part}" for kind in ("leftImg8bit", "gtFine") for part in ("train", "val")]
     _require_folders(path, required, "cityscapes", "Cityscapes")
-    official_items, findings = {}, []
-    for split in ("train", "val"):
-        images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
-        label_file = "*_gtFine_labelIds.png"
-        official_items[split] = find_items(path, images, labels, "_leftImg8bit.png", label_file)
-        findings += _unpaired(path, official_items[split], labels, label_file)
-    cities = sorted({item.name.split("/")[0] for item in official_items["train"]})
-    val_cities = cities[5::6] or cities[-1:]
-    own_splits = {split: [] for split in SPLITS}
-    for official, items in official_items.items():
-        for item in items:
-            city, name = item.name.split("/")[0], item.name.split("/")[-1]
-            split = "test" if official == "val" else "val" if city in val_cities else "train"
-            own_splits[split].append(replace(item, name=name, sequence=city))
+    items, findings, ending = [], [], "*_gtFine_labelIds.png"
+    for official in ("train", "val"):
+        images, labels = f"leftImg8bit/{official}", f"gtFine/{official}"
+        items += (found_here := find_items(path, images, labels, "_leftImg8bit.png", ending))
+        findings += _unpaired(path, found_here, labels, ending)
+    cities = [item.image.parent.name for item in items]
+    is_test = [item.image.parent.parent.name == "val" for item in items]
+    train_cities = sorted({city for city, test in zip(cities, is_test, strict=True) if not test})
+    val_cities = train_cities[5::6] or train_cities[-1:]
+    places = [
+        ("test" if test else "val" if city in val_cities else "train", city)
+        for city, test in zip(cities, is_test, strict=True)
+    ]
+    items = [replace(item, name=item.name.split("/")[-1]) for item in items]
+    source = _public_source(path, CITYSCAPES, items, places, _cityscapes_coding(), findings)
     note = f"val is the training cities {', '.join(val_cities)}; test is Cityscapes' own val."
-    return Source(
-        path, CITYSCAPES, own_splits, _cityscapes_coding(), None, tuple(findings),
-        () if splits else (note,),
-    )  # fmt: skip
+    return source if splits else replace(source, notes=(note,))
 
 
-def _unpaired(path: Path, items: list[Item], labels: str, label_file: str) -> list[Finding]:
+def _public_source(
+    path: Path,
+    palette: dict[str, Colour],
+    items: list[Item],
+    places: list[tuple[str, str]],
+    coding: Coding,
+    findings: list[Finding],
+) -> Source:
+    """Return a source of items with the split and the sequence that each is put into."""
+    splits = {split: [] for split in SPLITS}
+    for item, (split, sequence) in zip(items, places, strict=True):
+        splits[split].append(replace(item, sequence=sequence))
+    return Source(path, palette, splits, coding, findings=tuple(findings))
+
+
+def _unpaired(
+    path: Path, items: list[Item], labels: str, label_file: str = "*.png"
+) -> list[Finding]:
     expected = {item.labels for item in items}
     return check_pairs(path, items) + check_orphans(path, expected, labels, label_file)
 
 
 def _cityscapes_coding() -> Coding:
     ignored = [value for value in [*range(34), 255] if value not in CITYSCAPES_IDS]
-    return ids_coding(
-        [[i] for i in CITYSCAPES_IDS], ignored,
+    return make_coding(
+        "ids", [[i] for i in CITYSCAPES_IDS], ignored,
         "use the files with ids (labelIds, semantic), not colours, train ids or instances",
     )  # fmt: skip
 
@@ -334,7 +330,7 @@ def recognise(folder: Path) -> str:
         )
     raise InputError(
         f"{folder}: is neither CamVid, KITTI (semantics or Road) nor Cityscapes, and has no "
-        f"{DESCRIPTION}. For your own images, write one; a smallest is:\n{MINIMAL_DESCRIPTION}"
+        f"{DESCRIPTION}. For your own images, write one; the smallest is:\n{MINIMAL_DESCRIPTION}"
     )
 
 
@@ -390,35 +386,22 @@ def find_source(settings: dict, root: Path) -> Source:
         path = target
     elif not path.is_dir():
         what = "your images" if kind == "folder" else f"the {kind} data"
-        variable_hint = f", or let the environment variable {variable} name a folder" * bool(
-            variable
-        )
-        raise InputError(
-            f"{settings['path']}: no such folder. Put {what} there, change data: path in "
-            f"params.yaml{variable_hint}."
-        )
+        ways = [f"put {what} there", "change data: path in params.yaml"]
+        ways += [f"let the environment variable {variable} name a folder"] * bool(variable)
+        ways = f"{', '.join(ways[:-1])}, or {ways[-1]}"
+        raise InputError(f"{settings['path']}: no such folder; {ways}.")
     source = SOURCES[kind](**{**settings, "path": path})
-    if "splits" in settings:
-        source = _split_anew(source, settings["splits"], root)
-    return source
-
-
-def _split_anew(source: Source, requested: dict, root: Path) -> Source:
-    """Return a public data set with other splits than its own; sequences stay whole.
-
-    Lists lie below `root`.
-    """
-    items = [item for part in source.splits.values() for item in part]
-    splits, findings, notes = split_items(root, items, requested, True, "params.yaml, data")
-    unused = len(items) - sum(map(len, splits.values()))
-    if unused:
-        notes.append(f"{unused} of {len(items)} images are in no split.")
-    return replace(
-        source,
-        splits=splits,
-        findings=source.findings + tuple(findings),
-        notes=(*source.notes, *notes),
+    if "splits" not in settings:
+        return source
+    # others than the set's own; sequences stay whole, and lists lie below `root`
+    items = source.items
+    splits, findings, notes = split_items(
+        root, items, settings["splits"], True, "params.yaml, data"
     )
+    if unused := len(items) - sum(map(len, splits.values())):
+        notes.append(f"{unused} of {len(items)} images are in no split.")
+    findings, notes = (*source.findings, *findings), (*source.notes, *notes)
+    return replace(source, splits=splits, findings=findings, notes=notes)
 
 
 def link_source(settings: dict, root: Path, source: Source) -> None:

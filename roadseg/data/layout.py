@@ -1,103 +1,25 @@
-"""What all kinds of data set share: items, findings, label codings, and matching names to files."""
+"""What all kinds of data set share: items, what label values mean, and matching names to files."""
 
-import dataclasses
 import glob
 import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tabulate import tabulate
 
+from roadseg.data.findings import BadData, Finding, found
 from roadseg.data.scenes import UNLABELLED
-from roadseg.errors import InputError, escaped
+from roadseg.errors import InputError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 NOT_ALLOWED = 254  # in a coding's table: no label image may hold this value
-# What findings of one kind may differ in: shares, the values of a smoothed file, and other files.
-DETAILS = re.compile(r" in [\d.]+ %|(?<=^values ).* and \d+ more|(?<=^colours ).* and \d+ more"
-                     r"|(?<=is missing, though ).*(?= is there)| \(\d+ shapes\)")  # fmt: skip
-MAX_ROWS = 20  # rows that a message's table has at most
-MAX_FILES_PER_ROW = 5  # files that one of its rows names
-MAX_CELL_LENGTH = 400  # characters that one of its cells shows
+PICTURES = ("ids", "colours")  # one picture of labels for each image
+POLYGONS = ("labelme", "coco")
 
 Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong in a data set: where, what, what would be right, what to do."""
-
-    file: str
-    finding: str
-    allowed: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return (
-            f"{printable(self.file)}: {printable(self.finding)}. Allowed: "
-            f"{printable(self.allowed)}. Remedy: {printable(self.remedy)}."
-        )
-
-
-class BadData(InputError):
-    """Everything that is wrong with a data set, as one table of which the first rows are shown.
-
-    Attributes
-    ----------
-    findings : all of them, in order
-    """
-
-    def __init__(self, where: Path | str, findings: Iterable[Finding]):
-        self.findings = list(findings)
-        count = len(self.findings)
-        # Files with the same fault share a row of the table, whatever its extent in each.
-        groups: dict[tuple, list[Finding]] = {}
-        for row in self.findings:
-            kind = DETAILS.sub("", row.finding)
-            key = (kind, row.allowed, row.remedy.replace(row.file, ""))
-            groups.setdefault(key, []).append(row)
-        rows = []
-        for group in groups.values():
-            names = [printable(row.file) for row in group[:MAX_FILES_PER_ROW]]
-            names += [f"and {len(group) - MAX_FILES_PER_ROW} more"] * (
-                len(group) > MAX_FILES_PER_ROW
-            )
-            cells = dataclasses.astuple(group[0])[1:]
-            if len({row.finding for row in group}) > 1:
-                cells = (f"{cells[0]} (the first file; the others alike)", *cells[1:])
-            rows.append(Finding("\n".join(names), *map(printable, cells)))
-        shown = rows
-        if len(rows) > MAX_ROWS:  # one of each kind first
-            kinds = Counter()
-            number_of_kind = [kinds.update([row.allowed]) or kinds[row.allowed] for row in rows]
-            shown = [rows[i] for i in np.argsort(number_of_kind, kind="stable")[:MAX_ROWS]]
-        table = tabulate(
-            [dataclasses.astuple(row) for row in shown],
-            headers=["file", "finding", "allowed", "remedy"], tablefmt="simple_grid",
-            maxcolwidths=[34, 30, 24, 34], disable_numparse=True,
-        )  # fmt: skip
-        more = f"\n... and {len(rows) - MAX_ROWS} rows more." if len(rows) > MAX_ROWS else ""
-        if more or any(len(group) > MAX_FILES_PER_ROW for group in groups.values()):
-            more += "\nEvery file: python -m roadseg check FOLDER --all"
-        total = f"{count} problem{'s' * (count != 1)}"
-        where = printable(str(where))
-        super().__init__(f"{where}: {total}; nothing was written.\n{table}{more}")
-
-
-def printable(text: str) -> str:
-    r"""Return text as one line that a terminal shows and does not obey, and not all of a long one.
-
-    >>> printable("a\x1b[31m\nb")
-    'a\\x1b[31m\\nb'
-    """
-    if len(text) > MAX_CELL_LENGTH:
-        text = text[: MAX_CELL_LENGTH - 1] + "…"
-    return escaped(text)
 
 
 @dataclass(frozen=True)
@@ -115,10 +37,14 @@ class Item:
     masks: tuple[tuple[int, Path], ...] = ()
 
     @property
+    def label_files(self) -> tuple[Path, ...]:
+        """All files that its labels come from."""
+        return tuple(file for _, file in self.masks) or (self.labels,)
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The image and all files that its labels come from."""
-        label_files = [file for _, file in self.masks] or [self.labels]
-        return tuple(file for file in (self.image, *label_files) if file)
+        return tuple(file for file in (self.image, *self.label_files) if file)
 
 
 @dataclass(frozen=True)
@@ -137,22 +63,25 @@ class Coding:
         says something else than its ids
     threshold : the grey level from which a pixel is white; 0 where values are no grey levels. These
         are read whatever the number of bits and the format
-    white_is_255 : so are those of images of one bit
     labels : of outlines, the class by label, 255 for what is ignored
     ignores_others : labels that are not among these are ignored
     rest : the class where no mask or outline is
     """
 
     kind: str
-    table: np.ndarray
-    allowed: str
-    remedy: str
+    table: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    allowed: str = ""
+    remedy: str = ""
     colours: dict[Colour, str] = field(default_factory=dict)
     threshold: int = 0
-    white_is_255: bool = False
     labels: dict[str, int] = field(default_factory=dict)
     ignores_others: bool = False
     rest: int = UNLABELLED
+
+    @property
+    def white_is_255(self) -> bool:
+        """Whether white of an image of one bit has the value that it has in 8 bits, and not 1."""
+        return bool(self.threshold or self.table[255] < NOT_ALLOWED <= self.table[1])
 
 
 @dataclass(frozen=True)
@@ -169,7 +98,6 @@ class Source:
     findings : what the listing showed to be wrong
     notes : what it showed that is not wrong but worth knowing
     user_defined : the class list is the user's own, so a class that never occurs is a mistake
-    aligned : the user says that labels belong to their images, whatever their edges say
     annotations : what COCO files say of each item, by its name
     """
 
@@ -181,81 +109,62 @@ class Source:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     user_defined: bool = False
-    aligned: bool = False
     annotations: dict = field(default_factory=dict)
 
+    @property
+    def items(self) -> list[Item]:
+        """Those of all splits."""
+        return [item for items in self.splits.values() for item in items]
 
-def ids_coding(
-    codes: list[list[int]],
-    unlabelled: list[int] | str,
-    remedy: str,
-    colours: dict | None = None,
+
+def make_coding(
+    kind: str,
+    codes: list[list],
+    unlabelled: list | str = (),
+    remedy: str = "",
+    *,
     rest: int | None = None,
     threshold: int | None = None,
+    colours: dict[Colour, str] | None = None,
 ) -> Coding:
-    """Return the coding for label images that hold class numbers.
+    """Return what values in label files mean.
 
     Parameters
     ----------
-    codes : for each class, the ids that mean it
-    unlabelled : the ids that mean not labelled, or 'rest' for all others
-    remedy : what to do about an id that is not allowed
+    kind : that of the coding
+    codes : for each class, the ids, colours or labels that mean it
+    unlabelled : those that mean not labelled, or 'rest' for all others
+    remedy : what to do about a value that is not allowed
+    rest : the class that all other values mean, if there is one
+    threshold : the grey level from which a pixel has the id 255, below it has 0
     colours : class name by colour, if known
-    rest : the class that all other ids mean, if there is one
-    threshold : the grey level from which a pixel has the value 255, below it has 0
     """
-    other, unlabelled = _others(unlabelled, rest)
-    table = np.full(65536, other, np.uint8)
-    table[unlabelled] = UNLABELLED
-    for index, ids in enumerate(codes):
-        table[ids] = index
+    ignores_others = unlabelled == "rest"
+    unlabelled = [] if ignores_others else list(unlabelled)
+    owners = [(value, index) for index, values in enumerate(codes) for value in values]
+    owners = [(value, UNLABELLED) for value in unlabelled] + owners
+    if kind in POLYGONS:
+        return Coding(
+            kind, labels=dict(owners[len(unlabelled) :] + owners[: len(unlabelled)]),
+            ignores_others=ignores_others, rest=UNLABELLED if rest is None else rest,
+        )  # fmt: skip
+    others = UNLABELLED if ignores_others else NOT_ALLOWED if rest is None else rest
+    table = np.full(1 << 24 if kind == "colours" else 65536, others, np.uint8)
+    for value, index in owners:
+        if kind == "colours":
+            red, green, blue = value
+            value = red << 16 | green << 8 | blue
+        table[value] = index
     if threshold:
         table[threshold:256], table[:threshold], table[256:] = table[255], table[0], NOT_ALLOWED
-        return Coding("ids", table, "grey levels from 0 to 255", "export masks of 8 bits",
-                      threshold=threshold, white_is_255=True)  # fmt: skip
-    allowed = _ranges(sorted(i for ids in codes for i in ids))
+        allowed, remedy = "grey levels from 0 to 255", "export masks of 8 bits"
+        return Coding("ids", table, allowed, remedy, threshold=threshold)
+    if kind == "colours":
+        return Coding(kind, table, f"the {len(owners)} colours of the classes", remedy)
+    allowed = _ranges(sorted(value for values in codes for value in values))
     if unlabelled:
         allowed += f", and {_ranges(sorted(unlabelled))} for not labelled"
-    white_is_255 = bool(table[255] < NOT_ALLOWED <= table[1])
-    return Coding("ids", table, allowed, remedy, colours or {}, white_is_255=white_is_255)
-
-
-def _others(unlabelled: list | str, rest: int | None) -> tuple[int, list]:
-    """Return what values mean that are not listed, and the list of those not labelled."""
-    if unlabelled == "rest":
-        return UNLABELLED, []
-    return NOT_ALLOWED if rest is None else rest, unlabelled
-
-
-def colours_coding(
-    codes: list[list[Colour]],
-    unlabelled: list[Colour] | str,
-    remedy: str,
-    rest: int | None = None,
-) -> Coding:
-    """Return the coding for label images that hold colours; arguments as for `ids_coding`."""
-    other, unlabelled = _others(unlabelled, rest)
-    table = np.full(1 << 24, other, np.uint8)
-    for red, green, blue in unlabelled:
-        table[red << 16 | green << 8 | blue] = UNLABELLED
-    for index, colours in enumerate(codes):
-        for red, green, blue in colours:
-            table[red << 16 | green << 8 | blue] = index
-    count = sum(map(len, codes)) + len(unlabelled)
-    return Coding("colours", table, f"the {count} colours of the classes", remedy)
-
-
-def polygons_coding(
-    kind: str, codes: list[list[str]], unlabelled: list[str] | str, rest: int | None
-) -> Coding:
-    """Return the coding for files of outlines with labels; arguments as for `ids_coding`."""
-    labels = {label: index for index, labels in enumerate(codes) for label in labels}
-    if unlabelled != "rest":
-        labels |= dict.fromkeys(unlabelled, UNLABELLED)
-    return Coding(
-        kind, np.zeros(0, np.uint8), "", "", labels=labels, ignores_others=unlabelled == "rest",
-        rest=UNLABELLED if rest is None else rest,
-    )  # fmt: skip
+    return Coding(kind, table, allowed, remedy, colours or {})
 
 
 def _ranges(values: list[int]) -> str:
@@ -269,6 +178,9 @@ def _ranges(values: list[int]) -> str:
     return ", ".join(
         f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
     )
+
+
+# Finding files -----------------------------------------------------------------------------------
 
 
 def find_files(folder: Path) -> list[str]:
@@ -289,16 +201,17 @@ def find_files(folder: Path) -> list[str]:
 
 def natural_key(name: str) -> list:
     """Return a sort key by which numbers in names count as numbers."""
-    return [(int(part), part) if part.isdecimal() else (-1, part)
-            for part in re.split(r"(\d+)", name)]  # fmt: skip
+    return [
+        (int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
 
 
 def find_items(
     root: Path,
     images: str,
     labels: str,
-    image_ending: str | None,
-    label_file: str,
+    image_ending: str | None = None,
+    label_file: str = "*.png",
     paths: list[str] | None = None,
 ) -> list[Item]:
     """Return an item for every image that `images` names, in natural order.
@@ -311,9 +224,10 @@ def find_items(
     path, that the pattern `labels` names with the same parts in place of each *. Where the files
     below `pattern_base(images)` are known, `paths` saves looking for them.
     """
-    regex, names_files = _path_regex(images), is_file_pattern(images)
+    items, base, regex = [], pattern_base(images), _path_regex(images)
     starred = ["*" in part for part in _parts(images)]
-    items, base = [], pattern_base(images)
+    place = labels if is_file_pattern(labels) else "/".join([*_parts(labels), label_file])
+    place = place.removesuffix("/")
     for path in find_files(root / base) if paths is None else paths:
         path = f"{base}/{path}" if base else path
         ending = image_ending or PurePosixPath(path).suffix
@@ -323,19 +237,22 @@ def find_items(
         if not image_ending and ending.lower() not in IMAGE_ENDINGS:
             continue
         *parts, last = match.groups()
-        if names_files:
-            names = [part for part, star in zip(path.split("/"), starred, strict=True) if star]
-            tail = _parts(images)[-1].rpartition("*")[2] if starred[-1] else ""
-            names[-1] = names[-1].removesuffix(tail)
+        if is_file_pattern(images):
+            ending = images.rpartition("*")[2]
         else:
             last = last.removesuffix(ending)
-            names = [part for part, star in zip(path.split("/"), starred, strict=False) if star]
-            names.append(last)
-        name = "/".join(names)
-        label_path = _label_path(labels, label_file, name, parts, last)
+        names = path.removesuffix(ending).split("/")
+        name = "/".join(n for i, n in enumerate(names) if i >= len(starred) or starred[i])
+        label_path = _filled(place, [*parts, last] if "*" in labels else [name])
         items.append(Item(name, name, root / path, root / label_path))
     check_names(root, items)
     return items
+
+
+def _filled(pattern: str, values: list[str]) -> str:
+    """Return a pattern with the first of some values in place of each *."""
+    pieces = pattern.split("*")
+    return "".join(map("".join, zip(pieces, [*values[: len(pieces) - 1], ""], strict=True)))
 
 
 def is_file_pattern(path: str) -> bool:
@@ -344,7 +261,7 @@ def is_file_pattern(path: str) -> bool:
 
 
 def _parts(path: str) -> list[str]:
-    return [] if path in ("", ".") else PurePosixPath(path).parts
+    return [] if path in ("", ".") else list(PurePosixPath(path).parts)
 
 
 def pattern_base(path: str) -> str:
@@ -360,20 +277,13 @@ def _path_regex(path: str, file: str = "*") -> re.Pattern:
     Below a folder these are called `file`, in which * may be a path.
     """
     text = "/".join(_parts(path))
-    regex = "([^/]+)".join(re.escape(part) for part in text.split("*"))
+    regex = "([^/]+)".join(map(re.escape, text.split("*")))
     if not is_file_pattern(path):
-        regex += "/" * bool(text) + "(.+)".join(re.escape(part) for part in file.split("*"))
+        regex += "/" * bool(text) + "(.+)".join(map(re.escape, file.split("*")))
     return re.compile(regex, re.DOTALL)
 
 
-def _label_path(labels: str, label_file: str, name: str, parts: list[str], last: str) -> str:
-    """Return where an item's label file is expected, from what stands for each * of its image."""
-    file = label_file.replace("*", last if "*" in labels else name)
-    if is_file_pattern(labels):
-        parts, file = [*parts, last][: labels.count("*")], ""
-    pieces = labels.split("*")
-    filled = "".join(a + b for a, b in zip(pieces, [*parts, ""][-len(pieces) :], strict=True))
-    return f"{filled}/{file}" if file else filled
+# Checking listings -------------------------------------------------------------------------------
 
 
 def check_names(root: Path, items: list[Item]) -> None:
@@ -383,9 +293,7 @@ def check_names(root: Path, items: list[Item]) -> None:
     """
     bad = [item.image.relative_to(root) for item in items if not item.name.isprintable()]
     if bad:
-        finding = "has characters in its name that cannot be printed"
-        allowed, remedy = "names that can be read", "rename it, and its label image"
-        raise BadData(root, [Finding(str(name), finding, allowed, remedy) for name in bad])
+        raise BadData(root, [found("unprintable-name", str(name)) for name in bad])
 
 
 def check_pairs(root: Path, items: list[Item], user_defined: bool = False) -> list[Finding]:
@@ -397,90 +305,54 @@ def check_pairs(root: Path, items: list[Item], user_defined: bool = False) -> li
     if user_defined and items and not any(os.path.isfile(item.labels) for item in items):
         expected = items[0].labels
         folder = next(f for f in expected.parents if f.is_dir())
-        first_file = (find_files(folder) or ["nothing"])[0]
+        present = (find_files(folder) or ["nothing"])[0]
         return [
-            Finding(
-                f"{folder.relative_to(root)}/",
-                f"holds no label image for any of the {len(items)} images; {expected.name} was "
-                f"looked for, {first_file} is there",
-                "a label image for each image",
-                "correct how dataset.yaml says they are named, or put them there",
+            found(
+                "no-labels-at-all", f"{folder.relative_to(root)}/", count=len(items),
+                expected=expected.name, present=present,
             )
-        ]
+        ]  # fmt: skip
     for item in items:
-        twin = first.setdefault(item.name, item)
+        image, twin = str(item.image.relative_to(root)), first.setdefault(item.name, item)
         if twin.image != item.image:
-            findings.append(
-                Finding(
-                    str(item.image.relative_to(root)),
-                    f"has the name of {twin.image.relative_to(root)}",
-                    "one image of each name",
-                    "rename or remove one of the two",
-                )
-            )
+            findings.append(found("same-name", image, other=twin.image.relative_to(root)))
         # os.path says no where pathlib raises: of names that are too long, with labels' ending
-        exist = os.path.isfile(item.image), os.path.isfile(item.labels)
-        if exist == (False, False):
-            findings.append(
-                Finding(
-                    str(item.image.relative_to(root)), "is listed, but missing",
-                    "an image and a label image for each line",
-                    "put both there, or take it out of the list",
-                )
-            )  # fmt: skip
-        elif not all(exist):
-            findings.append(
-                _missing_finding(root, *sorted((item.image, item.labels), key=os.path.isfile))
-            )
+        missing = [file for file in (item.image, item.labels) if not os.path.isfile(file)]
+        if len(missing) == 2:
+            findings.append(found("listed-missing", image))
+        elif missing:
+            other = item.labels if missing == [item.image] else item.image
+            findings.append(_missing(root, missing[0], other))
     return findings
 
 
+def _missing(root: Path, file: Path, other: Path) -> Finding:
+    """Return the finding that a file is missing, with what may have been meant by it."""
+    name, other_name = str(file.relative_to(root)), other.relative_to(root)
+    if os.path.lexists(file):
+        return found("no-file", name, other=other_name)
+    hint, folder = "add the file", file.parent
+    same_stem = sorted(f.name for f in folder.glob(glob.escape(file.stem) + ".*") if f != other)
+    present = os.listdir(folder) if folder.is_dir() else []
+    alike = sorted(n for n in present if normalised_name(n) == normalised_name(file.name))
+    if alike:
+        hint = f"{ascii(alike[0])} is there, in other letters or accents: rename one"
+    elif same_stem:
+        hint = f"{same_stem[0]} is there: rename it or set label_ending"
+    return found("missing", name, other=other_name, hint=hint)
+
+
 def check_orphans(
-    root: Path, expected: Collection[Path], labels: str, label_file: str
+    root: Path, expected: Collection[Path], labels: str, label_file: str = "*.png"
 ) -> list[Finding]:
     """Return findings for label files, named as for `find_items`, that are not expected."""
     base, regex = pattern_base(labels), _path_regex(labels, label_file)
     paths = (f"{base}/{name}" if base else name for name in find_files(root / base))
     return [
-        Finding(
-            path,
-            "is a label image without an image",
-            "one image for each label image",
-            "add the image, or take the file away",
-        )
+        found("orphan", path)
         for path in paths
         if regex.fullmatch(path) and root / path not in expected
     ]
-
-
-def _missing_finding(root: Path, file: Path, other: Path) -> Finding:
-    alike = file.parent.glob(glob.escape(file.stem) + ".*")
-    same_stem = sorted(f.name for f in alike if f != other)
-    hint = (
-        f"{same_stem[0]} is there: rename it or set label_ending" if same_stem else "add the file"
-    )
-    what = "is missing"
-    if os.path.lexists(file):
-        what, hint = "is no file, or leads to none", "put the file there"
-    elif alike := _similar_name(file):
-        hint = f"{ascii(alike)} is there, in other letters or accents: rename one"
-    return Finding(
-        str(file.relative_to(root)),
-        f"{what}, though {other.relative_to(root)} is there",
-        "an image and a label image of one name",
-        f"{hint}, or take the other away",
-    )
-
-
-def _similar_name(file: Path) -> str:
-    """Return a name beside a file that differs from its own in case or ways to write accents."""
-    if not file.parent.is_dir():
-        return ""
-    normalised = normalised_name(file.name)
-    return next(
-        (name for name in sorted(os.listdir(file.parent)) if normalised_name(name) == normalised),
-        "",
-    )
 
 
 def normalised_name(name: str) -> str:
@@ -505,11 +377,11 @@ def read_list(file: Path) -> list[str]:
     """
     try:
         content = file.read_bytes()
-        text = content.decode(
-            "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        )
     except OSError as problem:
         raise InputError(f"{file}: cannot be read as a list of images ({problem}).") from None
+    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", "replace")
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from roadseg.data.layout import Coding, Finding
+from roadseg.config.schema import did_you_mean
+from roadseg.data.findings import Finding, found
+from roadseg.data.layout import Coding
 from roadseg.data.scenes import UNLABELLED
-from roadseg.errors import nearest
 
-Add = Callable[[str, str, str], None]  # what is wrong, what is allowed, what to do
+Note = Callable[..., None]  # takes the kind of a finding, and the details of its words
 
-SHAPES = "polygon, rectangle, circle and mask"
+SHAPES = ("polygon", "rectangle", "circle", "mask")
 NO_AREA = ("point", "points", "line", "linestrip")
-SIZE_KEYS = ("imageHeight", "imageWidth")
 
 
 @dataclass(frozen=True)
@@ -61,75 +61,70 @@ def paint(shape: tuple[int, int], rest: int, masks: Iterable) -> tuple[np.ndarra
     return labels, overlap
 
 
-def class_of(label: str, coding: Coding) -> int | None:
+def _class_of(label: str, coding: Coding) -> int | None:
     """Return the class of a label, 255 if it is ignored, or None if nothing is said of it."""
     return coding.labels.get(label, UNLABELLED if coding.ignores_others else None)
 
 
-def _unknown(labels: Counter, coding: Coding, add: Add) -> None:
+def _note_unknown(labels: Counter, coding: Coding, note: Note) -> None:
+    otherwise = "list it under a class, or under unlabelled: if it is to be ignored"
     for label, count in labels.items():
-        hint = nearest(label, coding.labels).split(" Known")[0].strip()
-        add(
-            f"label {label!r} is in no class" + f" ({count} shapes)" * (count > 1),
-            ", ".join(map(repr, coding.labels)),
-            hint or "list it under a class, or under unlabelled: if it is to be ignored",
-        )
+        note(
+            "label", label=label, shapes=f" ({count} shapes)" * (count > 1),
+            allowed=", ".join(map(repr, coding.labels)),
+            remedy=did_you_mean(label, coding.labels) or otherwise,
+        )  # fmt: skip
 
 
-def _read_json(file: Path, add: Add, key: str, tool: str):
+def _read_json(file: Path, note: Note, key: str, tool: str) -> dict | None:
     """Return the content of a JSON file with a list under a key; None if it is no such file."""
-    allowed = f"a JSON file of {tool}, with {key}"
+    code, cause, remedy = "json-key", "", f"export it from {tool}"
     try:
         content = json.loads(file.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError:
-        add("is not UTF-8 text", allowed, "save it in that encoding")
+        code = "json-encoding"
     except OSError as problem:
-        add(f"cannot be read ({problem.strerror})", allowed, "give the right to read it")
+        code, cause = "json-unreadable", problem.strerror
     except (ValueError, RecursionError) as problem:
-        why = str(problem) if isinstance(problem, json.JSONDecodeError) else "nested too deeply"
-        add(f"is not JSON ({why})", allowed, f"export it again from {tool}")
+        is_decoding = isinstance(problem, json.JSONDecodeError)
+        code, cause = "no-json", str(problem) if is_decoding else "nested too deeply"
     else:
-        if isinstance(content, dict) and isinstance(content.get(key), list):
+        content = content if isinstance(content, dict) else {}
+        if isinstance(content.get(key), list):
             return content
-        others = {"annotations": "coco", "shapes": "labelme"}
-        other = next(
-            (v for k, v in others.items() if isinstance(content, dict) and k in content), ""
-        )
-        add(f"has no {key}", allowed,
-            f"say values: {other}" if other else f"export it from {tool}")  # fmt: skip
+        for other, values in (("annotations", "coco"), ("shapes", "labelme")):
+            if other in content:
+                remedy = f"say values: {values}"
+    note(code, key=key, tool=tool, cause=cause, remedy=remedy)
     return None
 
 
-def _size(content: dict, height: str, width: str) -> tuple[int, int] | None:
-    size = content.get(height), content.get(width)
-    good = all(type(side) is int and side > 0 for side in size)
-    return size if good and size[0] * size[1] <= Image.MAX_IMAGE_PIXELS else None
+def _size(height, width) -> tuple[int, int] | None:
+    good = all(type(side) is int and side > 0 for side in (height, width))
+    return (height, width) if good and height * width <= Image.MAX_IMAGE_PIXELS else None
 
 
 def _points(values, size: tuple[int, int]) -> list[tuple[float, float]] | str:
     """Return points [[x, y], ...], or what is wrong with them."""
     try:
-        points = [(float(x), float(y)) for x, y in values]
+        points = np.array([(float(x), float(y)) for x, y in values])
     except (TypeError, ValueError, OverflowError):
+        points = np.array([])
+    if not points.size or not np.isfinite(points).all():
         return "has points that are not pairs of numbers"
-    height, width = size
-    if not points or not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
-        return "has points that are not pairs of numbers"
-    if any(
-        abs(x - width / 2) > 1.5 * width or abs(y - height / 2) > 1.5 * height for x, y in points
-    ):
+    sides = np.array(size[::-1])
+    if (abs(points - sides / 2) > 1.5 * sides).any():
         return "has points far outside of the image"  # which may be of another size
-    xs, ys = zip(*points, strict=True)
-    if max(xs) < 0 or max(ys) < 0 or min(xs) > width or min(ys) > height:
+    if (points.max(0) < 0).any() or (points.min(0) > sides).any():
         return "lies outside of the image"
-    return points
+    return list(map(tuple, points.tolist()))
 
 
 # labelme -----------------------------------------------------------------------------------------
 
 
 def read_labelme(
-    file: Path, coding: Coding, size: tuple[int, int] | None, add: Add
+    file: Path, coding: Coding, size: tuple[int, int] | None, note: Note
 ) -> tuple[np.ndarray | None, int]:
     """Draw the shapes of a file of labelme as labelme itself does.
 
@@ -142,43 +137,39 @@ def read_labelme(
     labels uint8 (H, W), of the size that the file gives, and how many pixels shapes of different
     classes share; None for the labels if something is wrong
     """
-    content = _read_json(file, add, "shapes", "labelme")
+    content = _read_json(file, note, "shapes", "labelme")
     if content is None:
         return None, 0
-    stored, given = _size(content, *SIZE_KEYS), [content.get(key) for key in SIZE_KEYS]
-    if stored is None and given != [None, None]:
-        add(f"has imageHeight {given[0]!r} and imageWidth {given[1]!r}",
-            "the image's height and width, as whole numbers",
-            "correct them, or take both out")  # fmt: skip
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    stored = _size(height, width)
+    if stored is None and (height, width) != (None, None):
+        note("labelme-size", height=height, width=width)
         return None, 0
-    stored = stored or size
-    if stored is None:
-        return None, 0
-    if stored != (size or stored):  # of another image, so its points say nothing
+    if stored and size and stored != size:  # of another image, so its points say nothing
         return np.full(stored, coding.rest, np.uint8), 0
-    size = stored
+    size = stored or size
+    if size is None:
+        return None, 0
     unknown, faults = Counter(), []
 
     def masks() -> Iterator[tuple[int, np.ndarray]]:
         for number, shape in enumerate(content["shapes"], 1):
             shape = shape if isinstance(shape, dict) else {}
             label = shape.get("label")
-            index = class_of(label, coding) if isinstance(label, str) else None
+            index = _class_of(label, coding) if isinstance(label, str) else None
             if index is None:
                 unknown[str(label)] += 1
-                continue
-            if index == UNLABELLED and shape.get("shape_type") in NO_AREA:
-                continue
-            mask = _labelme_mask(shape, size)
-            if isinstance(mask, str):
-                faults.append(f"shape {number}, {label!r}, {mask}")
-            else:
-                yield index, mask
+            elif index != UNLABELLED or shape.get("shape_type") not in NO_AREA:
+                mask = _labelme_mask(shape, size)
+                if isinstance(mask, str):
+                    faults.append({"number": number, "label": label, "fault": mask})
+                else:
+                    yield index, mask
 
     drawn = paint(size, coding.rest, masks())
     for fault in faults:
-        add(fault, f"{SHAPES} shapes in the image", "mend it in labelme, or take it out")
-    _unknown(unknown, coding, add)
+        note("labelme-shape", **fault)
+    _note_unknown(unknown, coding, note)
     return (None, 0) if unknown or faults else drawn
 
 
@@ -187,7 +178,7 @@ def _labelme_mask(shape: dict, size: tuple[int, int]) -> np.ndarray | str:
     kind = shape.get("shape_type") or "polygon"
     if kind in NO_AREA:
         return f"is a {kind}, which has no area"
-    if kind not in ("polygon", "rectangle", "circle", "mask"):
+    if kind not in SHAPES:
         return f"is of the type {kind}, which is not read here: draw it as a polygon"
     points = _points(shape.get("points"), size)
     if isinstance(points, str):
@@ -230,10 +221,10 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
     """
     findings: list[Finding] = []
 
-    def add(finding: str, allowed: str, remedy: str) -> None:
-        findings.append(Finding(name, finding, allowed, remedy))
+    def note(code: str, **details) -> None:
+        findings.append(found(code, name, **details))
 
-    content = _read_json(file, add, "annotations", "COCO")
+    content = _read_json(file, note, "annotations", "COCO")
     if content is None:
         return {}, findings
     tables = {}
@@ -242,46 +233,42 @@ def read_coco(file: Path, name: str, coding: Coding) -> tuple[dict[str, Annotati
         good = [row for row in rows if isinstance(row, dict) and _is_id(row.get("id"))]
         tables[key] = {row["id"]: row for row in good if needed in row}
         if len(tables[key]) < max(len(rows), 1):
-            add(f"{key}: {len(tables[key])} of {len(rows)} have an id of their own and {needed}",
-                "those of COCO's instances", "export it again")  # fmt: skip
+            note("coco-table", key=key, good=len(tables[key]), count=len(rows), needed=needed)
             return {}, findings
-    files = Counter(str(row["file_name"]) for row in tables["images"].values())
-    for image in (image for image, count in files.items() if count > 1):
-        add(f"images: {files[image]} have the file_name {image}", "one entry for each image",
-            "merge them, with their annotations, or correct one")  # fmt: skip
-    names = {key: str(row["name"]) for key, row in tables["categories"].items()}
-    shapes: dict = {key: [] for key in tables["images"]}
-    sizes = {key: _size(row, "height", "width") for key, row in tables["images"].items()}
+    images = tables["images"]
+    for image, count in Counter(str(row["file_name"]) for row in images.values()).items():
+        if count > 1:
+            note("coco-twins", count=count, name=image)
+    sizes = {key: _size(row.get("height"), row.get("width")) for key, row in images.items()}
     if sizeless := [key for key, size in sizes.items() if size is None]:
-        add(f"images: {len(sizeless)} have no height and width, such as {sizeless[0]}",
-            "both, as whole numbers", "export it again")  # fmt: skip
+        note("coco-sizes", count=len(sizeless), name=sizeless[0])
         return {}, findings
+    names = {key: str(row["name"]) for key, row in tables["categories"].items()}
+    shapes: dict = {key: [] for key in images}
     unknown, faults = Counter(), {}
     for number, row in enumerate(content["annotations"]):
         row = row if isinstance(row, dict) else {}
-        number, image, category = row.get("id", number), row.get("image_id"), row.get("category_id")
-        fault = ""
+        image, category = row.get("image_id"), row.get("category_id")
+        segmentation, fault = row.get("segmentation"), ""
         if not _is_id(image) or image not in shapes:
             fault = "belongs to an image_id that is not among images"
         elif not _is_id(category) or category not in names:
             fault = "has a category_id that is not among categories"
-        elif (index := class_of(names[category], coding)) is None:
+        elif (index := _class_of(names[category], coding)) is None:
             unknown[names[category]] += 1
-        elif index != coding.rest or row.get("segmentation"):  # else an ignored box
-            fault = _coco_fault(row.get("segmentation"), sizes[image])
+        elif index != coding.rest or segmentation:  # else an ignored box
+            fault = _coco_fault(segmentation, sizes[image])
             if not fault:
-                shapes[image].append((index, row["segmentation"]))
+                shapes[image].append((index, segmentation))
         if fault:
-            faults.setdefault(fault, []).append(number)
+            faults.setdefault(fault, []).append(row.get("id", number))
     for fault, numbers in faults.items():
         more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
-        add(f"annotation {', '.join(map(str, numbers[:3]))}{more} {fault}",
-            "annotations with outlines or run-length codes, in their image",
-            "mend or remove them, and export again")  # fmt: skip
-    _unknown(unknown, coding, add)
+        note("coco-annotation", numbers=", ".join(map(str, numbers[:3])) + more, fault=fault)
+    _note_unknown(unknown, coding, note)
     annotations = {
         str(row["file_name"]): Annotation(sizes[key], tuple(shapes[key]))
-        for key, row in tables["images"].items()
+        for key, row in images.items()
     }
     return annotations, findings
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg import code
-from roadseg.data.check import CheckedItem, inspect_source
+from roadseg.data.check import inspect_source
+from roadseg.data.images import CheckedItem
 from roadseg.data.layout import Source
 from roadseg.data.scenes import SPLITS
 from roadseg.errors import InputError
@@ -22,7 +23,7 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
 
     If `target` was made by this code from these settings and the same files, and still holds what
     was written, nothing is done. Where a data set has no test images, those of val are written in
-    their place too, see `data.test_is_val`.
+    their place too, see `scenes.test_is_val`.
 
     Parameters
     ----------

@@ -16,6 +16,8 @@ from roadseg.data.scenes import UNLABELLED, Scenes
 SPECK = 2  # a connected piece of so many pixels or fewer is a speck
 UNUSUAL = 3.5  # the robust z-score from which a value is unusual (Iglewicz & Hoaglin 1993)
 COPY = 1.0  # images that differ by fewer grey levels are all but copies
+# Label files are off by one if in this share of at least so many images a neighbour's fit better.
+SHIFTED, MIN_IMAGES = 0.8, 8
 
 
 def percent(share: float) -> str:
@@ -29,6 +31,14 @@ def percent(share: float) -> str:
     return f"{value:.{max(digits, 0)}f} %"
 
 
+def class_pixels(scenes: Scenes) -> np.ndarray:
+    """Count the pixels of each label value: int64 (256,)."""
+    counts = np.zeros(256, np.int64)
+    for labels in scenes.labels:
+        counts += np.bincount(labels.ravel(), minlength=256)
+    return counts
+
+
 def shares(scenes: Scenes) -> pd.DataFrame:
     """Count the labelled pixels of each class.
 
@@ -37,10 +47,7 @@ def shares(scenes: Scenes) -> pd.DataFrame:
     one row per class, in the order of `scenes.classes`, index "class": pixels (int64) and share
     (float, of all labelled pixels; 0 if there are none)
     """
-    counts = np.zeros(256, np.int64)
-    for labels in scenes.labels:
-        counts += np.bincount(labels.ravel(), minlength=256)
-    pixels = counts[: len(scenes.classes)]
+    pixels = class_pixels(scenes)[: len(scenes.classes)]
     return pd.DataFrame(
         {"pixels": pixels, "share": pixels / max(pixels.sum(), 1)},
         index=pd.Index(scenes.classes, name="class"),
@@ -67,7 +74,9 @@ def positions(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
     float (K, rows, columns): the share of a cell's labelled pixels, over all images, that have
     this class; NaN in cells without labelled pixels
     """
-    cell = _cells(scenes, rows, columns) * 256
+    height, width = scenes.labels.shape[1:]
+    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
+    cell = (row[:, None] * columns + column) * 256
     counts = np.zeros(rows * columns * 256, np.int64)
     for labels in scenes.labels:
         counts += np.bincount((cell + labels).ravel(), minlength=len(counts))
@@ -105,13 +114,6 @@ def location_prior_accuracy(prior: np.ndarray, scenes: Scenes) -> float:
     right = sum(int((labels == prior).sum()) for labels in scenes.labels)
     labelled = sum(int((labels != UNLABELLED).sum()) for labels in scenes.labels)
     return right / labelled if labelled else float("nan")
-
-
-def _cells(scenes: Scenes, rows: int, columns: int) -> np.ndarray:
-    """Return the number of each pixel's cell in a grid: int (H, W)."""
-    height, width = scenes.labels.shape[1:]
-    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
-    return row[:, None] * columns + column
 
 
 def objects(scenes: Scenes, min_pixels: int = 1) -> pd.DataFrame:
@@ -202,26 +204,18 @@ def boundary_contrast(image: np.ndarray, labels: np.ndarray) -> float:
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:
     """Mark the pixels beside, above or below one of another class: bool (H, W)."""
-    known = labels != UNLABELLED
     boundaries = np.zeros(labels.shape, bool)
-    differ = (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
-    boundaries[1:] |= differ
-    boundaries[:-1] |= differ
-    differ = (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
-    boundaries[:, 1:] |= differ
-    boundaries[:, :-1] |= differ
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        known = (labels[one] != UNLABELLED) & (labels[other] != UNLABELLED)
+        differ = known & (labels[one] != labels[other])
+        boundaries[one] |= differ
+        boundaries[other] |= differ
     return boundaries
 
 
 def _dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Mark all that is at most so many rows and columns from a marked pixel: bool (H, W)."""
-    for _ in range(2):
-        wide = mask.copy()
-        for step in range(1, pixels + 1):
-            wide[step:] |= mask[:-step]
-            wide[:-step] |= mask[step:]
-        mask = wide.T
-    return mask
+    return ndimage.maximum_filter(mask.view(np.uint8), 2 * pixels + 1).view(bool)
 
 
 def _grey(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -234,11 +228,7 @@ def _grey(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _edge_rank(grey: np.ndarray) -> np.ndarray:
     """Return the share of pixels whose gradient is weaker, ties half: float32 (H, W)."""
-    padded = np.pad(grey, 1, mode="edge")
-    across = padded[:, 2:] - padded[:, :-2]
-    across = across[:-2] + 2 * across[1:-1] + across[2:]
-    down = padded[2:] - padded[:-2]
-    down = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
+    across, down = (ndimage.sobel(grey, axis, mode="nearest") for axis in (1, 0))
     strength = np.abs(across) + np.abs(down)
     counts = np.bincount(strength.ravel())
     return ((np.cumsum(counts) - counts / 2) / grey.size).astype(np.float32)[strength]
@@ -306,14 +296,13 @@ class Fit(NamedTuple):
     Attributes
     ----------
     file : "own", or "previous" or "next" if the labels of that file fit better
-    t_previous, t_next : how many standard errors better (negative: worse); NaN from fewer than
-        `Alignment.MIN_IMAGES` images
+    share : of the images, those that fit the labels of a neighbouring file better than their own;
+        NaN of fewer than `MIN_IMAGES`
     images : how many images that rests on
     """
 
     file: str
-    t_previous: float
-    t_next: float
+    share: float
     images: int
 
 
@@ -321,68 +310,51 @@ class Alignment:
     """Find label files that belong to the image before or after, as after one lost file.
 
     `add` the files in their order, then ask for the `fit`. Each image is compared with its own
-    labels and with those of its neighbours. What counts is where these differ: the mean rank of the
-    image's edges (as in `boundary_contrast`) on boundaries that only the neighbour has, minus that
-    on boundaries that only its own labels have. Where the mean of these differences over the images
-    is more than `LIMIT` standard errors above zero, the neighbour's labels fit better. An image
-    whose boundaries are the neighbour's tells nothing and does not count.
+    labels and with those of its neighbours, where these differ: a neighbour's labels fit better if
+    the image's edges have a higher mean rank (as in `boundary_contrast`) on boundaries that only
+    the neighbour has than on those that only its own labels have. An image whose boundaries are the
+    neighbour's tells nothing and does not count.
     """
-
-    LIMIT = 4.0
-    MIN_IMAGES = 8
 
     def __init__(self):
         self._last = None
-        self._gains = {"previous": [], "next": []}
+        self._votes = {"previous": [], "next": []}  # of each image: does the neighbour fit better?
 
-    def add(self, image: np.ndarray, labels: np.ndarray) -> None:
-        """Take the next file.
+    def add(self, number: int, image: np.ndarray, labels: np.ndarray) -> None:
+        """Take a file.
 
         Parameters
         ----------
+        number : of the file in their order; it is compared with the one before, if that was the
+            last to be added and has the same size
         image : uint8 (H, W), (H, W, 3) or (3, H, W); a `thumbnail` is enough
-        labels : uint8 (H, W), 255 where not labelled. It is not compared with the file before if
-            that had another size.
+        labels : uint8 (H, W), 255 where not labelled
         """
         rank, boundary = _edge_rank(_grey(image, labels.shape)), _boundaries(labels)
-        if self._last is not None and self._last[0].shape == rank.shape:
-            last_rank, last_boundary = self._last
+        if self._last and self._last[0] == number - 1 and self._last[1].shape == rank.shape:
+            _, last_rank, last_boundary = self._last
             only_last, only_this = last_boundary & ~boundary, boundary & ~last_boundary
             if only_last.any() and only_this.any():
-                gain = rank[only_last].mean() - rank[only_this].mean()
-                self._gains["previous"].append(float(gain))
-                gain = last_rank[only_this].mean() - last_rank[only_last].mean()
-                self._gains["next"].append(float(gain))
-        self._last = rank, boundary
-
-    def skip(self) -> None:
-        """Say that the file to come is not the one after the last."""
-        self._last = None
+                better = rank[only_last].mean() > rank[only_this].mean()
+                self._votes["previous"].append(better)
+                better = last_rank[only_this].mean() > last_rank[only_last].mean()
+                self._votes["next"].append(better)
+        self._last = number, rank, boundary
 
     def fit(self) -> Fit:
         """Return the verdict on the files so far."""
-        t = {name: _t_value(gains, self.MIN_IMAGES) for name, gains in self._gains.items()}
-        best = max(t, key=lambda name: np.nan_to_num(t[name], nan=-np.inf))
-        return Fit(
-            file=best if t[best] > self.LIMIT else "own",
-            t_previous=t["previous"],
-            t_next=t["next"],
-            images=len(self._gains[best]),
-        )
-
-
-def _t_value(values: list[float], min_images: int) -> float:
-    if len(values) < min_images:
-        return float("nan")
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) / max(error, 1e-6))
+        images = len(self._votes["next"])
+        if images < MIN_IMAGES:
+            return Fit("own", float("nan"), images)
+        share, file = max((float(np.mean(votes)), file) for file, votes in self._votes.items())
+        return Fit(file if share >= SHIFTED else "own", share, images)
 
 
 def align(scenes: Scenes) -> Fit:
     """Return the verdict of `Alignment` on all images of a split, in their order."""
     alignment = Alignment()
-    for image, labels in zip(scenes.images, scenes.labels, strict=True):
-        alignment.add(*thumbnail(image, labels))
+    for number, (image, labels) in enumerate(zip(scenes.images, scenes.labels, strict=True)):
+        alignment.add(number, *thumbnail(image, labels))
     return alignment.fit()
 
 
@@ -522,9 +494,7 @@ def close_up_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[i
         for title, known in CLOSE_UP_CLASSES.items()
     }
     roads = [names.index(name) for name in ROADS if name in names]
-    pixels = np.zeros(256, np.int64)
-    for labels in scenes.labels:
-        pixels += np.bincount(labels.ravel(), minlength=256)
+    pixels = class_pixels(scenes)
     classes = {title: known for title, known in classes.items() if pixels[known].any()}
     if not classes:
         rare = [k for k in np.argsort(pixels[: len(names)]) if pixels[k]][:3]
@@ -535,7 +505,8 @@ def close_up_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[i
             if title in classes:
                 mask = np.isin(labels, classes[title])
             else:
-                mask = _edges(np.isin(labels, roads), labels == UNLABELLED)
+                road = np.isin(labels, roads)
+                mask = road & ndimage.binary_dilation(~road & (labels != UNLABELLED))
             sums = _window_sums(mask, size)
             top, left = np.unravel_index(sums.argmax(), sums.shape)
             rows.append((int(sums.max()), int(top), int(left)))
@@ -546,12 +517,6 @@ def close_up_windows(scenes: Scenes, size: tuple[int, int]) -> dict[str, tuple[i
         windows[title] = (index, *rows[index][1:])
         used_images.add(index)
     return windows
-
-
-def _edges(mask: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
-    """Return the pixels of a mask (H, W) that touch labelled pixels outside of it."""
-    outside = ~(mask | unlabelled)
-    return mask & ndimage.binary_dilation(outside)
 
 
 def _window_sums(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

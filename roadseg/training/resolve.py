@@ -12,7 +12,7 @@ from roadseg.config import paths
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.config.study import Study, network_recipe
 from roadseg.data.datasets import SOURCES, find_source, link_source
-from roadseg.data.layout import BadData
+from roadseg.data.findings import BadData
 from roadseg.errors import InputError, nearest
 from roadseg.models.build import check_name
 from roadseg.training.files import write_if_changed
@@ -127,7 +127,7 @@ def check_settings(study: Study) -> None:
     problems = study.problems
     kind = study.data["source"]
     if kind not in SOURCES:
-        problems.add(f"source: {kind!r} is unknown.{nearest(kind, SOURCES)}", "data")
+        problems.add(f"{kind!r} is unknown.{nearest(kind, SOURCES)}", "data", "source")
     unknown, built, reported = set(), set(), set()
     for entry in study.networks.values():
         try:

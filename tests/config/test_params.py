@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_study import BELOW, below, project
-from tiny import LISTED, LONG, MANY, TINY, appended, load, only, problems, refused, spoilt, write
+from tiny import LISTED, LONG, MANY, TINY, appended, load, places, problems, refused, spoilt, write
 
 from roadseg.__main__ import main
 from roadseg.config import paths, study
@@ -24,94 +24,52 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
 
 
-def test_problems_are_lines_in_order_of_files(tmp_path):
-    files = spoilt(
-        appended(LONG, networks="odd: {netwrk: dabnet}\n"),
-        ("title: A tiny study", "title: 2024-01-01"), ("block: 1", "block: 0"),
-        ("steps: 10", "stesp: 10"), ("flip: 0.5", "flip: yes"), ("  - adamw", "  - adam"),
-        ("alone: [adamw]", "alonne: [adamw]"),
-    )  # fmt: skip
-    files["remarks.md"] = "Nothing was tuned.\n"
-    lines = refused(tmp_path, files)
-    for line, expected in zip(lines, [
-        "params.yaml:2: title: 2024-01-01 is a date to other readers of YAML; put it into quotes.",
-        "params.yaml:9: data: block: 0 is not allowed; give 1 frame or more.",
-        "params.yaml:15: base: stesp: no such hyperparameter. Did you mean 'steps'? Known: ",
-        "params.yaml:26: questions: ladder: 'adam' is no trick of tricks.yaml. Did you mean 'adamw'? "
-        "Known: adamw, flip.",
-        "params.yaml:30: questions: each: alonne: no such setting. Did you mean 'alone'? Known: ",
-        "tricks.yaml:3: flip: flip: 'yes' is not allowed; it must be a probability in [0, 1]. To YAML "
-        "1.2 this is text; a switch is true or false.",
-        "networks.yaml:1: odd: netwrk: no such setting. Did you mean 'network'? Known: idea, network, ",
-        "remarks.md:1: belongs to no remark; begin each with '- '.",
-    ], strict=True):  # fmt: skip
-        assert line.startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("changes", "place", "message"),
-    [
-        # the question that is refused is not missed by the next one
-        ([("start: fcn-8s", "start: fcn-9s")], "params.yaml:23", "questions: ladder: start: 'fcn-9s' is no arm"),
-        ([("  - flip", "  - flop")], "params.yaml:25", "questions: ladder: 'flop' is no trick of tricks.yaml."),
-        ([("    networks: {", "    netwroks: {")], "params.yaml:20", "questions: heads: netwroks: no such setting."),
-        # nor is what it would have made
-        ([("fcn-8s: ", "fcn.8s: ")], "params.yaml:20", "questions: heads: arm: 'fcn.8s' cannot name a file"),
-        # a misspelt setting is not missing too, and what stands in it is not unknown
-        ([("seeds: [0", "sedes: [0")], "params.yaml:12", "sedes: no such setting. Did you mean 'seeds'?"),
-        ([("base:\n", "bsae:\n")], "params.yaml:13", "bsae: no such setting. Did you mean 'base'?"),
-        ([("questions:\n", "qeustions:\n")], "params.yaml:17", "qeustions: no such setting. Did you mean 'questions'?"),
-        ([("  size: [", "  sizes: [")], "params.yaml:8", "data: sizes: no such setting. Did you mean 'size'?"),
-        ([("      flip: 0.5", "      filp: 0.5")], "tricks.yaml:3", "flip: filp: no such hyperparameter."),
-        ([("    flip: 0.5", "    filp: 0.5")], "tricks.yaml:3", "flip: filp: no such hyperparameter."),
-        ([("  set:\n    flip", "  knobs:\n    flip")], "tricks.yaml:2", "flip: knobs: no such setting. Did you mean 'set'?"),
-        # contradictions wait for sound hyperparameters
-        ([("steps: 10", "steps: 10\n  cycles: 3\n  shedule: cosine")], "params.yaml:17", "base: shedule: no such"),
-        ([("flip: 0.5", "flip: 0.0")], "params.yaml:25", "questions: ladder: trick flip: flip is 0.0 already"),
-        ([("lr: 0.001", "warmup_steps: 10")], "params.yaml:16", "base: warmup_steps: 10 leaves nothing of steps"),
-        ([("study: tiny\n", "<<: {study: tiny}\n")], "params.yaml:1", "<<: is not supported; write the lines out."),
-    ],
-)  # fmt: skip
-def test_consequences_are_not_shown(tmp_path, changes, place, message):
-    if "      flip" in changes[0][0]:
-        changes = [("    flip: 0.5", "      flip: 0.5"), *changes]  # indented otherwise
-    (line,) = refused(tmp_path, spoilt(LONG, *changes))
-    assert line.startswith(f"{place}: {message}")
+def test_problems_are_lines_in_order_of_files_and_come_in_three_rounds(tmp_path):
+    """What depends on something wrong may be right once that is mended."""
+    no_yaml = ("title: A tiny study", "title: 2024-01-01")
+    no_setting = [("block: 1", "block: 0"), ("steps: 10", "stesp: 10"), ("flip: 0.5", "flip: yes"),
+                  ("alone: [adamw]", "alone: [adamw]\n    alonne: [adamw]")]  # fmt: skip
+    contradictions = [("study: tiny", "study: ti ny"), ("lr: 0.001", "cycles: 2"), ("adamw:\n  set", "ad.amw:\n  set")]
+    in_questions = [("  - flip", "  - flop"), ("start: with-flip", "start: with-flop")]
+    changes = [no_yaml, *no_setting, *contradictions, *in_questions]
+    odd = {"networks.yaml": "odd: {netwrk: dabnet}\n"}
+    files = {**spoilt(LONG, *changes), **odd, "remarks.md": "Nothing was tuned.\n"}
+    assert places(refused(tmp_path, files)) == ["params.yaml:2: title", "remarks.md:1"]
+    files = {**spoilt(LONG, *changes[1:]), **odd, "remarks.md": ""}
+    assert places(refused(tmp_path, files)) == [
+        "params.yaml:9: data: block", "params.yaml:15: base: stesp", "params.yaml:31: questions: each: alonne",
+        "tricks.yaml:3: flip: set: flip", "networks.yaml:1: odd: netwrk",
+    ]  # fmt: skip
+    files = {**files, **spoilt(LONG, *contradictions, *in_questions)}
+    assert places(refused(tmp_path, files)) == ["params.yaml:1: study", "params.yaml:16: base: cycles", "tricks.yaml:4"]
+    files = spoilt(LONG, *in_questions)  # and the second may be an arm of the first
+    assert places(refused(tmp_path, files)) == ["params.yaml:25: questions: ladder: ladder"]
+    files = spoilt(LONG, in_questions[1])
+    assert places(refused(tmp_path, files)) == ["params.yaml:29: questions: each: start"]
 
 
 def test_problems_that_are_no_consequence_are_shown(tmp_path):
-    files = spoilt(LONG, ("steps: 10", "steps: 10\n  cycles: 3\n  warmup_steps: 10"),
-                   ("source: synthetic", "source: synthetic\n  sed: 1"), ("  seed: 0\n", ""),
-                   ("start: with-flip", "start: with-flop"), ("  block: 1\n", ""))  # fmt: skip
-    assert [re.sub(r"(:\d+: [a-z]+(: \w+)?).*", r"\1", line) for line in refused(tmp_path, files)] == [
-        "params.yaml:5: data: block", "params.yaml:7: data: sed", "params.yaml:15: base: cycles",
-        "params.yaml:16: base: warmup_steps", "params.yaml:30: questions: each",
-    ]  # fmt: skip
+    files = spoilt(LONG, ("source: synthetic", "source: synthetic\n  sed: 1"), ("  seed: 0\n", ""),
+                   ("  block: 1\n", ""))  # fmt: skip
+    assert places(refused(tmp_path, files)) == ["params.yaml:5: data: block", "params.yaml:7: data: sed"]
+    files = spoilt(LONG, ("steps: 10", "steps: 10\n  cycles: 3\n  warmup_steps: 10"))
+    assert places(refused(tmp_path, files)) == ["params.yaml:16: base: cycles", "params.yaml:17: base: warmup_steps"]
 
 
 def test_a_problem_of_an_entry_has_the_file_that_says_it(tmp_path):
     """The project's, or the study's own, whatever the other one says of the entry."""
-    def problems_of(*changes, **more):
-        return problems(lambda: below(tmp_path, *changes, **more))
+    def places_of(*changes, **more):
+        return places(problems(lambda: below(tmp_path, *changes, **more)))
 
-    assert problems_of(("idea: mirrors", "idea: 3")) == [
-        "tricks.yaml:1: flip: idea: 3 is not allowed; give text. Put it into quotes if it is meant."
-    ]
+    assert places_of(("idea: mirrors", "idea: 3")) == ["tricks.yaml:1: flip: idea"]
     study_catalogue = {"studies/tiny/tricks.yaml": BELOW["studies/tiny/tricks.yaml"].replace("flip: 0.5", "flip: 5")}
-    assert problems_of(**study_catalogue) == [
-        "studies/tiny/tricks.yaml:1: flip: flip: 5 is not allowed; it must be a probability in [0, 1]."
-    ]
+    assert places_of(**study_catalogue) == ["studies/tiny/tricks.yaml:1: flip: set: flip"]
     # a value that the study replaces is judged no more
     below(tmp_path, ("flip: 0.25", "flip: 25"))
     below(tmp_path, **{"studies/tiny/networks.yaml": "unet: {network: dabnet, source: of it}\n"})
-    assert problems_of(("network: unet", "netwrk: unet"), ("title: A tiny study", "title: 2020-02-02"),
-                       ("poly: {set:", "poly: {sett:")) == [
-        "studies/tiny/params.yaml:2: title: 2020-02-02 is a date to other readers of YAML; put it into "
-        "quotes.",
-        "studies/tiny/tricks.yaml:3: poly: sett: no such setting. Did you mean 'set'? Known: idea, set, "
-        "source.",
-        "networks.yaml:1: unet: netwrk: no such setting. Did you mean 'network'? Known: idea, network, "
-        "source.",
+    assert places_of(("network: unet", "netwrk: unet"), ("title: A tiny study", "title: 2020"),
+                     ("poly: {set:", "poly: {sett:")) == [
+        "studies/tiny/params.yaml:2: title", "studies/tiny/tricks.yaml:3: poly: sett", "networks.yaml:1: unet: netwrk",
     ]  # fmt: skip
 
 
@@ -121,10 +79,7 @@ def test_the_same_fault_in_two_files_is_two_problems(tmp_path):
         "tricks.yaml": fault, "studies/tiny/tricks.yaml": fault + "adamw: {set: {steps: 3}}\n",
         "studies/tiny/params.yaml": BELOW["studies/tiny/params.yaml"].replace(", poly]", "]"),
     }))  # fmt: skip
-    assert lines == [
-        f"{file}:1: flip: source: 2020-01-01 is a date to other readers of YAML; put it into quotes."
-        for file in ("tricks.yaml", "studies/tiny/tricks.yaml")
-    ]
+    assert places(lines) == [f"{file}:1: flip: source" for file in ("tricks.yaml", "studies/tiny/tricks.yaml")]
 
 
 def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
@@ -155,140 +110,38 @@ def test_what_cannot_be_built_is_listed_for_all_arms(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new"),
     [
-        ("folder: studies/tiny", "folder: .", "folder: '.' is not allowed; here it must be 'studies/tiny'."),
-        ("folder: studies/tiny", "folder: studies/camvid", "folder: 'studies/camvid' is not allowed; here it"),
-        ("root: ../..", "root: .", "root: '.' is not allowed; here it must be '../..'."),
-        ("root: ../..", "root: ../../..", "root: '../../..' is not allowed; here it must be '../..'."),
-        ("root: ../..", "root: /tmp", "root: '/tmp' is not allowed; give the way from the study's folder to"
-         " the project's root: . or ../.."),
-        ("folder: studies/tiny", "folder: /tmp", "folder: '/tmp' is not allowed; give the study's folder from"
-         " the project's root: . or studies/NAME"),
-        ("folder: studies/tiny", "folder: studies/../x", "folder: 'studies/../x' is not allowed; "),
-        ("folder: studies/tiny", "folder: -x", "folder: '-x' is not allowed; give"),
-        ("folder: studies/tiny", "folder: x y", "folder: 'x y' is not allowed; give"),
-        ("folder: studies/tiny\n", "", "folder: missing; give the study's folder from the project's root"),
-        ("study: tiny", "study: camvid", "study: 'camvid' is not allowed; the study in studies/tiny is called tiny."),
+        *(("folder: studies/tiny\n", f"folder: {value}\n") for value in (".", "studies/camvid", "/tmp", "studies/../x", "-x", "x y")),
+        *(("root: ../..\n", f"root: {value}\n") for value in (".", "../../..", "/tmp")),
+        ("folder: studies/tiny\n", ""), ("study: tiny", "study: camvid"),
     ],
 )  # fmt: skip
-def test_a_study_says_where_it_lies_and_how_it_is_called(tmp_path, old, new, message):
-    lines = problems(lambda: below(tmp_path, (old, new)))
-    assert lines[0].partition(": ")[2].startswith(message)
-    assert [line.partition(":")[0] for line in lines] == ["studies/tiny/params.yaml"] * len(lines)
+def test_a_study_says_where_it_lies_and_how_it_is_called(tmp_path, old, new):
+    first, *_ = places(problems(lambda: below(tmp_path, (old, new))))
+    assert re.fullmatch(rf"studies/tiny/params.yaml:\d: {old.partition(':')[0]}", first)
 
 
 def test_the_embedded_study_lies_in_the_root(tmp_path):
     files = spoilt(TINY, ("root: .", "root: ../.."), ("folder: .", "folder: studies/tiny"))
-    assert refused(tmp_path, files) == [
-        "params.yaml:3: root: '../..' is not allowed; here it must be '.'.",
-        "params.yaml:4: folder: 'studies/tiny' is not allowed; here it must be '.'.",
-    ]
+    assert places(refused(tmp_path, files)) == ["params.yaml:3: root", "params.yaml:4: folder"]
     write(tmp_path, {**TINY, "remarks.md": ""})
-    assert problems(study.load) == [
-        "params.yaml:1: study: 'tiny' is not allowed; the embedded study is called synthetic."
-    ]
+    assert places(problems(study.load)) == ["params.yaml:1: study"]  # which is synthetic
 
 
 def test_a_folder_that_no_study_can_be_called_after_is_refused(tmp_path):
-    files = {name.replace("tiny", "my_set"): text for name, text in BELOW.items()}
-    write(tmp_path, files)
-    with pytest.raises(InputError) as caught:
+    write(tmp_path, {name.replace("tiny", "my_set"): text for name, text in BELOW.items()})
+    with pytest.raises(InputError, match="^studies/my_set: "):
         study.load("my_set")
-    assert str(caught.value) == (
-        "studies/my_set: 'my_set' cannot name a file; use letters, digits and single dashes, as in "
-        "fcn-8s, at most 60."
-    )
 
 
-@pytest.mark.parametrize("name", ["tricks.yaml", "remarks.md"])
-def test_files_that_the_pipeline_reads_are_missed_before_it_does(tmp_path, name):
-    below(tmp_path)
-    (tmp_path / "studies/tiny" / name).unlink()
-    with pytest.raises(InputError) as caught:
-        study.load("tiny")
-    assert str(caught.value) == (
-        f"studies/tiny/{name}: no such file. The pipeline reads it; an empty one will do."
-    )
-
-
-@pytest.mark.parametrize("part", ["tricks", "networks"])
 @pytest.mark.parametrize("command", ["plan", "resolve", "prepare"])
-def test_a_project_without_its_catalogue_says_so(tmp_path, capsys, part, command):
+@pytest.mark.parametrize("name", ["studies/tiny/tricks.yaml", "studies/tiny/remarks.md", "tricks.yaml", "networks.yaml"])
+def test_files_that_the_pipeline_reads_are_missed_before_it_does(tmp_path, capsys, name, command):
     below(tmp_path)
-    (tmp_path / f"{part}.yaml").unlink()
+    (tmp_path / name).unlink()
     assert main([command, "tiny"]) == 2
-    assert capsys.readouterr().err == (
-        f"roadseg: {part}.yaml: no such file. It holds the {part} that questions name, whichever study "
-        "asks; bring it back, or make an empty one.\n"
-    )
-
-
-# An earlier version's files ----------------------------------------------------------------------
-
-OLD = """\
-study: tiny
-title: A tiny study
-root: .
-params: params.yaml
-plan: plan.yaml
-data: {source: synthetic, path: roadseg/data/synthetic.py, size: [64, 96], block: 1, seed: 0,
-       counts: {train: 4, val: 2, test: 2}}
-seeds: [0, 1]
-remarks: [one]
-networks: {small: {network: "baseline:0.5"}}
-base: {network: "fcn8s:resnet18", steps: 10}
-tricks:
-  flip: {knobs: {flip: 0.5}, source: someone}
-studies:
-  heads:
-    question: Which?
-    networks: {baseline: baseline, fcn-8s: "fcn8s:resnet18"}
-"""
-
-
-@pytest.mark.parametrize("command", ["plan", "resolve", "check", "prepare", "results"])
-def test_an_earlier_version_s_params_yaml_is_one_message(tmp_path, capsys, command):
-    write(tmp_path, {**TINY, "params.yaml": OLD})
-    assert main([command, "params.yaml"]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == "" and shown.err == (
-        "roadseg: params.yaml:4: is written for an earlier version of roadseg. params: take it out; "
-        "plan: take it out; remarks: move it into remarks.md, as points that begin with '- '; "
-        "networks: move it into networks.yaml; tricks: move it into tricks.yaml, with 'set:' for "
-        "'knobs:'; studies: call it 'questions:', with 'asks:' for 'question:'; folder: add it, the way "
-        "from the project's root to this file's folder. The embedded study's params.yaml shows how it "
-        "looks now.\n"
-    )
-    assert {file.name for file in tmp_path.iterdir()} == {"params.yaml", "tricks.yaml", "networks.yaml"}
-
-
-@pytest.mark.parametrize("key", ["studies", "plan", "params", "remarks", "tricks", "networks"])
-def test_each_key_of_an_earlier_version_has_its_remedy(tmp_path, capsys, key):
-    write(tmp_path, spoilt(TINY, ("seeds:", f"{key}: {{}}\nsedes:")))
-    for command in ("plan", "resolve"):
-        assert main([command, "params.yaml"]) == 2
-        message = capsys.readouterr().err
-        assert message.startswith(
-            f"roadseg: params.yaml:7: is written for an earlier version of roadseg. {key}: "
-        )
-        assert message.count("\n") == 1 and "folder:" not in message and "sedes" not in message
-
-
-def test_doing_what_the_message_says_mends_an_earlier_version_s_study(tmp_path):
-    text = OLD.replace("root: .\n", "root: .\nfolder: .\n").replace("studies:", "questions:")
-    text = re.sub(r"(?m)^(params|plan|remarks|networks|tricks):.*\n(  flip.*\n)?", "", text)
-    files = {
-        "params.yaml": text.replace("question: Which?", "asks: Which?"), "remarks.md": "- one\n",
-        "networks.yaml": 'small: {network: "baseline:0.5"}\n',
-        "tricks.yaml": "flip: {knobs: {flip: 0.5}, source: someone}\n",
-    }  # fmt: skip
-    assert only(tmp_path, files) == (
-        "tricks.yaml: flip: knobs: no such setting. Did you mean 'set'? Known: idea, set, source."
-    )
-    loaded = load(tmp_path, spoilt(files, ("knobs:", "set:")))
-    assert loaded.remarks == ("one",) and list(loaded.arms) == ["baseline", "fcn-8s"]
-    assert loaded.tricks["flip"].hyperparameters == {"flip": 0.5}
+    assert re.fullmatch(f"roadseg: {name}: no such file.*\n", capsys.readouterr().err)
 
 
 # Hostile input -----------------------------------------------------------------------------------
@@ -355,12 +208,12 @@ def outcome(folder, files: dict[str, bytes]) -> str:
         places = []
         for line in rest or [first]:
             match = re.match(r"(params\.yaml|tricks\.yaml|networks\.yaml|remarks\.md):(\d+:)? \S", line)
-            assert match and line.endswith((".", "...")) and len(line) < 1200
+            assert match and line.endswith((".", "?")) and len(line) < 1200
             places.append((list(REAL).index(match[1]), int((match[2] or "0:")[:-1])))
         assert places == sorted(places)
         return "message"
     finally:
-        assert time.perf_counter() - started < 2
+        assert time.perf_counter() - started < 10
 
 
 def hostile(folder, contents, examples: int) -> set[str]:
@@ -376,16 +229,11 @@ def hostile(folder, contents, examples: int) -> set[str]:
     return seen
 
 
-def test_edits_of_the_real_settings_end_in_a_study_or_a_message(tmp_path, record_property):
-    assert hostile(tmp_path, edits(("params.yaml",)), 300) == {"study", "message"}
-    tried = ["Hostile input", "params.yaml, random edits", 300, "a study or one message"]
-    record_property("tried", json.dumps(tried))
-
-
-def test_edits_of_the_real_catalogue_end_in_a_study_or_a_message(tmp_path, record_property):
-    assert hostile(tmp_path, edits(), 300) == {"study", "message"}
-    tried = ["Hostile input", "params.yaml, catalogue and remarks, random edits", 300, "a study or one message"]
-    record_property("tried", json.dumps(tried))
+@pytest.mark.parametrize("names", [("params.yaml",), tuple(REAL)])
+def test_edits_of_the_real_files_end_in_a_study_or_a_message(tmp_path, record_property, names):
+    assert hostile(tmp_path, edits(names), 300) == {"study", "message"}
+    what = "params.yaml" if len(names) == 1 else "params.yaml, catalogue and remarks"
+    record_property("tried", json.dumps(["Hostile input", f"{what}, random edits", 300, "a study or one message"]))
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "tricks.yaml"])
@@ -395,8 +243,7 @@ def test_arbitrary_content_ends_in_a_message(tmp_path, record_property, name):
     files = {other: text.encode() for other, text in REAL.items()}
     contents = (st.binary(max_size=200) | encoded).map(lambda content: {**files, name: content})
     assert hostile(tmp_path, contents, 150) == {"message"}
-    tried = ["Hostile input", f"{name}, arbitrary bytes and text", 150, "one message"]
-    record_property("tried", json.dumps(tried))
+    record_property("tried", json.dumps(["Hostile input", f"{name}, arbitrary bytes and text", 150, "one message"]))
 
 
 VALUES = st.recursive(

@@ -40,43 +40,31 @@ def test_differences_rebuild_the_recipe():
     assert Recipe.of(recipe.differences()) == recipe
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"lrr": 1.0}, "lrr: no such hyperparameter. Did you mean 'lr'?"),
-        ({"lr": 0}, "lr: 0 is not allowed; it must be a number > 0."),
-        ({"lr": "1e-3"}, "lr: '1e-3' is not allowed; it must be a number > 0."),
-        ({"lr": float("nan")}, "lr: nan is not allowed"),
-        ({"flip": 1.5}, "flip: 1.5 is not allowed; it must be a probability in [0, 1]."),
-        ({"steps": 10.5}, "steps: 10.5 is not allowed; it must be a whole number >= 1."),
-        ({"steps": True}, "steps: True is not allowed"),
-        ({"optimizer": "sgd"}, "optimizer: 'sgd' is not allowed; it must be one of adam, adamw."),
-        ({"optimizr": "adam"}, "optimizr: no such hyperparameter. Did you mean 'optimizer'?"),
-        ({"batch_norm": 1}, "batch_norm: 1 is not allowed; it must be true or false."),
-        ({"test_scales": []}, "test_scales: [] is not allowed; it must be a list of different factors"),
-        ({"test_scales": [1, 1]}, "test_scales: [1, 1] is not allowed"),
-        ({"test_scales": 2.0}, "test_scales: 2.0 is not allowed"),
-        ({"test_scales": ["a"]}, "test_scales: ['a'] is not allowed"),
-        ({"pretrained": "imagnet"}, "pretrained: 'imagnet' is not allowed; it must be imagenet, scenes:N,"
-         " study:NAME/ARM, file:PATH or hub:NAME."),
-        ({"pretrained": "scenes:many"}, "pretrained: 'scenes:many' is not allowed"),
-        ({"pretrain_steps": 7, "pretrained": "hub:imagenet"}, "pretrain_steps: has no effect without"
-         " pretrained: scenes:N"),
-        ({"teacher": "baseline"}, "teacher: has no effect without distill_weight above 0"),
-        ({"distill_weight": 1.0}, "distill_weight: has no effect without a teacher"),
-        ({"class_balance": 0.9, "class_power": 0.5}, "class_power: class_balance weighs the classes"),
-        ({"ohem_kept": 5}, "ohem_kept: has no effect without ohem_threshold below 1"),
-        ({"cycles": 2}, "cycles: has no effect without schedule: cosine"),
-        ({"batch_norm": True, "network": "fcn8s:resnet18"}, "batch_norm: is a change to the baseline"),
-        ({"dropout": 0.1}, "dropout: the baselines have their own"),
-        ({"steps": 5, "warmup_steps": 5}, "warmup_steps: 5 leaves nothing of steps: 5"),
-        ({"poly_power": 2.0}, "poly_power: has no effect without schedule: poly"),
-    ],
-)  # fmt: skip
-def test_bad_settings_are_named(settings, message):
-    with pytest.raises(InputError) as caught:
+WRONG = {
+    "lrr": [{"lrr": 1.0}],
+    "lr": [{"lr": 0}, {"lr": "1e-3"}, {"lr": float("nan")}, {"lr": float("inf")}],
+    "flip": [{"flip": 1.5}],
+    "steps": [{"steps": 10.5}, {"steps": True}],
+    "optimizer": [{"optimizer": "sgd"}],
+    "batch_norm": [{"batch_norm": 1}, {"batch_norm": True, "network": "fcn8s:resnet18"}],
+    "test_scales": [{"test_scales": value} for value in ([], [1, 1], 2.0, ["a"], [5.0])],
+    "pretrained": [{"pretrained": value} for value in ("imagnet", "scenes:many", "study:one", "file:")],
+    "pretrain_steps": [{"pretrain_steps": 7, "pretrained": "hub:imagenet"}],
+    "teacher": [{"teacher": "baseline"}],
+    "distill_weight": [{"distill_weight": 1.0}],
+    "class_power": [{"class_balance": 0.9, "class_power": 0.5}],
+    "ohem_kept": [{"ohem_kept": 5}],
+    "cycles": [{"cycles": 2}],
+    "dropout": [{"dropout": 0.1}],
+    "warmup_steps": [{"steps": 5, "warmup_steps": 5}],
+    "poly_power": [{"poly_power": 2.0}],
+}
+
+
+@pytest.mark.parametrize(("name", "settings"), [(name, settings) for name, ways in WRONG.items() for settings in ways])
+def test_bad_settings_are_named(name, settings):
+    with pytest.raises(InputError, match=f"^{name}: "):
         Recipe.of(settings)
-    assert str(caught.value).startswith(message)
 
 
 def test_what_only_testing_sees_is_no_part_of_the_training():

@@ -246,9 +246,7 @@ def test_what_is_wrong_is_written_nowhere(tmp_path, capsys):
     for command in ("plan", "resolve"):
         assert main([command, "tiny"]) == 2
         output = capsys.readouterr()
-        assert output.out == "" and output.err.startswith("roadseg: studies/tiny/params.yaml: 3 problems:\n")
-        assert "studies/tiny/tricks.yaml:1: flip: filp: no such hyperparameter." in output.err
-        assert "studies/tiny/params.yaml:16: questions: ladder: 'poly' is no trick" in output.err
+        assert output.out == "" and output.err.startswith("roadseg: studies/tiny/tricks.yaml:1: flip: set: filp: ")
     assert stamps(tmp_path) == before
     write(tmp_path, BELOW)
     assert main(["resolve", "tiny"]) == 0

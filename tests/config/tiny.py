@@ -153,7 +153,6 @@ def only(folder, files: dict[str, str]) -> str:
     return re.sub(r"^(\S+?):\d+: ", r"\1: ", problem)
 
 
-def in_file(message: str) -> str:
-    """Return a message with the file it is about: params.yaml, if it does not say another."""
-    catalogue = message.startswith(("tricks.yaml", "networks.yaml"))
-    return message if catalogue else f"params.yaml: {message}"
+def places(lines: list[str]) -> list[str]:
+    """Return where problems are, each as 'FILE:LINE: KEY: KEY', without the words that follow."""
+    return [re.match(r"\S+?\.\w+(:\d+)?(: [^\s:'(]+(?=: ))*", line)[0] for line in lines]

@@ -39,17 +39,17 @@ from PIL import Image
 
 from roadseg.config import study
 from roadseg.config.paths import ROOT
-from roadseg.data.check import check_item
 from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
-from roadseg.data.layout import Item, Source, colours_coding, ids_coding, polygons_coding
+from roadseg.data.images import check_item
+from roadseg.data.layout import Item, Source, make_coding
 from roadseg.data.polygons import draw_coco, read_coco, read_labelme
 from roadseg.errors import InputError
 
 CLASSES = {"road": (1, 2, 3), "sky": (4, 5, 6)}
 CODINGS = [
-    ids_coding([[0], [1]], [255], "", {colour: name for name, colour in CLASSES.items()}),
-    colours_coding([[colour] for colour in CLASSES.values()], "rest", ""),
+    make_coding("ids", [[0], [1]], [255], colours={colour: name for name, colour in CLASSES.items()}),
+    make_coding("colours", [[colour] for colour in CLASSES.values()], "rest"),
 ]
 GOOD = """\
 images: images
@@ -59,7 +59,6 @@ classes: {road: [0, 7], sky: 1}
 unlabelled: [255]
 colours: {road: [128, 64, 128], sky: '#4682b4'}
 sequence: "(.+)_"
-aligned: false
 splits: {train: [a], val: 0.5, test: c}
 """
 SETTINGS = """\
@@ -161,8 +160,8 @@ def outlines(data: bytes, folder: Path) -> str:
     """A file of any content as labelme's JSON, and as COCO's."""
     file, faults = folder / "x.json", []
     file.write_bytes(data)
-    coding = polygons_coding("labelme", [["road"], ["sky"]], "rest", 0)
-    labels, _ = read_labelme(file, coding, (9, 7), lambda *fault: faults.append(fault))
+    coding = make_coding("labelme", [["road"], ["sky"]], "rest", rest=0)
+    labels, _ = read_labelme(file, coding, (9, 7), lambda *fault, **_: faults.append(fault))
     assert (labels is None) == bool(faults)
     annotations, findings = read_coco(file, "x.json", coding)
     for annotation in annotations.values():

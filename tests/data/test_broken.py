@@ -1,13 +1,31 @@
-"""Data sets with one thing wrong: each is refused with exactly this, and nothing is written."""
+"""Data sets with one thing wrong: each is refused with exactly this, and nothing is written.
 
-import dataclasses
+What is said of the most common ones is in tests/messages.txt.
+"""
+
+import re
 import unicodedata
 
 import broken
 import fuzz
 import numpy as np
 import pytest
-from broken import COLOURED, NAMES, described, get, put, saved
+from broken import (
+    COLOURED,
+    NAMES,
+    after,
+    coloured,
+    described,
+    get,
+    in_folders,
+    put,
+    reimaged,
+    relabelled,
+    renamed,
+    resaved,
+    without,
+    written,
+)  # fmt: skip
 from conftest import snapshot
 from PIL import Image
 
@@ -15,344 +33,216 @@ from roadseg.__main__ import main
 from roadseg.data.check import inspect_source
 from roadseg.data.dataset_yaml import DESCRIPTION
 from roadseg.data.datasets import open_folder
-from roadseg.data.layout import BadData
+from roadseg.data.findings import BadData
 from roadseg.data.prepare import prepare
 from roadseg.errors import InputError
 
-SPLITS = "{train: [north], val: [east], test: [west]}"
-IDS = "0 to 2, and 255 for not labelled"
-PLAIN = "8-bit RGB, grey or palette"
-WHOLE = "a whole image file of at most 89 million pixels"
-ONE = "a PNG with one id or colour per pixel"
-KEEP_VALUES = (
-    "correct its value under classes:, or leave it out and write the others as 'name: value' lines, so that "
-    "they keep their values"
-)
-LIST_IT = "correct the file, or list the value under classes: or unlabelled: in dataset.yaml"
-ONCE = "each image in one split"
-BELONG = "check that the two belong together; resize labels with nearest only"
-LISTED = "names of images, with or without ending, or of sequences"
-SHARE = "list images or videos; or let sequence: be a number n, for sequences of n consecutive images"
+SPLITS, CLASSES = "{train: [north], val: [east], test: [west]}", "[road, building, sky]"
 
 
-def yaml(key: str, finding: str, allowed: str, remedy: str) -> tuple:
-    return (f"dataset.yaml, {key}", finding, allowed, remedy)
+def one_pixel(value):
+    """Return a change of labels in one pixel."""
+
+    def change(labels):
+        labels[0, 0] = value
+        return labels
+
+    return change
 
 
-CASES = {
+def sixteen_bits(folder):
+    """Twelve bits in sixteen, as cameras write them: by its high bytes it is nearly black."""
+    image = np.array(broken.picture(folder, "north_01")).astype(np.uint16) * 16
+    broken.save_png(folder / "images/north_01.png", image, 16, 2)
+
+
+def sixteen_bit_labels(folder):
+    """Ids as 16-bit RGB grey: by their high bytes they are all zero."""
+    ids = np.repeat(get(folder, "north_01")[..., None], 3, 2).astype(np.uint16)
+    broken.save_png(folder / "labels/north_01.png", ids, 16, 2)
+
+
+def pages(folder):
+    image = broken.picture(folder, "north_01")
+    (folder / "images/north_01.png").unlink()
+    image.save(folder / "images/north_01.tif", save_all=True, append_images=[image, image])
+
+
+def a_list(text: str):
+    return lambda folder: (folder / "test.txt").write_text(text)
+
+
+# Where the problem is, and its code -> ways to have it; the most common ones are in messages.txt.
+IN_NORTH, IMAGE, IN_YAML = "labels/north_00.png", "images/west_00.png", "dataset.yaml, splits: val"
+FAULTS = [
     # label values
-    broken.out_of_range: [
-        ("labels/west_02.png", "values 31, 200 in 5.1 % of the pixels", IDS, LIST_IT)
-    ],
-    broken.sixteen_bit_labels: [
-        ("labels/east_01.png", "values 1000, 2000 in 60 % of the pixels", IDS, LIST_IT)
-    ],
-    broken.unknown_colour: [
-        ("labels/north_00.png", "colour [1, 2, 3] in 0.21 % of the pixels",
-         "the 3 colours of the classes", LIST_IT)
-    ],
-    broken.smoothed: [
-        ("labels/north_00.png",
-         "colours [70, 80, 88], [76, 123, 175], [122, 71, 133] and 20 more in 8.5 % of the pixels",
-         "the 3 colours of the classes",
-         "export again without smoothing; resize with nearest only, never save as JPEG")
-    ],
-    broken.colours_for_ids: [
-        ("labels/east_01.png", "is a colour image", "ids: one number per pixel",
-         "say values: colours and the colour of each class, or export ids")
-    ],
-    broken.palette_in_another_order: [
-        ("labels/east_01.png", "id 0 (road) is drawn in the colour of building",
-         "ids in the order of the classes",
-         "export again with the right order, or say values: colours")
-    ],
-    described("[road, building, sky]", "[road, building, sky, tram]"): [
-        ("class tram", "never occurs in any label image", "classes that occur",
-         KEEP_VALUES)
-    ],
-    broken.mask_of_0_and_255: [
-        ("class road", "never occurs in any label image", "classes that occur",
-         f"{KEEP_VALUES}; 40 % of the pixels count as not "
-         "labelled: is it among these?")
-    ],
-    broken.nothing_labelled_in_val: [
-        ("val", "no pixel of any label image is labelled", "some labelled pixels",
-         "check the label images, or unlabelled:")
-    ],
+    ("labels/east_01.png", "values", relabelled("east_01", lambda labels: labels.astype(np.uint16) * 1000)),
+    (IN_NORTH, "values", relabelled("north_00", one_pixel((1, 2, 3)), first=coloured), relabelled("north_00", one_pixel(3)),
+     relabelled("north_00", one_pixel(254))),
+    ("labels/east_01.png", "palette", broken.palette_in_another_order),
+    ("val", "nothing-labelled", after(*(relabelled(name, lambda labels: 0 * labels + 255) for name in NAMES[:4]))),
     # label files
-    broken.transparent_labels: [
-        ("labels/north_00.png", "has transparent pixels", ONE,
-         "export the labels without transparency")
-    ],
-    broken.jpeg_labels: [
-        ("labels/north_00.png", "is a JPEG, which changes label values", ONE,
-         "export the labels as PNG")
-    ],
-    broken.lossy_webp_labels: [
-        ("labels/north_00.png", "is a lossy WebP, which changes label values", ONE,
-         "export the labels as PNG")
-    ],
-    broken.jpeg_in_tiff_labels: [
-        ("labels/north_00.png", "is a TIFF compressed as JPEG, which changes label values", ONE,
-         "export the labels as PNG")
-    ],
-    broken.pointer_for_labels: [
-        ("labels/north_00.png", "is a Git LFS pointer, not the picture", WHOLE, "run: git lfs pull")
-    ],
-    broken.gif_labels: [("labels/north_00.png", "is a GIF", WHOLE, "save it as PNG")],
-    broken.float_labels: [
-        ("labels/north_00.png", "has mode F", ONE, "export the labels as 8-bit PNG")
-    ],
-    broken.truncated_labels: [
-        ("labels/west_00.png", "cannot be decoded (image file is truncated)", WHOLE,
-         "restore the file")
-    ],
-    broken.other_size: [
-        ("labels/east_03.png", "is 39 x 60, its image 40 x 60",
-         "the same height and width as its image", BELONG)
-    ],
-    broken.turned_labels: [
-        ("labels/east_03.png", "is 60 x 40, its image 40 x 60",
-         "the same height and width as its image", "turn one of the two")
-    ],
+    (IN_NORTH, "transparent-labels",
+     relabelled("north_00", lambda labels: np.dstack([labels, np.full((40, 60), 128, np.uint8)]), first=coloured)),
+    (IN_NORTH, "lossy-labels", resaved("north_00", format="WEBP", quality=80),
+     resaved("north_00", "L", format="TIFF", compression="jpeg", quality=95)),
+    (IN_NORTH, "gif", resaved("north_00", format="GIF")),
+    (IN_NORTH, "label-format", resaved("north_00", "F", format="TIFF")),
+    ("labels/north_01.png", "label-format", sixteen_bit_labels,
+     relabelled("north_01", lambda labels: labels[..., 0].astype(np.uint16), first=coloured)),
+    ("labels/west_00.png", "unreadable", lambda f: written("labels/west_00.png", (f / "labels/west_00.png").read_bytes()[:60])(f)),
+    ("labels/east_03.png", "turned-labels", broken.turned_labels),
     # image files
-    broken.exif: [
-        ("images/north_01.jpg", "is stored turned (EXIF orientation 6)",
-         "pixels stored upright, as the labels are",
-         "mogrify -auto-orient images/north_01.jpg, and see that its labels fit")
-    ],
-    broken.sixteen_bit_image: [
-        ("images/north_01.png", "has 16 bits or more per channel (mode I;16)", PLAIN,
-         "mogrify -depth 8 images/north_01.png")
-    ],
-    broken.transparent_image: [
-        ("images/north_01.png", "has transparent pixels", PLAIN,
-         "mogrify -alpha off images/north_01.png")
-    ],
-    saved("CMYK", ".jpg"): [
-        ("images/north_01.jpg", "is CMYK", PLAIN, "mogrify -colorspace sRGB images/north_01.jpg")
-    ],
-    broken.sixteen_bit_rgb_image: [
-        ("images/north_01.png", "has 16 bits per channel", PLAIN,
-         "mogrify -depth 8 images/north_01.png")
-    ],
-    broken.sixteen_bit_rgb_labels: [
-        ("labels/north_01.png", "has 16 bits per channel", ONE, "export the labels as 8-bit PNG")
-    ],
-    broken.sixteen_bit_grey_for_colours: [
-        ("labels/north_01.png", "has mode I;16", ONE, "export the labels as 8-bit PNG")
-    ],
-    broken.large_but_not_a_bomb: [
-        ("images/west_00.png", "has too many pixels", WHOLE,
-         "cut it into tiles, or make it smaller")
-    ],
-    saved("F", ".tif"): [
-        ("images/north_01.tif", "holds floating-point numbers", PLAIN,
-         "mogrify -depth 8 images/north_01.tif")
-    ],
-    broken.several_pictures: [
-        ("images/north_01.tif", "holds several pictures", "one picture per file", "save the one meant")
-    ],
-    broken.truncated: [
-        ("images/west_00.png", "cannot be decoded (image file is truncated)", WHOLE,
-         "restore the file")
-    ],
-    broken.empty_file: [("images/west_00.png", "is empty", WHOLE, "restore the file")],
-    broken.text_file: [
-        ("images/west_00.png", "cannot be decoded (no known image format)", WHOLE,
-         "restore the file")
-    ],
-    broken.bomb: [
-        ("images/west_00.png", "has too many pixels", WHOLE,
-         "cut it into tiles, or make it smaller")
-    ],
+    ("images/north_01.jpg", "image-format", reimaged(lambda image: image.convert("CMYK"), ".jpg")),
+    ("images/north_01.tif", "image-format", reimaged(lambda image: image.convert("F"), ".tif")),
+    ("images/north_01.png", "image-format", sixteen_bits),
+    ("images/north_01.png", "transparent-image",
+     reimaged(lambda image: Image.fromarray(np.dstack([np.asarray(image), np.full((40, 60), 7, np.uint8)])))),
+    ("images/north_01.tif", "several-pictures", pages),
+    (IMAGE, "unreadable", written(IMAGE, b"<html>404</html>")),
+    (IMAGE, "empty-file", written(IMAGE, b"")),
+    (IMAGE, "json", written(IMAGE, b'{"shapes": []}')),
+    # more pixels than Pillow refuses; more than it likes, and fewer
+    (IMAGE, "too-large", *(lambda f, s=size: Image.new("1", s).save(f / IMAGE) for size in ((20000, 10000), (10000, 10000)))),
     # pairs and splits
-    broken.label_missing: [
-        ("labels/north_02.png", "is missing, though images/north_02.png is there",
-         "an image and a label image of one name", "add the file, or take the other away")
-    ],
-    broken.label_with_another_ending: [
-        ("labels/north_02.png", "is missing, though images/north_02.png is there",
-         "an image and a label image of one name",
-         "north_02.bmp is there: rename it or set label_ending, or take the other away")
-    ],
-    broken.image_missing: [
-        ("labels/north_02.png", "is a label image without an image",
-         "one image for each label image", "add the image, or take the file away")
-    ],
-    broken.one_label_and_another_image_missing: [
-        ("labels/north_02.png", "is missing, though images/north_02.png is there",
-         "an image and a label image of one name", "add the file, or take the other away"),
-        ("labels/west_03.png", "is a label image without an image",
-         "one image for each label image", "add the image, or take the file away"),
-    ],
-    broken.all_labels_named_otherwise: [
-        ("labels/", "holds no label image for any of the 12 images; east_00.png was looked for, "
-         "east_00_mask.png is there", "a label image for each image",
-         "correct how dataset.yaml says they are named, or put them there")
-    ],
-    broken.two_of_one_name: [
-        ("images/north_02.png", "has the name of images/north_02.bmp", "one image of each name",
-         "rename or remove one of the two")
-    ],
-    broken.same_image_in_two_splits: [
-        ("images/west_01.png", "is in test, the same image as images/north_02.png in train", ONCE,
-         "take one of the two out")
-    ],
-    broken.same_pixels_in_another_format: [
-        ("images/west_01.bmp", "is in test, the same image as images/north_02.png in train", ONCE,
-         "take one of the two out")
-    ],
-    broken.labels_of_the_next_file: [
-        ("labels/", "edges in the images fit the labels of the previous file better than their own, "
-         "by 28 standard errors over 9 images", "labels of the same picture as the image",
-         "look at some pairs; if all are off by one file, rename the label images, if they are "
-         "right, say aligned: true")
-    ],
-    described("val: [east]", "val: [east, north_01]"): [
-        ("north_01", "is in train and in val", ONCE,
-         "take it out of one under splits: in dataset.yaml")
-    ],
-    described("val: [east]", "val: [east_010.png]"): [
-        yaml("splits: val", "east_010.png is no image and no sequence", LISTED,
-             "Did you mean 'east_01.png'?")
-    ],
-    broken.list_with_an_unknown_name: [
-        ("test.txt", "wset_01 is no image and no sequence", LISTED, "Did you mean 'west_01'?")
-    ],
-    broken.list_with_another_folder: [
-        ("test.txt", "/x/west/77.png is no image and no sequence", LISTED,
-         "Did you mean 'west/103.png'?")
-    ],
-    broken.list_with_a_name_of_two: [
-        ("test.txt", "00.png names 2 images", LISTED, "write the folder before it")
-    ],
-    described("val: [east]", 'val: [""]'): [
-        yaml("splits: val", " is no image and no sequence", LISTED,
-             "correct the name, or take it out")
-    ],
-    described("val: [east]", "val: validation"): [
-        yaml("splits: val", "no image lies in a folder validation",
-             "a folder below images:, a .txt file, a list, or a fraction", "correct the name")
-    ],
-    described("val: [east]", "val: val.txt"): [
-        yaml("splits: val", "no file val.txt", "a text file with one image per line",
-             "correct the name")
-    ],
-    described(SPLITS, "{train: [north, east], val: 0.2, test: 0.2}"): [
-        yaml("splits: val", "has no image: whole sequences are shared out, and there are 1",
-             "one image or more", SHARE)
-    ],
-    described("val: [east]", "val: yes"): [
-        yaml("splits: val", "no image lies in a folder yes",
-             "a folder below images:, a .txt file, a list, or a fraction", "correct the name")
-    ],
-    described('"(.+)_"', '"(.+)-"'): [
-        yaml("sequence", "does not match 12 of 12 names, such as east_00", "a video for every image",
-             "correct it")
-    ],
-}  # fmt: skip
+    ("images/north_02.png", "same-name", lambda f: broken.picture(f, "north_02").save(f / "images/north_02.bmp")),
+    ("images/west_01.bmp", "duplicate", after(
+        lambda f: broken.picture(f, "north_02").save(f / "images/west_01.bmp"), without("images/west_01.png"))),
+    ("north_01", "two-splits", described("val: [east]", "val: [east, north_01]")),
+    (IN_YAML, "unknown-name", described("val: [east]", 'val: [""]')),
+    ("test.txt", "unknown-name", after(described("test: [west]", "test: test.txt"), a_list("/gone/images/west_00.png\nwset_01\n")),
+     after(in_folders, a_list("west/100.png\n/x/west/77.png\n"))),
+    ("test.txt", "ambiguous-name", after(in_folders, a_list("west\n00.png\n"))),
+    (IN_YAML, "no-folder", described("val: [east]", "val: yes")),
+    (IN_YAML, "no-list", described("val: [east]", "val: val.txt")),
+    (IN_YAML, "no-sequence-left", described(SPLITS, "{train: [north, east], val: 0.2, test: 0.2}")),
+]  # fmt: skip
+ONE_BY_ONE = [(file, code, spoil) for file, code, *ways in FAULTS for spoil in ways]
 
 
-FRACTION = "a fraction between 0 and 1 (20 % is 0.2)"
-CLASSES = "[road, building, sky]"
-# What is wrong in dataset.yaml itself: each with line and key, and what the message has to say.
-IN_YAML = {
-    ("val: [east], ", ""): [(5, "splits: val", "missing", FRACTION)],
-    ("test: [west]", ""): [(5, "splits: test", "missing", "none, if there are no test images")],
-    ("val: [east]", "val: 20"): [(5, "splits: val", "20 is not allowed", FRACTION)],
-    ("val: [east]", "val: 20%"): [(5, "splits: val", "'20%' is not allowed", FRACTION)],
-    ("val: [east]", "val: true"): [(5, "splits: val", "True is not allowed", FRACTION)],
-    ("val: [east]", "val: [7]"): [(5, "splits: val", "[7] is not allowed", "digits in quotes")],
-    ("val: [east]", "val: [0016E5, 2011_09_26]"): [
-        (5, "splits: val", "0016E5", "quotes"), (5, "splits: val", "2011_09_26", "quotes")
-    ],
-    ("val: [east]", "val: [east], valid: [east]"): [(5, "splits: valid", "Did you mean 'val'?")],
-    (SPLITS, "{val: 0.5, test: 0.5}"): [(5, "splits", "add up to 1", "lower")],
-    (SPLITS, "{train: 0.8, val: 0.4, test: 0.4}"): [(5, "splits", "add up to 1.6", "lower")],
-    (SPLITS, "{val: rest, test: [west]}"): [(5, "splits", "more than one split gets the rest")],
-    (SPLITS, "[north, east, west]"): [(5, "splits", "'train:', 'val:' and 'test:' lines")],
-    ("labels: labels", "labels: labels\naligned: 1"): [(3, "aligned", "give true or false")],
-    ("labels: labels", "lables: labels"): [(2, "lables", "Did you mean 'labels'?")],
-    (f"classes: {CLASSES}\n", ""): [(1, "classes", "missing", "a list of names")],
-    (CLASSES, "[]"): [(3, "classes", "0 given", "1 to 200")],
-    (CLASSES, "[road, road, sky]"): [(3, "classes", "'road' is named twice")],
-    (CLASSES, "[road, 7, sky]"): [(3, "classes", "7 is not a name", "quotes")],
-    (CLASSES, "\n  road: 0\n  building: one\n  sky: -2"): [
-        (5, "classes: building", "'one'", "0 to 65535"), (6, "classes: sky", "-2", "0 to 65535")
-    ],
-    (CLASSES, "{road: [128, 64, 128], building: [70, 70, 70], sky: [1, 1, 2]}"): [
-        (3, "classes", "three numbers", "values: colours", "values: ids")
-    ],
-    (CLASSES, "\n  road: 0\n  building: 1\n  sky: [2, 1]"): [(6, "classes: sky", "1 is also building")],
-    (CLASSES, "{road: 0, building: rest, sky: rest}"): [(3, "classes: sky", "rest is also building")],
-    (CLASSES, "{road: 0, building: 1, sky: rest}\nunlabelled: rest"): [(4, "unlabelled", "rest is also sky")],
-    ("labels: labels", "labels: images"): [(2, "labels", "the folder of the images")],
-    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/img"'): [(2, "labels", "the folder of the images")],
-    ("labels: labels", "labels: labels\nunlabelled: [2]"): [(3, "unlabelled", "2 is also sky")],
-    ("labels: labels", "labels: labels\nunlabelled: void"): [(3, "unlabelled", "'void'", "0 to 65535", "rest")],
-    ("labels: labels", "labels: labels\nvalues: palette"): [(3, "values", "'palette'", "ids or colours or masks")],
-    ("labels: labels", "labels: labels\nvalues: colours"): [(4, "classes", "names alone", "[red, green, blue]")],
-    (f"labels: labels\nclasses: {CLASSES}", "labels: labels\nvalues: masks\nclasses: {road: rest}"): [
-        (4, "classes", "no class has masks")
-    ],
-    ("labels: labels", "labels: labels\nvalues: masks"): [(4, "classes", "names alone", "'*_road.png'")],
-    ("labels: labels", "labels: labels\ncolours: {raod: [1, 2, 3], sky: blue}"): [
-        (3, "colours: raod", "Did you mean 'road'?"), (3, "colours: sky", "'blue'", "'#rrggbb'")
-    ],
-    ("images: images", "images: pictures"): [(1, "images", "no folder pictures", "make the folder")],
-    ("images: images", "images: ../images"): [(1, "images", "'../images'", "below that of dataset.yaml")],
-    ("images: images", "images: images\nimage_ending: jpg"): [(2, "image_ending", "'jpg'", "_leftImg8bit.png")],
-    ('"(.+)_"', '"(.+"'): [(4, "sequence", "one group")],
-    ("labels: labels", "labels: labels\nthreshold: 128"): [(4, "classes", "{other: 0, road: 255}")],
-    ("labels: labels", "labels: labels\nthreshold: 1.5"): [(3, "threshold", "1.5", "1 to 255")],
-    ("labels: labels", 'labels: "*/labels"'): [(2, "labels", "1 * where 0 are needed")],
-    ("images: images", 'images: "*/images"'): [],
-    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/*/mask"'): [(2, "labels", "2 * where 1 are needed")],
-    ("labels: labels", "labels: labels\npairs: pairs.csv"): [(3, "pairs", "no file pairs.csv")],
+@pytest.fixture
+def mine(tmp_path):
+    return broken.good(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(("file", "code", "spoil"), ONE_BY_ONE, ids=range(len(ONE_BY_ONE)))
+def test_a_broken_set_is_refused(mine, tmp_path, file, code, spoil):
+    spoil(mine)
+    before = snapshot(tmp_path)
+    with pytest.raises(BadData) as caught:
+        prepare({"size": [40, 60]}, open_folder(mine), tmp_path / "out")
+    assert [(finding.file, finding.code) for finding in caught.value.findings] == [(file, code)]
+    assert snapshot(tmp_path) == before
+
+
+# What stands in dataset.yaml, and shall stand there instead -> lines and keys with a problem.
+MISTAKES = {
+    (SPLITS, "[north, east, west]"): ["5: splits"],
+    (SPLITS, "{val: 0.5, test: 0.5}"): ["5: splits"],
+    (SPLITS, "{train: 0.8, val: 0.4, test: 0.4}"): ["5: splits"],
+    (SPLITS, "{val: rest, test: [west]}"): ["5: splits"],
+    ("val: [east], ", ""): ["5: splits: val"],
+    ("[east]", "20"): ["5: splits: val"],
+    ("[east]", "20%"): ["5: splits: val"],
+    ("[east]", "true"): ["5: splits: val"],
+    ("[east]", "[7]"): ["5: splits: val"],
+    ("[east]", "[0016E5, 2011_09_26]"): ["5: splits: val", "5: splits: val"],
+    ("val: [east]", "val: [east], valid: [east]"): ["5: splits: valid"],
+    ("val: [east]", "val: [east], val: [west]"): ["5: splits: val"],
+    ("labels: labels", "lables: labels"): ["2: lables"],
+    (f"classes: {CLASSES}\n", ""): ["1: classes"],
+    (CLASSES, "[]"): ["3: classes"],
+    (CLASSES, "[road, road, sky]"): ["3: classes"],
+    (CLASSES, "\n  road: 0\n  building: one\n  sky: -2"): ["5: classes: building", "6: classes: sky"],
+    (CLASSES, "\n  road: 0\n  building: 1\n  sky: [2, 1]"): ["6: classes: sky"],
+    (CLASSES, "{road: 0, building: rest, sky: rest}"): ["3: classes: sky"],
+    (CLASSES, "{road: 0, building: 1, sky: rest}\nunlabelled: rest"): ["4: unlabelled"],
+    (CLASSES, f"{CLASSES}\nunlabelled: [2]"): ["4: unlabelled"],
+    (CLASSES, f"{CLASSES}\nunlabelled: void"): ["4: unlabelled"],
+    (CLASSES, f"{CLASSES}\nthreshold: 1.5"): ["4: threshold"],
+    (CLASSES, f"{CLASSES}\nvalues: palette"): ["4: values"],
+    (CLASSES, f"{CLASSES}\nvalues: colours"): ["3: classes"],
+    (CLASSES, f"{CLASSES}\nvalues: masks"): ["3: classes"],
+    (CLASSES, f"{CLASSES}\nvalues: coco"): ["2: labels"],
+    (CLASSES, f"{CLASSES}\ncolours: {{raod: [1, 2, 3], sky: blue}}"): ["4: colours: raod", "4: colours: sky"],
+    (CLASSES, f"{CLASSES}\npairs: pairs.csv"): ["4: pairs"],
+    (CLASSES, "{road: rest}\nvalues: masks"): ["3: classes"],
+    ("labels: labels", 'labels: "*.png"\nvalues: masks\nlabel_ending: .png'): ["2: labels", "5: classes"],
+    ("images: images", "images: ../images"): ["1: images"],
+    ("images: images", "images: images\nimage_ending: jpg"): ["2: image_ending"],
+    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/img"'): ["2: labels"],
+    ("images: images\nlabels: labels", 'images: "*/img"\nlabels: "*/*/mask"'): ["2: labels"],
+    ("images: images\nlabels: labels", "values: coco"): ["1: images", "1: labels"],
     ("images: images\nlabels: labels", "pairs: dataset.yaml\nimage_ending: .png\nlabel_ending: .png"): [
-        (2, "image_ending", "not beside pairs:"), (3, "label_ending", "not beside pairs:")
+        "2: image_ending", "3: label_ending"
     ],
-    ("images: images\nlabels: labels", "values: coco"): [(1, "images", "missing"), (1, "labels", "missing")],
-    ("labels: labels", "labels: labels\nvalues: coco"): [(2, "labels", "no file labels")],
-    ("labels: labels", 'labels: "*.png"\nvalues: masks\nlabel_ending: .png'): [
-        (2, "labels", "a pattern of files"), (5, "classes", "names alone")
-    ],
+    ('"(.+)_"', '"(.+"'): ["4: sequence"],
+    ("[road, building", "[[road, building"): ["4"],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "expected"), IN_YAML.items())
+@pytest.mark.parametrize(("change", "expected"), MISTAKES.items(), ids=range(len(MISTAKES)))
 def test_each_mistake_in_dataset_yaml_is_named_with_its_line(mine, tmp_path, change, expected):
     described(*change)(mine)
     before = snapshot(tmp_path)
     with pytest.raises(InputError) as caught:
         open_folder(mine)
     assert snapshot(tmp_path) == before
-    if not expected:  # nothing wrong in itself, but it finds no image
-        assert "holds no" in str(caught.value)
-        return
     lines = str(caught.value).splitlines()[len(expected) > 1 :]
-    assert len(lines) == len(expected)
-    for shown, (line, key, *words) in zip(lines, expected, strict=True):
-        assert shown.startswith(f"{mine}/{DESCRIPTION}:{line}: {key}: ")
-        assert all(word in shown for word in words)
+    for shown, place in zip(lines, expected, strict=True):
+        assert shown.startswith(f"{mine}/{DESCRIPTION}:{place}: ")
 
 
-def test_a_pattern_without_quotes_is_told(mine):
-    described("images: images", "images: */images")(mine)
-    with pytest.raises(InputError, match=r":1: not valid YAML .* begins with \* or & into quotes"):
-        open_folder(mine)
+@pytest.mark.parametrize(
+    ("spoil", "where"),
+    [
+        (without(DESCRIPTION), ""),
+        (written(DESCRIPTION, "classes: [Straße]".encode("latin-1")), "/dataset.yaml"),
+        (written(DESCRIPTION, b"# nothing yet\n"), "/dataset.yaml"),
+        (broken.colour_without_quotes, "/dataset.yaml:6: classes: building"),
+        (renamed(DESCRIPTION, "dataset.yml"), "/dataset.yml"),
+        (broken.no_images, "/images"),
+        (described("images: images", "images: images\nimage_ending: .jpg"), "/images"),
+        (described("images: images", 'images: "*/images"'), "/*/images"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_listed_is_one_message(mine, spoil, where):
+    spoil(mine)
+    with pytest.raises(InputError) as caught:
+        inspect_source(open_folder(mine))
+    assert str(caught.value).startswith(f"{mine}{where}: ")
 
 
-def test_a_colour_that_yaml_takes_for_a_comment_is_told(mine):
-    broken.colour_without_quotes(mine)
-    with pytest.raises(InputError, match=r":6: classes: building: has no value; .*'#804080'"):
-        open_folder(mine)
+def test_several_problems_are_one_table(mine, capsys):
+    broken.several(mine)
+    without("labels/north_02.png", "images/west_03.png")(mine)
+    assert main(["check", str(mine)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith(f"roadseg: {mine}: 5 problems; nothing was written.\n")
+    assert re.findall(r"^│ (\S+?) +│", shown.err, re.M) == [
+        "file", "labels/north_02.png", "labels/west_03.png", "labels/east_03.png", "images/west_00.png", "labels/west_02.png"
+    ]  # fmt: skip
 
 
-@pytest.fixture
-def mine(tmp_path):
-    return broken.good(tmp_path / "mine")
+def test_many_problems_are_a_row_for_each_kind_and_all_can_be_listed(mine, capsys):
+    """Their extent may differ: each of these label images has another value that no class has."""
+    for i in range(24):
+        image, labels = broken.scene(100 + i)
+        labels[0, 0] = 100 + i
+        Image.fromarray(image).save(mine / f"images/north_{i + 10}.png")
+        put(mine, f"north_{i + 10}", labels)
+    broken.turned_labels(mine)
+    without(*(f"labels/{name}.png" for name in NAMES[4:]))(mine)
+    with pytest.raises(BadData) as caught:
+        inspect_source(open_folder(mine))
+    assert len(caught.value.findings) == 33
+    text = str(caught.value)
+    assert text.startswith(f"{mine}: 33 problems; nothing was written.") and text.count("├") == 3
+    assert "turn one of the two" in text and "and 19 more" in text and "and 3 more" in text and text.endswith("--all")
+    assert main(["check", str(mine), "--all"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [str(finding) for finding in caught.value.findings]
+    assert any(line.startswith("labels/east_03.png: ") for line in lines)
 
 
 def test_the_good_set_is_good(mine):
@@ -362,125 +252,6 @@ def test_the_good_set_is_good(mine):
     }  # fmt: skip
     broken.coloured(mine)
     assert str(inspect_source(open_folder(mine))) == str(summary)
-
-
-def test_there_are_enough_cases():
-    assert len(CASES) >= 40
-
-
-@pytest.mark.parametrize(("spoil", "expected"), CASES.items())
-def test_a_broken_set_is_refused(mine, tmp_path, spoil, expected):
-    spoil(mine)
-    before = snapshot(tmp_path)
-    with pytest.raises(BadData) as caught:
-        prepare({"size": [40, 60]}, open_folder(mine), tmp_path / "out")
-    assert [dataclasses.astuple(finding) for finding in caught.value.findings] == expected
-    assert snapshot(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda f: (f / DESCRIPTION).unlink(),
-         "FOLDER: is neither CamVid, KITTI (semantics or Road) nor Cityscapes, and has no dataset.yaml. For your own "
-         "images, write one; a smallest is:\n"
-         "  images: images             # folder of the images\n"
-         "  labels: labels             # folder of the label images, of the same names\n"
-         "  classes: [road, other]     # label value 0 is road, 1 is other\n"
-         "  splits: {val: 0.2, test: 0.2}\n"
-         "data/README.md explains every key and has examples of other layouts: a folder for each split,\n"
-         "a mask for each class, labelme, COCO."),
-        (described("[road, building", "[[road, building"),
-         "FOLDER/dataset.yaml:4: not valid YAML (did not find expected ',' or ']', while parsing a "
-         "flow sequence from line 3 on). Look here and one line above: indent with spaces, not tabs, "
-         "put a space after each colon, and close brackets and quotes."),
-        (lambda f: (f / DESCRIPTION).write_bytes("classes: [Straße]".encode("latin-1")),
-         "FOLDER/dataset.yaml: is no UTF-8 text; save it in that encoding."),
-        (described("val: [east]", "val: [east], val: [west]"),
-         "FOLDER/dataset.yaml:5: splits: val: duplicate key (line 5, 2 times); keep one of them."),
-        (lambda f: (f / DESCRIPTION).write_text("# nothing yet\n"),
-         "FOLDER/dataset.yaml: must hold 'key: value' lines, is empty."),
-        (lambda f: (f / DESCRIPTION).rename(f / "dataset.yml"),
-         "FOLDER/dataset.yml: rename it to dataset.yaml."),
-        (broken.no_images,
-         "FOLDER/images: holds no image. Put the images there, or correct images: or "
-         "image_ending: in dataset.yaml."),
-        (described("images: images", "images: images\nimage_ending: .jpg"),
-         "FOLDER/images: holds no *.jpg. Put the images there, or correct images: or "
-         "image_ending: in dataset.yaml. There are images in images."),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_listed_is_one_message(mine, spoil, message):
-    spoil(mine)
-    with pytest.raises(InputError) as caught:
-        inspect_source(open_folder(mine))
-    assert str(caught.value) == message.replace("FOLDER", str(mine))
-
-
-def test_all_problems_come_in_one_table_and_status_2(mine, capsys):
-    broken.several(mine)
-    assert main(["check", str(mine)]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err == f"""\
-roadseg: {mine}: 3 problems; nothing was written.
-┌────────────────────┬────────────────────────────────┬──────────────────────────┬───────────────────────────────┐
-│ file               │ finding                        │ allowed                  │ remedy                        │
-├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
-│ labels/east_03.png │ is 39 x 60, its image 40 x 60  │ the same height and      │ check that the two belong     │
-│                    │                                │ width as its image       │ together; resize labels with  │
-│                    │                                │                          │ nearest only                  │
-├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
-│ images/west_00.png │ cannot be decoded (image file  │ a whole image file of at │ restore the file              │
-│                    │ is truncated)                  │ most 89 million pixels   │                               │
-├────────────────────┼────────────────────────────────┼──────────────────────────┼───────────────────────────────┤
-│ labels/west_02.png │ values 31, 200 in 5.1 % of the │ 0 to 2, and 255 for not  │ correct the file, or list the │
-│                    │ pixels                         │ labelled                 │ value under classes: or       │
-│                    │                                │                          │ unlabelled: in dataset.yaml   │
-└────────────────────┴────────────────────────────────┴──────────────────────────┴───────────────────────────────┘
-"""  # noqa: E501
-
-
-def test_many_problems_are_counted_and_one_of_each_kind_is_shown(mine, capsys):
-    for i in range(24):
-        image, labels = broken.scene(100 + i)
-        labels[0, 0] = 100 + i
-        Image.fromarray(image).save(mine / f"images/north_{i + 10}.png")
-        put(mine, f"north_{i + 10}", labels)
-    broken.turned_labels(mine)
-    with pytest.raises(BadData) as caught:
-        inspect_source(open_folder(mine))
-    assert len(caught.value.findings) == 25
-    text = str(caught.value)
-    assert text.startswith(f"{mine}: 25 problems; nothing was written.")
-    assert "... and 5 rows more." in text and "turn one of the two" in text
-    assert text.count("├") == 20
-    assert main(["check", str(mine), "--all"]) == 2
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [str(finding) for finding in caught.value.findings]
-    assert any(line.startswith("labels/east_03.png: is 60 x 40, its image 40 x 60. Allowed: ") for line in lines)
-
-
-def test_equal_problems_of_many_files_are_one_row(mine):
-    for name in NAMES:
-        put(mine, name, np.full((40, 60), 11, np.uint8))
-    with pytest.raises(BadData) as caught:
-        inspect_source(open_folder(mine))
-    text = str(caught.value)
-    assert text.startswith(f"{mine}: 12 problems; nothing was written.")
-    assert text.count("├") == 1 and "labels/north_00.png" in text and "and 7 more" in text
-
-
-def test_a_kind_of_problem_that_is_rare_is_shown(mine):
-    rng = np.random.default_rng(1)
-    for i in range(30):
-        picture = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
-        picture.convert("CMYK").save(mine / f"images/north_{i + 10}.jpg")
-        put(mine, f"north_{i + 10}", get(mine, "north_00"))
-    broken.turned_labels(mine)
-    with pytest.raises(BadData) as caught:
-        inspect_source(open_folder(mine))
-    assert len(caught.value.findings) == 31 and "turn one of the two" in str(caught.value)
 
 
 def test_a_sequence_expression_that_takes_too_much_is_noted(mine):
@@ -497,10 +268,10 @@ def test_a_sequence_expression_that_takes_too_much_is_noted(mine):
     assert len({i.sequence for i in summary.source.splits["train"]}) == 1
 
 
-def test_the_user_has_the_last_word_on_alignment(mine):
+def test_label_files_that_are_off_by_one_are_noted(mine):
+    assert not any("off by one" in note for note in inspect_source(open_folder(mine)).notes)
     broken.labels_of_the_next_file(mine)
-    described("labels: labels", "labels: labels\naligned: true")(mine)
-    inspect_source(open_folder(mine))
+    assert any("off by one" in note for note in inspect_source(open_folder(mine)).notes)
 
 
 def test_a_file_that_vanishes_after_the_listing_is_named(mine):
@@ -509,7 +280,7 @@ def test_a_file_that_vanishes_after_the_listing_is_named(mine):
     with pytest.raises(BadData) as caught:
         prepare({"size": [40, 60]}, source, mine.parent / "out")
     (finding,) = caught.value.findings
-    assert (finding.file, finding.finding) == ("labels/north_02.png", "has vanished")
+    assert (finding.file, finding.code) == ("labels/north_02.png", "vanished")
 
 
 def test_no_space_is_one_message_and_nothing_is_left(mine, tmp_path, monkeypatch):
@@ -519,10 +290,7 @@ def test_no_space_is_one_message_and_nothing_is_left(mine, tmp_path, monkeypatch
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(InputError) as caught:
         prepare({"size": [400, 600]}, open_folder(mine), tmp_path / "out")
-    assert str(caught.value) == (
-        f"{tmp_path}/out: cannot be written (No space left on device). It takes 12 MB; make room, "
-        "or allow writing there."
-    )
+    assert re.match(f"{tmp_path}/out: .*No space left.* 12 MB", str(caught.value))
     assert not list(tmp_path.glob("out*"))
 
 
@@ -565,23 +333,20 @@ def test_a_clean_check_prints_its_summary(mine, capsys):
     shares = [[100 * (val == i).mean(), 100 * (test == i).sum() / (0.9 * test.size)] for i in (1, 2)]
     before = snapshot(mine)
     assert main(["check", str(mine / DESCRIPTION)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"{mine}/dataset.yaml: no problem found.",
-        "                           train       val      test",
-        "images                         4         4         4",
-        "sequences                      1         1         1",
-        "not labelled, %             0.00      0.00     10.00",
-        "share of labelled pixels, %",
-        "  road                    40.000    40.000    33.333",
-        "  building                     -    {:.3f}    {:.3f}".format(*shares[0]),
-        "  sky                     60.000    {:.3f}    {:.3f}".format(*shares[1]),
-        "height x width (images): 40 x 60 (12)",
-        "train: north",
-        "val: east",
-        "test: west",
-        "note: All test images are of one sequence, west: scores say little about others.",
-        "note: building is not in train, so no network can learn it.",
+    first, header, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{mine}/dataset.yaml: ") and header.split() == ["train", "val", "test"]
+    assert [line.split() for line in lines[:7]] == [
+        ["images", "4", "4", "4"],
+        ["sequences", "1", "1", "1"],
+        ["not", "labelled,", "%", "0.00", "0.00", "10.00"],
+        ["share", "of", "labelled", "pixels,", "%"],
+        ["road", "40.000", "40.000", "33.333"],
+        ["building", "-", *(f"{share:.3f}" for share in shares[0])],
+        ["sky", "60.000", *(f"{share:.3f}" for share in shares[1])],
     ]
+    assert lines[7:11] == ["height x width (images): 40 x 60 (12)", "train: north", "val: east", "test: west"]
+    assert [line[:5] for line in lines[11:]] == ["note:"] * 2
+    assert "one sequence, west" in lines[11] and "building is not in train" in lines[12]
     assert snapshot(mine) == before
 
 
@@ -596,7 +361,7 @@ def test_check_says_what_it_cannot_find(tmp_path, capsys):
 def test_three_ids_for_each_class_are_ids_if_that_is_said(mine):
     described("classes: [road, building, sky]",
               "values: ids\nclasses: {ground: [0, 3, 4], above: [1, 2, 5]}")(mine)  # fmt: skip
-    pixels = inspect_source(open_folder(mine)).pixels["train"]
+    pixels = inspect_source(open_folder(mine)).pixels["train"][None]
     assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
 
 
@@ -604,12 +369,12 @@ def test_colours_may_be_merged_and_left_out(mine):
     broken.coloured(mine)
     text = COLOURED.replace("building: '#464646'", "other: ['#464646', [70, 130, 180]]")
     (mine / DESCRIPTION).write_text(text.replace("  sky: [70, 130, 180]\n", ""))
-    pixels = inspect_source(open_folder(mine)).pixels["train"]
+    pixels = inspect_source(open_folder(mine)).pixels["train"][None]
     assert pixels[:2].tolist() == [4 * 16 * 60, 4 * 24 * 60]
     text = COLOURED.replace("  building: '#464646'\n", "")
     (mine / DESCRIPTION).write_text("unlabelled: rest\n" + text)
     summary = inspect_source(open_folder(mine))
-    assert summary.pixels["train"][255] > 0 and len(summary.source.palette) == 2
+    assert summary.pixels["train"][None][255] > 0 and len(summary.source.palette) == 2
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
@@ -658,8 +423,8 @@ def test_white_of_a_mask_of_one_bit_is_255_where_that_is_a_class(mine):
             Image.fromarray(road > 0).save(mine / f"labels/{name}.png")
     described("[road, building, sky]", "{other: 0, road: 255}\nunlabelled: rest")(mine)
     summary = inspect_source(open_folder(mine))
-    assert not any(pixels[255] for pixels in summary.pixels.values())
-    assert all(pixels[1] > 0 for pixels in summary.pixels.values())
+    assert not any(pixels[None][255] for pixels in summary.pixels.values())
+    assert all(pixels[None][1] > 0 for pixels in summary.pixels.values())
 
 
 def test_each_shape_that_is_stretched_is_told(mine):
@@ -691,14 +456,6 @@ def test_soft_masks_are_one_row_that_says_threshold(mine):
     assert text.count("├") == 1 and "and 7 more" in text and "threshold: 128" in text
 
 
-def test_many_missing_label_images_are_one_row(mine):
-    for name in NAMES[1:]:
-        (mine / f"labels/{name}.png").unlink()
-    with pytest.raises(BadData) as caught:
-        inspect_source(open_folder(mine))
-    assert len(caught.value.findings) == 11 and str(caught.value).count("├") == 1
-
-
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
 @pytest.mark.parametrize("entries", [["Köln_01.png", "Köln_02"], ["/a/Köln_01.png Köln_01_L.png", "Köln_02"], ["Köln"]])
@@ -721,7 +478,7 @@ def test_lists_in_other_encodings_and_normal_forms_find_their_files(mine, encodi
 def test_a_list_in_an_unknown_encoding_says_so(mine):
     (mine / "val.txt").write_bytes("Рязань_1".encode("koi8-r"))
     described("val: [east]", "val: val.txt")(mine)
-    (finding, _) = open_folder(mine).findings
+    (finding,) = open_folder(mine).findings
     assert "UTF-8" in finding.remedy
 
 
@@ -736,5 +493,5 @@ def test_a_lossy_mask_may_be_read_with_a_threshold_if_its_white_is_bright(mine, 
     assert {"threshold: 128" in finding.remedy for finding in caught.value.findings} == {level == 255}
     if level == 255:
         described("[other, road]", "[other, road]\nthreshold: 128")(mine)
-        pixels = inspect_source(open_folder(mine)).pixels["train"]
+        pixels = inspect_source(open_folder(mine)).pixels["train"][None]
         assert pixels[:2].tolist() == [4 * 24 * 60, 4 * 16 * 60]

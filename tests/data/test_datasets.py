@@ -6,13 +6,15 @@ import shutil
 import broken
 import numpy as np
 import pytest
+from broken import save
 from conftest import SMALL, make_camvid, snapshot
 from PIL import Image
 
 from roadseg.config.paths import ROOT
 from roadseg.data import check, prepare, synthetic
 from roadseg.data import datasets as sources
-from roadseg.data.layout import BadData
+from roadseg.data.findings import BadData
+from roadseg.data.layout import Item, Source
 from roadseg.data.scenes import (
     CAMVID,
     CITYSCAPES,
@@ -31,6 +33,10 @@ def prepared_from(settings, root, target) -> dict:
     return prepare.prepare(settings, sources.find_source(settings, root), target)
 
 
+def noise(shape, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
 def names(source) -> dict[str, list[str]]:
     return {split: [item.name for item in items] for split, items in source.splits.items()}
 
@@ -44,7 +50,7 @@ def test_synthetic_scenes_are_prepared_as_drawn(scenes):
     assert isinstance(scenes["train"].images, np.memmap)
 
 
-def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared, tmp_path):
+def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared, scenes, tmp_path):
     again = prepared_from(SMALL, ROOT, tmp_path / "again")
     other = prepared_from({**SMALL, "seed": 4}, ROOT, tmp_path / "other")
     assert again["digest"] == data_digest(prepared)
@@ -56,17 +62,14 @@ def test_preparing_again_gives_the_same_digest_and_another_seed_another(prepared
                      for made in (again, prepared_from(shifted, ROOT, tmp_path / "shifted")))  # fmt: skip
     assert sum(first.values(), []) == sum(second.values(), []) and first != second
     assert data_digest(tmp_path / "shifted") != again["digest"]
-
-
-def digests(about: dict) -> dict[str, str]:
-    return {split: content["digest"] for split, content in about["splits"].items()}
-
-
-def test_what_was_prepared_says_from_which_settings(prepared, scenes):
     about = json.loads((prepared / "scenes.json").read_text())
     assert about["settings"] == SMALL
     assert digests(about) == {split: split_scenes.digest for split, split_scenes in scenes.items()}
     assert len({*digests(about).values(), data_digest(prepared)}) == 4
+
+
+def digests(about: dict) -> dict[str, str]:
+    return {split: content["digest"] for split, content in about["splits"].items()}
 
 
 @pytest.fixture
@@ -98,40 +101,33 @@ def test_resizing_keeps_label_values(small_camvid, tmp_path):
 
 
 def _out_of_range(folder):
-    Image.fromarray(np.full((36, 48), 31, np.uint8)).save(folder / "testannot/seqA_000.png")
+    save(np.full((36, 48), 31), folder / "testannot/seqA_000.png")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("spoil", "file", "code"),
     [
-        (lambda f: (f / "valannot/seqA_001.png").unlink(),
-         ("valannot/seqA_001.png", "is missing, though val/seqA_001.png is there",
-          "an image and a label image of one name", "add the file, or take the other away")),
-        (lambda f: [p.unlink() for p in (f / "val").glob("seqA_001.png")],
-         ("val/seqA_001.png", "is missing, though valannot/seqA_001.png is there",
-          "an image and a label image of one name", "add the file, or take the other away")),
-        (_out_of_range,
-         ("testannot/seqA_000.png", "value 31 in 100 % of the pixels",
-          "0 to 10, and 11 for not labelled",
-          "restore the file, or set source: folder and describe your own ids")),
+        (broken.without("valannot/seqA_001.png"), "valannot/seqA_001.png", "missing"),
+        (broken.without("val/seqA_001.png"), "val/seqA_001.png", "missing"),
+        (_out_of_range, "testannot/seqA_000.png", "values"),
+        (broken.written("val.txt", b"/SegNet/val/seqC_007.png /SegNet/valannot/seqC_007.png\nval/seqA_000.png x\n"),
+         "val/seqC_007.png", "listed-missing"),
+        (broken.written("val.txt", b"val/seqA_000.png\nval/seqA_000.png\n"), "val.txt", "listed-twice"),
+        (broken.written("val.txt", b""), "val", "empty-split"),
     ],
 )  # fmt: skip
-def test_a_broken_camvid_is_refused(small_camvid, tmp_path, spoil, expected):
+def test_a_broken_camvid_is_refused(small_camvid, tmp_path, spoil, file, code):
     spoil(small_camvid)
     with pytest.raises(BadData) as caught:
         prepared_from(SETTINGS, tmp_path, tmp_path / "out")
-    (finding,) = caught.value.findings
-    assert (finding.file, finding.finding, finding.allowed, finding.remedy) == expected
+    assert [(finding.file, finding.code) for finding in caught.value.findings] == [(file, code)]
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_listed_pair_that_is_not_there_is_refused(small_camvid):
-    (small_camvid / "val.txt").write_text("/SegNet/val/seqC_007.png /SegNet/valannot/seqC_007.png\n"
-                                          "val/seqA_000.png valannot/seqA_000.png\n")  # fmt: skip
-    with pytest.raises(BadData) as caught:
-        check.inspect_source(sources.open_folder(small_camvid))
-    (finding,) = caught.value.findings
-    assert (finding.file, finding.finding) == ("val/seqC_007.png", "is listed, but missing")
+def test_images_that_no_list_names_are_noted(small_camvid):
+    (small_camvid / "val.txt").write_text("val/seqA_000.png\n")
+    source = sources.open_folder(small_camvid)
+    assert names(source)["val"] == ["seqA_000"] and len(source.notes) == 1 and not source.findings
 
 
 def test_an_old_set_survives_a_failed_preparation(small_camvid, tmp_path):
@@ -210,7 +206,7 @@ def test_without_test_images_those_of_val_have_their_digest(tmp_path):
 
 
 def test_a_preparation_that_was_killed_leaves_nothing_that_counts(small_camvid, tmp_path):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     source = sources.find_source(SETTINGS, tmp_path)
@@ -251,35 +247,20 @@ def test_the_variable_never_replaces_real_data(small_camvid, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("camvid", "raw/train: no such folder. The SegNet copy of CamVid has train, trainannot, "
-         "val, valannot, test, testannot; name the folder above them in params.yaml (data: path) or "
-         "in the environment variable ROADSEG_CAMVID."),
-        ("kitti", "raw/training/image_2: no such folder. KITTI's data_semantics.zip has "
-         "training/image_2, training/semantic; name the folder above them in params.yaml (data: "
-         "path) or in the environment variable ROADSEG_KITTI."),
-        ("kitti_road", "raw/training/image_2: no such folder. KITTI's data_road.zip has "
-         "training/image_2, training/gt_image_2; name the folder above them in params.yaml (data: "
-         "path) or in the environment variable ROADSEG_KITTI_ROAD."),
-        ("cityscapes", "raw/leftImg8bit/train: no such folder. Cityscapes has leftImg8bit/train, "
-         "leftImg8bit/val, gtFine/train, gtFine/val; name the folder above them in params.yaml "
-         "(data: path) or in the environment variable ROADSEG_CITYSCAPES."),
-    ],
+    ("kind", "folder"),
+    [("camvid", "train"), ("kitti", "training/image_2"), ("kitti_road", "training/image_2"),
+     ("cityscapes", "leftImg8bit/train")],
 )  # fmt: skip
-def test_missing_folders_are_named(tmp_path, kind, message):
+def test_missing_folders_are_named(tmp_path, kind, folder):
     (tmp_path / "raw").mkdir()
     settings = {"source": kind, "path": "raw", "size": [36, 48], "block": 1}
     with pytest.raises(InputError) as caught:
         sources.find_source(settings, tmp_path)
-    assert str(caught.value).removeprefix(f"{tmp_path}/") == message
+    assert str(caught.value).startswith(f"{tmp_path}/raw/{folder}: ")
     (tmp_path / "raw").rmdir()
     with pytest.raises(InputError) as caught:
         sources.find_source(settings, tmp_path)
-    assert str(caught.value) == (
-        f"raw: no such folder. Put the {kind} data there, change data: path in params.yaml, or let "
-        f"the environment variable ROADSEG_{kind.upper()} name a folder."
-    )
+    assert str(caught.value).startswith("raw: ") and f"ROADSEG_{kind.upper()}" in str(caught.value)
 
 
 def test_the_real_camvid(camvid, tmp_path, monkeypatch):
@@ -306,19 +287,17 @@ def test_real_labels_that_are_off_by_one_file_are_found(camvid, tmp_path):
         f"images: images\nlabels: labels\nunlabelled: 11\nclasses: {list(CAMVID)}\n"
         "sequence: 20\nsplits: {val: 0.2, test: 0.2}\n"
     )
-    with pytest.raises(BadData) as caught:
-        check.inspect_source(sources.open_folder(tmp_path))
-    (finding,) = caught.value.findings
-    assert finding.finding.startswith("edges in the images fit the labels of the previous file")
+    assert any("off by one" in note for note in check.inspect_source(sources.open_folder(tmp_path)).notes)
 
 
 @pytest.mark.parametrize("place", [(1, 1), (2, 3), (7, 7), (9, 0)])
-def test_pixels_at_other_sizes_are_those_of_the_resized_labels(place):
+def test_pixels_at_other_sizes_are_those_of_the_resized_labels(tmp_path, place):
     labels = np.zeros((10, 11), np.uint8)
     labels[place] = 1  # kept at some sizes, and lost at larger ones
     picture, sizes = Image.fromarray(labels), [(5, 5), (7, 7), (9, 13), (10, 11), (13, 11), (20, 31)]
-    counts = check._resized_pixels(picture, sizes)
-    assert list(counts) == sizes
+    source = Source(tmp_path, {}, {}, draw=lambda item: (np.dstack([labels] * 3), labels))
+    counts = check.check_item(source, Item("x", "x"), sizes=sizes).pixels
+    assert list(counts) == [None, *sizes]
     for height, width in sizes:
         resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
         expected = [(resized == 0).sum(), (resized == 1).sum()]
@@ -329,17 +308,12 @@ def test_pixels_at_other_sizes_are_those_of_the_resized_labels(place):
 
 
 def test_the_original_camvid_has_32_colours_for_11_classes(tmp_path):
-    images, labels = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
-    images.mkdir()
-    labels.mkdir()
     colours = [colour for group in sources.CAMVID_GROUPS.values() for colour in group]
     assert len(set(colours)) == len(colours) == 31 and (0, 0, 0) not in colours
-    rng = np.random.default_rng(0)
     for name in ("0016E5_07959", "0016E5_08160", "0001TP_008550", "0001TP_008520", "Seq05VD_f00000",
                  "0006R0_f00930"):  # fmt: skip
-        Image.fromarray(rng.integers(0, 256, (4, 8, 3), np.uint8)).save(images / f"{name}.png")
-        rgb = np.array([*colours, (0, 0, 0)], np.uint8).reshape(4, 8, 3)
-        Image.fromarray(rgb).save(labels / f"{name}_L.png")
+        save(noise((4, 8), sum(map(ord, name))), tmp_path / f"701_StillsRaw_full/{name}.png")
+        save(np.array([*colours, (0, 0, 0)]).reshape(4, 8, 3), tmp_path / f"LabeledApproved_full/{name}_L.png")
     source = sources.open_folder(tmp_path)
     assert names(source) == {
         "train": ["0001TP_008520", "0006R0_f00930", "0016E5_08160"],
@@ -362,16 +336,11 @@ CAMVID_NAMES = list(CAMVID)
 
 def make_kitti(folder, count=200):
     """Write `count` pairs whose sizes differ by some pixels, with all ids from 0 to 33."""
-    for part in ("image_2", "semantic"):
-        (folder / "training" / part).mkdir(parents=True)
-    rng = np.random.default_rng(0)
     for i in range(count):
         shape = (37 + i % 3, 120 + i % 5)
-        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(
-            folder / f"training/image_2/{i:06d}_10.png"
-        )
+        save(noise(shape, i), folder / f"training/image_2/{i:06d}_10.png")
         labels = np.arange(shape[0] * shape[1]).reshape(shape) % 34
-        Image.fromarray(labels.astype(np.uint8)).save(folder / f"training/semantic/{i:06d}_10.png")
+        save(labels, folder / f"training/semantic/{i:06d}_10.png")
     return folder
 
 
@@ -393,33 +362,24 @@ def test_kitti(tmp_path):
         value = (row * 121 + column) % 34
         expected = ids.tolist().index(value) if value in ids else 255
         assert checked.labels[row, column] == expected
-    Image.fromarray(np.full((37, 120), 34, np.uint8)).save(
-        tmp_path / "kitti/training/semantic/000000_10.png"
-    )
+    save(np.full((37, 120), 34), tmp_path / "kitti/training/semantic/000000_10.png")
     with pytest.raises(BadData) as caught:
         check.inspect_source(source)
     (finding,) = caught.value.findings
-    assert finding.finding == "value 34 in 100 % of the pixels"
-    assert finding.allowed == (
-        "7, 8, 11 to 13, 17, 19 to 28, 31 to 33, and 0 to 6, 9, 10, 14 to 16, 18, 29, 30, 255 for "
-        "not labelled"
-    )
+    assert finding.code == "values" and finding.allowed.startswith("7, 8, 11 to 13, 17, 19 to 28, 31 to 33, and 0 to 6, 9, 10,")
 
 
 def make_kitti_road(folder, **counts):
     """Write a folder in KITTI Road's layout: of each image, a quarter is road, a quarter not, the rest is void."""
-    for part in ("image_2", "gt_image_2"):
-        (folder / "training" / part).mkdir(parents=True)
-    rng = np.random.default_rng(0)
     labels = np.zeros((8, 16, 3), np.uint8)
     labels[:4, :8], labels[4:, :8] = (255, 0, 0), (255, 0, 255)
     for category, count in counts.items():
         for i in range(count):
-            image = Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8))
-            image.save(folder / f"training/image_2/{category}_{i:06d}.png")
+            save(noise((8, 16), 1000 * len(category) + 100 * ord(category[-1]) + i),
+                 folder / f"training/image_2/{category}_{i:06d}.png")
             for kind in ("road", "lane")[: 1 + (category == "um")]:
                 file = folder / f"training/gt_image_2/{category}_{kind}_{i:06d}.png"
-                Image.fromarray(labels if kind == "road" else labels[::-1]).save(file)
+                save(labels if kind == "road" else labels[::-1], file)
     return folder
 
 
@@ -433,7 +393,7 @@ def test_kitti_road(tmp_path):
     assert {item.sequence for item in splits["val"]} == {"um 2", "um 10", "umm 8", "uu 6"}
     assert names(summary.source)["val"][8:10] == ["um_000018", "um_000086"]
     for split, pixels in summary.pixels.items():  # road, not road, void
-        assert (pixels[[0, 1, 255]] == np.array([32, 32, 64]) * len(splits[split])).all()
+        assert (pixels[None][[0, 1, 255]] == np.array([32, 32, 64]) * len(splits[split])).all()
     assert list(summary.source.palette) == ["road", "not road"]
     checked = check.check_item(summary.source, splits["train"][0])
     assert checked.labels[::4, ::8].tolist() == [[1, 255], [0, 255]]
@@ -446,33 +406,23 @@ def test_kitti_road(tmp_path):
 
 
 def test_cityscapes(tmp_path):
-    rng = np.random.default_rng(0)
-    cities = {"train": ["aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf",
-                        "erfurt"], "val": ["frankfurt"]}  # fmt: skip
-    for split, part in cities.items():
-        for city in part:
-            for kind in ("leftImg8bit", "gtFine"):
-                (tmp_path / kind / split / city).mkdir(parents=True)
-            for i in range(2):
-                stem = f"{city}_000000_{i:06d}"
-                Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8)).save(
-                    tmp_path / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png"
-                )
-                target = tmp_path / f"gtFine/{split}/{city}/{stem}_gtFine"
-                Image.fromarray(np.full((8, 16), 7, np.uint8)).save(f"{target}_labelIds.png")
-                Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(f"{target}_color.png")
-                Image.fromarray(np.zeros((8, 16), np.uint16)).save(f"{target}_instanceIds.png")
+    cities = ["aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "frankfurt"]
+    for number, city in enumerate(cities):
+        for i in range(2):
+            split, stem = "val" if city == "frankfurt" else "train", f"{city}_000000_{i:06d}"
+            save(noise((8, 16), 2 * number + i), tmp_path / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png")
+            target = f"gtFine/{split}/{city}/{stem}_gtFine"
+            save(np.full((8, 16), 7), tmp_path / f"{target}_labelIds.png")
+            save(np.zeros((8, 16, 3)), tmp_path / f"{target}_color.png")
+            save(np.zeros((8, 16)), tmp_path / f"{target}_instanceIds.png")
     summary = check.inspect_source(sources.open_folder(tmp_path))
     splits = summary.source.splits
     assert [len(splits[s]) for s in SPLITS] == [12, 2, 2]
     assert {item.sequence for item in splits["val"]} == {"dusseldorf"}
     assert {item.sequence for item in splits["test"]} == {"frankfurt"}
     assert splits["test"][0].name == "frankfurt_000000_000000"
-    assert summary.notes == [
-        "val is the training cities dusseldorf; test is Cityscapes' own val.",
-        "All test images are of one sequence, frankfurt: scores say little about others.",
-    ]
-    assert all(pixels[0] > 0 and pixels[1:].sum() == 0 for pixels in summary.pixels.values())
+    assert "dusseldorf" in summary.notes[0] and "frankfurt" in summary.notes[1] and len(summary.notes) == 2
+    assert all(pixels[None][0] > 0 and pixels[None][1:].sum() == 0 for pixels in summary.pixels.values())
     requested = {"train": ["aachen"], "val": ["bochum"], "test": ["bremen"]}
     source = sources.find_source({"source": "cityscapes", "path": ".", "splits": requested}, tmp_path)
     assert [len(source.splits[s]) for s in SPLITS] == [2, 2, 2]
@@ -566,16 +516,6 @@ def test_lists_with_spaces_and_a_byte_order_mark(tmp_path):
     assert names(source)["test"] == ["the west_0", "the west_2"] and not source.findings
 
 
-def test_the_shape_of_things_is_kept_or_noted(small_camvid, tmp_path, capsys):
-    prepared_from({**SETTINGS, "size": [36, 96]}, tmp_path, tmp_path / "out")
-    assert (
-        "note: 18 of 18 images, of 36 x 48, become 36 x 96: things get 2.00 times as wide for their height."
-        in capsys.readouterr().out
-    )
-    prepared_from({**SETTINGS, "size": [18, 24]}, tmp_path, tmp_path / "out")
-    assert "note:" not in capsys.readouterr().out
-
-
 def test_linked_folders_are_followed_once(tmp_path):
     source = video(tmp_path / "a", {"east": 2, "west": 2}, "{val: [far/one_0], test: [west]}")
     (tmp_path / "far").mkdir()
@@ -588,18 +528,11 @@ def test_linked_folders_are_followed_once(tmp_path):
     assert names(source)["val"] == ["far/one_0"] and not source.findings
 
 
-def test_an_incomplete_public_set_is_refused(small_camvid, tmp_path):
+def test_an_incomplete_public_set_is_refused(tmp_path):
     make_kitti(tmp_path / "kitti", count=5)
     with pytest.raises(BadData) as caught:
         check.inspect_source(sources.open_folder(tmp_path / "kitti"))
-    assert [(f.file, f.finding) for f in caught.value.findings] == [
-        ("val", "has no image"), ("test", "has no image")
-    ]  # fmt: skip
-    (small_camvid / "val.txt").write_text("val/seqA_000.png\nval/seqA_000.png\n")
-    source = sources.open_folder(small_camvid)
-    assert names(source)["val"] == ["seqA_000"]
-    assert [f.finding for f in source.findings] == ["lists seqA_000 more than once"]
-    assert source.notes == ("5 images in val are not in val.txt: left out.",)
+    assert [(f.file, f.code) for f in caught.value.findings] == [("val", "empty-split"), ("test", "empty-split")]
 
 
 def test_unprepared_data_say_how_to_prepare(tmp_path):
@@ -607,14 +540,15 @@ def test_unprepared_data_say_how_to_prepare(tmp_path):
         Scenes.load(tmp_path, "train")
 
 
-def with_studs(folder, width=2):
+def with_studs(folder, width=2, shift=0):
     """Twelve pairs of 120 x 160: a road, and on it studs of `width` pixels, which train alone lacks in three images."""
     mine = broken.good(folder)
     for number, name in enumerate(broken.NAMES):
         labels = np.zeros((120, 160), np.uint8)
         labels[60:] = 1
         if number not in (4, 5, 6):  # of train
-            labels[61 : 61 + width, 1 : 1 + width] = 2
+            left = 1 + number * shift
+            labels[61 : 61 + width, left : left + width] = 2
         Image.fromarray(labels).save(mine / f"labels/{name}.png")
         image = np.random.default_rng(number).integers(0, 256, (120, 160, 3), np.uint8)
         Image.fromarray(image).save(mine / f"images/{name}.png")
@@ -624,15 +558,17 @@ def with_studs(folder, width=2):
 
 def test_classes_that_resizing_loses_are_named_with_a_size_that_keeps_them(tmp_path, capsys):
     """At a quarter of the size every fourth pixel remains, the third of four: a stud at 1, 2 is between."""
-    mine = with_studs(tmp_path / "mine", width=1)
+    mine = with_studs(tmp_path / "mine", width=1, shift=5)
     settings = {"source": "folder", "path": "mine", "size": [30, 40], "block": 1}
     prepared_from(settings, tmp_path, tmp_path / "out")
     shown = capsys.readouterr().out
     (note,) = [line for line in shown.splitlines() if "30 x 40: it is left in" in line]
     assert "stud" in note and "0 of 1 train, 0 of 4 val, 0 of 4 test images" in note
     size = tuple(map(int, re.search(r"(\d+) x (\d+) keeps it", note).groups()))
-    labels = Image.open(mine / "labels/north_03.png").resize(size[::-1], Image.Resampling.NEAREST)
-    assert 2 in np.asarray(labels)
+    resized = {name: Image.open(mine / f"labels/{name}.png").resize(size[::-1], Image.Resampling.NEAREST)
+               for name in broken.NAMES}  # fmt: skip
+    kept = {name: 2 in np.asarray(labels) for name, labels in resized.items()}
+    assert sum(kept.values()) >= 0.9 * 9 and kept["north_03"]
     # the shares that are shown are those of the arrays, and what train has not is said
     assert re.search(r"stud +- +- +-$", shown, re.M) and "at 30 x 40" in shown
     assert not any((Scenes.load(tmp_path / "out", split).labels == 2).any() for split in SPLITS)

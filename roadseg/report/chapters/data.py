@@ -140,7 +140,7 @@ def alignment_text(splits: dict[str, Scenes]) -> str:
     for which, split in splits.items():
         fit = survey.align(split)
         text = "their own image" if fit.file == "own" else f"the {fit.file} image, a likely mix-up"
-        if np.isnan(fit.t_previous):
+        if np.isnan(fit.share):
             text = "too few images to tell"
         texts.append(f"{which}: {text}")
     return f"Labels could belong to a neighbouring file. They fit best: {'; '.join(texts)}."
