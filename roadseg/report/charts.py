@@ -63,14 +63,16 @@ def _rows(axis, names, places=None, width: int = 32) -> None:
     axis.grid(False, axis="y")
     axis.tick_params(axis="y", length=0)
     # the font that measures has no letters of East Asia, which are wider than it thinks
-    lacking = max(text_width(line) - len(line) for name in names for line in name.split("\n"))
+    lines = [line for name in names for line in name.split("\n")]
+    lacking = max((text_width(line) - len(line) for line in lines), default=0)
     room = 0.4 * FONT / 72 / WIDTH * lacking
     axis.figure.get_layout_engine().set(rect=(room, 0, 1 - room, 1))
 
 
 def _height(names, row: float = ROW, width: int = 32) -> float:
     """Return the inches that rows with these names need, as high as the longest of them."""
-    return len(names) * (row + 0.15 * max(wrap(name, width).count("\n") for name in names))
+    breaks = max((wrap(name, width).count("\n") for name in names), default=0)
+    return len(names) * (row + 0.15 * breaks)
 
 
 def _percents(names, fractions) -> str:

@@ -183,7 +183,7 @@ def test_a_question_takes_networks_from_the_list_and_names_arms_after_itself(tmp
     assert sizes.shared == ("search",)
     searched = {"steps": 10, "lr_search": [0.5, 2.0], "lr_search_steps": 3}
     assert sizes.arms["small-sizes"].differences() == {"network": "baseline:0.5", **searched}
-    assert loaded.networks["small"] == Network("small", "baseline:0.5", "i", "s")
+    assert loaded.networks["small"] == Network("small", "baseline:0.5", "", "i", "s")
     assert "dabnet" not in {recipe.network for recipe in loaded.arms.values()}
     assert loaded.network_question.name == "sizes"  # not that of the FCN
     plain = load(tmp_path, spoilt(LISTED, ("    tricks: [search]\n", "")))
@@ -301,13 +301,13 @@ def test_a_study_adds_to_the_catalogue_and_says_otherwise(tmp_path):
     loaded = below(tmp_path)
     assert list(loaded.tricks) == ["flip", "dice", "adamw", "poly"]
     flip = loaded.tricks["flip"]  # what it sets is replaced as a whole
-    assert dataclasses.astuple(flip) == ("flip", {"flip": 0.5}, "mirrors", "the project")
+    assert dataclasses.astuple(flip) == ("flip", {"flip": 0.5}, "", "mirrors", "the project")
     assert loaded.tricks["dice"].idea == "overlap" and not loaded.tricks["poly"].source
-    assert loaded.networks == {"unet": Network("unet", "unet", "U", "someone")}
+    assert loaded.networks == {"unet": Network("unet", "unet", "", "U", "someone")}
     # with networks of its own
     study_catalogue = {"studies/tiny/networks.yaml": 'unet: {network: "unet:0.5"}\nown: {network: dabnet}\n'}
     loaded = below(tmp_path, **study_catalogue)
-    assert loaded.networks["unet"] == Network("unet", "unet:0.5", "U", "someone")
+    assert loaded.networks["unet"] == Network("unet", "unet:0.5", "", "U", "someone")
     assert loaded.networks["own"].network == "dabnet"
     loaded = below(tmp_path, ("{set: {flip: 0.5}}", "{idea: otherwise}"))
     assert loaded.tricks["flip"].hyperparameters == {"flip": 0.25, "hue_jitter": 9}
