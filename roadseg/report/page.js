@@ -37,29 +37,37 @@ for (const compare of document.querySelectorAll(".compare")) {
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
 }
 
-// A link into the appendix opens what it leads to.
-const open = () => {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (target instanceof HTMLDetailsElement) {
-    target.open = true;
+// A link into the appendix opens what it leads to, also when it is followed a second time.
+const reveal = () => {
+  const target = document.querySelector(":target");
+  const folded = target?.closest("main details");
+  if (folded && !folded.open) {
+    folded.open = true;
     target.scrollIntoView();
   }
 };
-addEventListener("hashchange", open);
-open();
+addEventListener("hashchange", reveal);
+document.addEventListener("click", (event) => {
+  if (event.target.closest('a[href^="#"]')) setTimeout(reveal);
+});
+reveal();
 
-// The chapter that is read is marked at the side; on narrow screens the list is closed again.
+// The chapter that is read is marked at the side, and named where the list is folded.
 const links = [...document.querySelectorAll("nav a")];
-const heads = links.map((link) => document.getElementById(decodeURIComponent(link.hash.slice(1))));
-const mark = () => {
-  const last = heads.findLastIndex((head) => head && head.getBoundingClientRect().top < innerHeight / 3);
-  links.forEach((link, number) => link.classList.toggle("current", number === last));
-};
-addEventListener("scroll", mark, { passive: true });
-mark();
+const heads = links.map((link) => document.getElementById(link.getAttribute("href").slice(1)));
 const list = document.querySelector("nav details");
+const passed = new Set(); // chapters that begin above the upper third of the screen
+const observer = new IntersectionObserver((entries) => {
+  for (const entry of entries) passed[entry.isIntersecting ? "add" : "delete"](entry.target);
+  const current = heads.findLastIndex((head) => passed.has(head));
+  links.forEach((link, number) => (link.ariaCurrent = number === current ? "true" : null));
+  list.firstElementChild.dataset.chapter = links[current]?.textContent ?? "";
+}, { rootMargin: "10000000px 0px -66% 0px" });
+heads.forEach((head) => head && observer.observe(head));
+
+// Beside the text the list is open; above it a choice folds it.
 const narrow = matchMedia("(max-width: 63.99rem)");
-const fold = () => { list.open = !narrow.matches; };
+const fold = () => (list.open = !narrow.matches);
 narrow.addEventListener("change", fold);
-for (const link of links) link.addEventListener("click", () => { if (narrow.matches) list.open = false; });
+list.addEventListener("click", (event) => event.target.matches("a") && fold());
 fold();
