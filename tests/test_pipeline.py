@@ -98,16 +98,17 @@ def test_the_tables_hold_every_run(reproduced):
 
 def test_the_report_is_whole_and_loads_nothing(reproduced):
     html = (reproduced / "reports/synthetic/report.html").read_text()
-    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
+    assert not re.search(r"""(?:src|(?<!<a )href)\s*=\s*["'](?!data:|#)""", html)
     assert html.count("<script") == 1 and "@import" not in html and "url(" not in html
     text = re.sub(r"<(style|script).*?</\1>|<[^>]+>|base64,[^\"]+", " ", html, flags=re.S)
     assert not re.search(r"\b(nan|inf|None)\b", text)
     assert html.count("data:image/png") > 15
     runs = pd.read_csv(reproduced / "results/synthetic/tables/runs.csv")
-    for fact in (runs.data_digest[0], runs.device[0], runs.torch[0], runs.digest[0]):
+    device = runs.device[0].rpartition(", ")[0]
+    for fact in (runs.data_digest[0][:16], device, runs.torch[0], runs.digest[0]):
         assert str(fact) in html
-    anchors = re.findall(r'<a class="level\d" href="#([^"]+)"', html)
-    assert len(anchors) > 15 and all(f'id="{anchor}"' in html for anchor in anchors)
+    anchors = re.findall(r'<a href="#([^"]+)"', html)
+    assert len(anchors) > 25 and all(f'id="{anchor}"' in html for anchor in anchors)
 
 
 def test_the_report_in_a_browser(reproduced):
@@ -123,8 +124,9 @@ def test_the_report_in_a_browser(reproduced):
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         pictures = page.locator("main img").evaluate_all("all => all.map(i => [i.alt, i.naturalWidth])")
-        assert len(pictures) > 30 and all(len(alt) > 5 and wide for alt, wide in pictures)
+        assert len(pictures) > 30 and all(len(alt) > 3 and wide for alt, wide in pictures)
 
+        page.locator("main details").evaluate_all("all => all.forEach(each => { each.open = true })")
         head = page.locator("th button", has_text="test mIoU %").first
         column = (
             "head => { const cell = head.parentElement;"

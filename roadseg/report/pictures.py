@@ -22,14 +22,14 @@ class Pictures:
 
     Parameters
     ----------
-    pictures : (uint8 (H, W, 3), the word under it), row by row
+    pictures : (uint8 (H, W, 3), the word under it), row by row; None for an empty place
     columns : of the grid
     """
 
     title = caption = ""
     with_png = False
 
-    def __init__(self, pictures: list[tuple[np.ndarray, str]], columns: int):
+    def __init__(self, pictures: list[tuple[np.ndarray | None, str]], columns: int):
         self.pictures, self.columns = pictures, columns
 
     def titled(self, title: str, caption: str = "", *, with_png: bool = False) -> "Pictures":
@@ -44,6 +44,8 @@ class Pictures:
         """Return the grid alone, as HTML."""
         cells = "".join(
             f'<div class="picture">{_image(picture, words)}<span>{html.escape(words)}</span></div>'
+            if picture is not None
+            else "<div></div>"
             for picture, words in self.pictures
         )
         # styled here too, since JupyterLab has not got the page's style sheet
@@ -61,6 +63,8 @@ class Pictures:
         sheet = Image.new("RGB", (self.columns * step[0] - PNG_GAP, rows * step[1]), "white")
         font, draw = ImageFont.load_default(16), ImageDraw.Draw(sheet)
         for place, (picture, words) in enumerate(self.pictures):
+            if picture is None:
+                continue
             left, top = place % self.columns * step[0], place // self.columns * step[1]
             sheet.paste(_as_image(picture).resize(size, _resampling(picture)), (left, top))
             draw.text((left, top + size[1] + 4), words, "black", font)
@@ -156,9 +160,7 @@ def one_street(scenes: Scenes, index: int, predicted: dict[str, np.ndarray]) -> 
     labelled = max((truth != UNLABELLED).sum(), 1)
     first = [(photo(scenes, index), "image"), (paint(truth, scenes), "truth")]
     first += [(paint(labels, scenes), name) for name, labels in predicted.items()]
-    blank = np.full((*truth.shape, 3), 255, np.uint8)
-    blank[truth == UNLABELLED] = 0
-    second = [(error_map(scenes, index, truth), "errors:"), (blank, "black: not labelled")]
+    second = [(None, ""), (None, "")]
     for labels in predicted.values():
         wrong = ((labels != truth) & (truth != UNLABELLED)).sum() / labelled
         second.append((error_map(scenes, index, labels), f"{100 * wrong:.0f} % wrong"))

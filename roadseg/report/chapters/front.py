@@ -108,7 +108,6 @@ def abstract(study: Study, results: Results) -> str:
     )  # fmt: skip
 
 
-
 def hero(study: Study, results: Results) -> pictures.Pictures:
     """Show one street as all see it: the image whose score by the best arm is the median one."""
     scenes, best, titles = scored(study), best_on_val(results)["arm"], arm_titles(study)

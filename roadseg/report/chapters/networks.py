@@ -105,9 +105,7 @@ def close_ups(study: Study, results: Results) -> pictures.Pictures:
     suffices = _sufficient(study, results)["arm"]
     kept = {shown["arm"].iloc[0], suffices, shown.loc[shown["val_miou"].idxmax(), "arm"]}
     predicted = {
-        title: predictions(study, arm)
-        for title, arm in arms(study, results).items()
-        if arm in kept
+        title: predictions(study, arm) for title, arm in arms(study, results).items() if arm in kept
     }
     return pictures.close_ups(scenes, survey.close_up_windows(scenes, size), size, predicted)
 

@@ -27,8 +27,10 @@ def why_no_ladder(study: Study, results: Results) -> str:
     if not asked.has_question_of_kind("ladder"):
         return "No ladder in this study; `ladder:` in its settings would ask for one."
     ended = results.ended(asked).has_question_of_kind("ladder")
-    return "No two neighbouring rungs were trained to the end." if ended else (
-        "The ladder is not finished yet."
+    return (
+        "No two neighbouring rungs were trained to the end."
+        if ended
+        else ("The ladder is not finished yet.")
     )
 
 
@@ -71,8 +73,10 @@ def forest(study: Study, results: Results, places: dict[str, pd.DataFrame]) -> c
     meaning = "two single runs, 19 of 20 times"
     chart = charts.forest(places, findings.max_seed_difference(sd), meaning)
     both = findings.contradictions(study, places)
-    title = f"{listed(both)} help in one place and hurt in another." if both else (
-        "No trick that helps in one place hurts in another."
+    title = (
+        f"{listed(both)} help in one place and hurt in another."
+        if both
+        else ("No trick that helps in one place hurts in another.")
     )
     return chart.titled(title, "Each trick where it was tried, with 95 % CI; filled: a verdict "
                         "after correction.")  # fmt: skip
