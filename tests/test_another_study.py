@@ -47,9 +47,10 @@ def test_make_report_of_another_study_with_a_folder_from_the_environment(clone, 
     report = clone / "reports/camvid/report.html"
     assert f"The report: {report}\n" in right.stdout
     html = report.read_text()
-    top = html[: html.index('id="The-answer"')]
-    assert "5 runs of 3 steps, batch\n2, on 6 training images of\n36 × 48" in top
-    assert "All val images come from a sequence" in html
+    assert "Trained on 6 road scenes of 36 × 48 pixels" in html
+    assert "All val images are from one sequence" in html  # as only CamVid's are
+    runs = (clone / "results/camvid/tables/runs.csv").read_text().splitlines()
+    assert len(runs) == 1 + 5
     unknown = subprocess.run(
         ["make", "report", "STUDY=camvit"], cwd=clone, capture_output=True, text=True
     )
