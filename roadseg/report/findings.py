@@ -3,27 +3,21 @@
 import numpy as np
 import pandas as pd
 
-from roadseg.analysis.intervals import MIN_BLOCKS, MIN_SEEDS, POWER
-from roadseg.analysis.tables import LEVEL, Results, late_gain
+from roadseg.analysis.intervals import MIN_BLOCKS, MIN_SEEDS
+from roadseg.analysis.tables import LEVEL, SIMILAR_COST_SHARE, Results, late_gain
 from roadseg.config.questions import Question
 from roadseg.config.recipe import DEFAULTS
 from roadseg.config.study import Study
-from roadseg.report.names import arm_titles, trick_title
-from roadseg.report.say import (
-    UNKNOWN,
-    count,
-    fill,
-    interval,
-    name,
-    percent,
-    points,
-)
+from roadseg.report.names import arm_titles, trick_label, trick_title
+from roadseg.report.say import UNKNOWN, count, fill, interval, name, p_value, points
 
 # Where a trick was tried, by the kind of its question.
 PLACES = {"ladder": "on a ladder", "leave_one_out": "left out of all", "alone": "alone"}
-SHORT_EPOCHS = 10  # epochs of training, below which a verdict on a trick is about short training
+SHORT_EPOCHS, FEW_SCORES = 10, 4  # of a training, below which nobody can tell if it converged
 RISING = 1.0  # points of val mIoU that an arm still gains late in training if it is not flat
-MARK = " †"  # of such an arm
+MARK = "\u00a0†"  # of an arm that is not shown to have converged
+MARK_MEANS = "† not shown to have converged: still improving at the end, or too short to tell."
+SIMILAR = f"within {100 * SIMILAR_COST_SHARE:.0f} % count as equal"
 
 
 # Verdicts.
@@ -66,35 +60,43 @@ def comparison(row: pd.Series, titles: dict[str, str]) -> str:
     if not row["p_corrected"] < LEVEL:
         return (
             f"We found no difference between {arm} and {against}: {change} points "
-            f"({with_interval(row)}).{_only_uncorrected(row)}"
+            f"({with_interval(row)}).{only_uncorrected(row)}"
         )
     more = "more" if row["difference"] > 0 else "fewer"
     size = points(abs(row["difference"])).removeprefix("+")
     return f"{arm} scores {size} points {more} than {against} ({with_interval(row)})."
 
 
-def _only_uncorrected(row: pd.Series) -> str:
+def only_uncorrected(row: pd.Series) -> str:
     """Say why an interval that excludes zero is no verdict, if this one excludes it."""
-    if row["tests"] < 2 or row["low"] <= 0 <= row["high"]:
+    if row["tests"] < 2 or row["p_corrected"] < LEVEL or not (row["low"] > 0 or row["high"] < 0):
         return ""
     return (
         f" The interval excludes zero, but among {int(row['tests'])} comparisons that is expected "
-        f"too often (p = {row['p_corrected']:.2f} after correction)."
+        f"too often (p = {p_value(row['p_corrected'])} after correction)."
     )
 
 
-def tricks_by_verdict(study: Study, rows: pd.DataFrame) -> dict[str, list[str]]:
-    """Return verdict -> the tricks that have it, with their points, largest first."""
-    found = {}
-    for _, row in rows.sort_values("difference", key=abs, ascending=False).iterrows():
-        text = f"**{name(trick_title(study, row['trick']))}** ({points(row['difference'])})"
-        found.setdefault(verdict(row), []).append(text)
-    return found
+def tricks_counted(rows: pd.DataFrame) -> str:
+    """Return how many of the tricks that comparisons judge help and hurt, as a clause."""
+    tricks = count(rows["trick"].nunique(), "trick")
+    if rows["p_corrected"].isna().all():
+        return f"whether any of {tricks} helps is {UNKNOWN}"
+    helps, hurts = (rows["trick"][rows["verdict"] == v].nunique() for v in ("helps", "hurts"))
+    if not helps and not hurts:
+        return f"of {tricks} none is shown to help or to hurt"
+    return (
+        f"of {tricks} {helps or 'none is shown to'} help{'s' * (helps == 1)} and "
+        f"{hurts or 'none is shown to'} hurt{'s' * (hurts == 1)}"
+    )
 
 
 def tricks_in_short(study: Study, rows: pd.DataFrame) -> str:
     """Return what the tricks of one question do, as one or two sentences."""
-    found = tricks_by_verdict(study, rows)
+    found = {}
+    for _, row in rows.sort_values("difference", key=abs, ascending=False).iterrows():
+        text = f"**{name(trick_title(study, row['trick']))}** ({points(row['difference'])})"
+        found.setdefault(verdict(row), []).append(text)
     if set(found) == {UNKNOWN}:
         return f"Whether they help is {UNKNOWN} ({interval_basis(rows.iloc[0])})."
     return fill(
@@ -133,7 +135,13 @@ def effects_by_place(study: Study, results: Results) -> dict[str, pd.DataFrame]:
 
 def labelled(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     """Return comparisons that judge tricks with the column `label`, the trick's title."""
-    return rows.assign(label=[trick_title(study, trick) for trick in rows["trick"]])
+    return rows.assign(label=[trick_label(study, trick) for trick in rows["trick"]])
+
+
+def all_effects(study: Study, results: Results) -> pd.DataFrame:
+    """Return all comparisons that judge tricks, wherever these were tried, with a `label`."""
+    places = effects_by_place(study, results).values()
+    return pd.concat(places) if places else results.comparisons.head(0).assign(label="")
 
 
 def rungs_until_failure(rows: pd.DataFrame, start: str) -> pd.DataFrame:
@@ -146,24 +154,10 @@ def rungs_until_failure(rows: pd.DataFrame, start: str) -> pd.DataFrame:
     return rows.head(len(reached) - 1)
 
 
-def contradictions(study: Study, places: dict[str, pd.DataFrame]) -> list[str]:
-    """Return the tricks that help in one question and hurt in another."""
-    verdicts = {}
-    for rows in places.values():
-        for _, row in rows.iterrows():
-            verdicts.setdefault(row["trick"], set()).add(verdict(row))
-    both = [trick for trick, seen in verdicts.items() if {"helps", "hurts"} <= seen]
-    return [trick_title(study, trick) for trick in both]
-
-
-def detectable(rows: pd.DataFrame) -> str:
-    """Return which effects the comparisons of one question would find, as a sentence."""
-    known = rows["detectable"].dropna()
-    if not len(known):
-        return f"The minimum detectable effect is {UNKNOWN} ({interval_basis(rows.iloc[0])})."
-    low, high = (f"{100 * value:.1f}" for value in (known.min(), known.max()))
-    size = low if low == high else f"{low} to {high}"
-    return f"True effects below {size} points are often missed (power {percent(POWER)})."
+def contradictions(rows: pd.DataFrame) -> list[str]:
+    """Return the tricks, by their `label`, that help in one question and hurt in another."""
+    verdicts = rows.groupby("label", sort=False)["verdict"].agg(set)
+    return [label for label, seen in verdicts.items() if {"helps", "hurts"} <= seen]
 
 
 def class_summary(table: pd.DataFrame) -> str:
@@ -204,13 +198,18 @@ def epochs_per_step(results: Results) -> dict[str, float]:
 
 
 def curve_title(results: Results, arms: dict[str, str]) -> str:
-    """Return how many of some arms were still improving when training ended, as a sentence."""
-    late = [title for title, arm in arms.items() if arm in rising(results)]
-    if not late:
-        return "All were flat when training ended." if len(arms) > 1 else "It was flat at the end."
-    if len(arms) == 1:
-        return "It was still improving when training ended."
-    return f"{len(late)} of {len(arms)} were still improving when training ended."
+    """Return how many of some arms are not shown to have converged, as a sentence."""
+    short, late, parts = too_short(results), rising(results), []
+    for words, found in (
+        ("too short to tell whether training had converged", short),
+        ("still improving when training ended", late - short),
+        ("flat at the end", {*arms.values()} - short - late),
+    ):
+        number = sum(arm in found for arm in arms.values())
+        if number == len(arms):
+            return f"{'The training was' if number == 1 else 'All trainings were'} {words}."
+        parts += [f"{number} {'was' if number == 1 else 'were'} {words}"] if number else []
+    return f"Of {len(arms)} trainings {'; '.join(parts)}."
 
 
 def rising(results: Results) -> set[str]:
@@ -220,14 +219,35 @@ def rising(results: Results) -> set[str]:
     }
 
 
-def short_training(results: Results, arms) -> str:
-    """Return a warning where the trainings of some arms are short; '' elsewhere."""
-    median = epochs(results, arms)
+def too_short(results: Results) -> set[str]:
+    """Return the arms with too few epochs or val scores to tell whether training had converged."""
+    scores = results.curves.dropna(subset="val_miou").groupby("arm")["step"].nunique()
+    return {
+        arm
+        for arm in results.arms["arm"].unique()
+        if epochs(results, [arm]) < SHORT_EPOCHS or scores.get(arm, 0) < FEW_SCORES
+    }
+
+
+def unconverged(results: Results) -> set[str]:
+    """Return the arms that are not shown to have converged: tables mark them."""
+    return rising(results) | too_short(results)
+
+
+def train_seconds(results: Results) -> pd.Series:
+    """Return the median seconds over seeds that the training of each arm took."""
+    seconds = results.runs["seconds"] + results.runs["start_seconds"]
+    return seconds.groupby(results.runs["arm"]).median()
+
+
+def short_training(results: Results) -> str:
+    """Return a warning where the trainings of a study are short; '' elsewhere."""
+    median = epochs(results, results.runs["arm"])
     if not median < SHORT_EPOCHS:
         return ""
     return (
-        f"**Short training.** The median of these trainings is {median:.1f} epochs; a verdict may "
-        "differ after a long one."
+        f"Trainings are short, with a median of {median:.1f} epochs: a verdict may differ after "
+        "a long one."
     )
 
 
@@ -248,7 +268,7 @@ def setting(results: Results, question: Question) -> str:
         parts.append("each arm's own learning rate from a search")
     elif "lr" in shared:
         parts.append(f"learning rate {shared['lr']:g}")
-    parts += [str(shared[key]) for key in ("optimizer", "schedule") if key in shared]
+    parts += [f"{key} {shared[key]}" for key in ("optimizer", "schedule") if key in shared]
     return f"All arms: {', '.join(parts)}." if parts else ""
 
 
@@ -259,6 +279,11 @@ def devices(names: pd.Series) -> str:
     'Chip'
     """
     return ", ".join(dict.fromkeys(str(each).rpartition(", ")[0] or each for each in names))
+
+
+def days(finished: pd.Series) -> str:
+    """Return the first and the last of the days of some times, once if they are one."""
+    return " to ".join(dict.fromkeys([finished.min()[:10], finished.max()[:10]]))
 
 
 # The arms that a report shows.
@@ -331,8 +356,7 @@ def median_image(scores: np.ndarray) -> int:
 
 def strongest_trick(study: Study, results: Results) -> pd.Series | None:
     """Return the comparison of the trick that helps most, of those with a verdict, if one helps."""
-    places = [*effects_by_place(study, results).values()]
-    rows = pd.concat(places) if places else pd.DataFrame({"verdict": []})
+    rows = all_effects(study, results)
     rows = rows[rows["verdict"] == "helps"]
     return rows.loc[rows["difference"].idxmax()] if len(rows) else None
 

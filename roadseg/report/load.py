@@ -86,7 +86,7 @@ def _gaps(study: Study) -> dict[str, str]:
         ),
         "5_networks": (
             not study.network_question or len(study.network_question.arms) < 2,
-            "No question compares networks at one recipe; one with several `networks` would.",
+            "No question compares networks; one with several `networks` would.",
         ),
     }
     return {chapter: text for chapter, (is_missing, text) in conditions.items() if is_missing}

@@ -1,5 +1,6 @@
 """Names that people know for networks, tricks and arms."""
 
+from roadseg.config.recipe import DEFAULTS
 from roadseg.config.study import Study
 from roadseg.report.charts import network_styles
 
@@ -20,6 +21,19 @@ def trick_title(study: Study, trick: str) -> str:
     name, at, steps = trick.partition(" at ")
     entry = study.tricks.get(name)
     return ((entry.title if entry else "") or name.replace("-", " ")) + at + steps
+
+
+def trick_label(study: Study, trick: str) -> str:
+    """Return the title of a trick, and how many times the steps of the base it trains."""
+    entry, title = study.tricks.get(trick), trick_title(study, trick)
+    if not entry or "steps" not in entry.hyperparameters:
+        return title
+    return f"{title} ({times_steps(study, entry.hyperparameters['steps'])} × the steps)"
+
+
+def times_steps(study: Study, steps: int) -> str:
+    """Return how many times the steps of the study's base some steps are: '12.5'."""
+    return f"{steps / study.content['base'].get('steps', DEFAULTS['steps']):.3g}"
 
 
 def tricks_of(study: Study, arm: str) -> list[str]:

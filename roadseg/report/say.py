@@ -51,6 +51,23 @@ def three_digits(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def p_value(p: float) -> str:
+    """Return p with so many digits that rounding does not take it to the 0.05 that decides.
+
+    >>> p_value(0.0314), p_value(0.05034), p_value(0.0002), p_value(float("nan"))
+    ('0.031', '0.0503', '< 0.001', 'not known')
+    """
+    if np.isnan(p):
+        return UNKNOWN
+    texts = [f"{p:.{digits}f}" for digits in range(3, 8)]
+    return "< 0.001" if p < 0.001 else next((t for t in texts if float(t) != 0.05), texts[0])
+
+
+def capital(text: str) -> str:
+    """Return a sentence with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: '1 seed', '3 seeds'."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
@@ -76,7 +93,7 @@ def name(text: str) -> str:
 TEMPLATES = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 TEMPLATES.filters |= {
     each.__name__: each
-    for each in (cost, count, duration, interval, listed, name, percent, points, score)
+    for each in (capital, cost, count, duration, interval, listed, name, percent, points, score)
 }
 TEMPLATES.filters["names"] = lambda items, most=0: listed(map(name, items), most=most)
 

@@ -1,6 +1,7 @@
 """Tables of the page: numbers at the right with their unit in the head, the best one bold."""
 
 import html
+import os
 from collections.abc import Collection
 
 import numpy as np
@@ -11,8 +12,8 @@ from roadseg.config.questions import Question
 from roadseg.config.study import Study
 from roadseg.data import survey
 from roadseg.data.scenes import Scenes
-from roadseg.report import findings
-from roadseg.report.names import arm_titles, network_title, trick_title, tricks_of
+from roadseg.report import findings, say
+from roadseg.report.names import arm_titles, network_title, trick_label, trick_title, tricks_of
 from roadseg.report.say import UNKNOWN, duration, interval, listed, points, three_digits
 from roadseg.report.style import figure_html
 
@@ -57,7 +58,9 @@ class Table:
 
     def titled(self, title: str, caption: str = "") -> "Table":
         """Set the finding as the title and a caption that explains the table; return it."""
-        self.title, self.caption = title, caption
+        marked = self.texts.map(lambda text: text.endswith(findings.MARK)).any(axis=None)
+        caption += f" {findings.MARK_MEANS}" if marked else ""
+        self.title, self.caption = say.capital(title), caption.strip()
         return self
 
     def html(self) -> str:
@@ -117,33 +120,29 @@ def _number(value, spec: str) -> str:
 def tricks(study: Study, results: Results, rows: pd.DataFrame) -> Table:
     """Return the comparisons that judge the tricks of one question: a row for each."""
     arms = results.arms.drop_duplicates("arm").set_index("arm").loc[rows["arm"]]
-    late = findings.rising(results)
+    late = findings.unconverged(results)
     frame = pd.DataFrame(
         {
             "trick": [
-                trick_title(study, row.trick) + findings.MARK * (row.arm in late)
+                trick_label(study, row.trick) + findings.MARK * (row.arm in late)
                 for row in rows.itertuples()
             ],
             "mIoU %": 100 * arms["test_miou"].to_numpy(),
             "change, points": [points(change) for change in rows["difference"]],
             "95 % CI": [interval(row) or "none" for _, row in rows.iterrows()],
-            "p (Holm)": [_p_value(p) for p in rows["p_corrected"]],
+            "p (Holm)": [say.p_value(p) for p in rows["p_corrected"]],
             "verdict": [findings.verdict(row) for _, row in rows.iterrows()],
+            "smallest detectable effect": 100 * rows["detectable"],
             "passes": arms["test_passes"].where(arms["test_passes"] > 1).to_numpy(),
-            "training s": arms["train_seconds"].to_numpy(),
+            "training s": findings.train_seconds(results)[rows["arm"]].to_numpy(),
         }
     )
     frame = frame.dropna(axis="columns", how="all")
     return Table(
-        frame, {"mIoU %": ".1f", "passes": ".0f", "training s": ",.0f"}, best=["mIoU %"],
+        frame, {"mIoU %": ".1f", "smallest detectable effect": ".1f", "passes": ".0f",
+                "training s": ",.0f"}, best=["mIoU %"],
         right=["change, points", "95 % CI", "p (Holm)"],
     )  # fmt: skip
-
-
-def _p_value(p: float) -> str:
-    if np.isnan(p):
-        return UNKNOWN
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def networks(study: Study, results: Results) -> Table:
@@ -151,7 +150,7 @@ def networks(study: Study, results: Results) -> Table:
     arms = findings.networks_shown(study, results)
     rows = arms.merge(results.networks.drop(columns="gmacs"), on="network")
     rows = rows.sort_values("gmacs", ignore_index=True)
-    late = findings.rising(results)
+    late = findings.unconverged(results)
     frame = pd.DataFrame(
         {
             "network": [r.label + findings.MARK * (r.arm in late) for r in rows.itertuples()],
@@ -162,7 +161,7 @@ def networks(study: Study, results: Results) -> Table:
             "ms per image": rows["latency_ms"],
             "images/s": rows["images_per_second"],
             "MiB": rows["memory_mib"],
-            "training s": rows["train_seconds"],
+            "training s": rows["arm"].map(findings.train_seconds(results)),
             "J per image": rows["joules_per_image"],
         }
     )
@@ -179,7 +178,7 @@ def budget(study: Study, results: Results) -> Table:
 
     See `Results.pareto_arms`.
     """
-    rows, late = results.pareto_arms(), findings.rising(results)
+    rows, late = results.pareto_arms(), findings.unconverged(results)
     frame = pd.DataFrame(
         {
             "GMACs": rows["gmacs"],
@@ -203,7 +202,7 @@ def budget(study: Study, results: Results) -> Table:
 
 def arms(study: Study, results: Results) -> Table:
     """Return all arms, below the location prior: a row for each."""
-    rows, late = results.arms.drop_duplicates("arm"), findings.rising(results)
+    rows, late = results.arms.drop_duplicates("arm"), findings.unconverged(results)
     titles = arm_titles(study)
     frame = pd.DataFrame(
         {
@@ -215,9 +214,9 @@ def arms(study: Study, results: Results) -> Table:
             "test mIoU %": 100 * rows["test_miou"],
             "95 % CI": [interval(row) or "none" for _, row in rows.iterrows()],
             "boundary IoU %": 100 * rows["boundary_iou"],
-            "calibration error %": 100 * rows["calibration_error"],
+            "expected calibration error %": 100 * rows["calibration_error"],
             "GMACs": rows["gmacs"],
-            "training s": rows["train_seconds"],
+            "training s": rows["arm"].map(findings.train_seconds(results)),
             "tricks": [
                 listed(trick_title(study, trick) for trick in tricks_of(study, arm))
                 for arm in rows["arm"]
@@ -277,12 +276,14 @@ def facts(study: Study, results: Results) -> Table:
             package: listed(rows[package].unique())
             for package in ("python", "torch", "segmentation-models-pytorch", "timm")
         },
+        "cores": f"{os.cpu_count()} of the machine that made this page; each training had "
+        f"threads: {listed(rows['threads'].unique())}",
         "seeds": listed(study.seeds),
         "trainings": f"{len(own)} for {len(rows)} runs, of which {len(rows) - len(own)} share the "
         "weights of an equal one; finished runs were taken from the run store",
         "time of training": f"{duration(training_seconds(results))} summed over trainings, "
         f"{duration(searches)} of them in searches for a learning rate",
-        "trained": f"{rows['finished'].min()[:10]} to {rows['finished'].max()[:10]}",
+        "trained": findings.days(rows["finished"]),
         "energy": energy,
         "latency and memory": f"{findings.devices(costs['device'])}, "
         f"{listed(costs['precision'].unique())}",
@@ -335,7 +336,7 @@ def pairs(study: Study, results: Results, question: Question) -> Table:
             "against": rows["against"].map(titles),
             "difference, points": [points(change) for change in rows["difference"]],
             "95 % CI": [interval(row) or "none" for _, row in rows.iterrows()],
-            "p (Holm)": [_p_value(p) for p in rows["p_corrected"]],
+            "p (Holm)": [say.p_value(p) for p in rows["p_corrected"]],
             "verdict": [findings.verdict(row) for _, row in rows.iterrows()],
         }
     )

@@ -75,9 +75,12 @@ def test_tricks_in_short_name_every_trick_once():
     )
     unknown = pd.DataFrame([row(0.031, np.nan, np.nan, trick="flip", seeds=1, p=np.nan)])
     assert findings.tricks_in_short(STUDY, unknown).startswith("Whether they help is not known (1 seed")
-    assert "3.0 points" in findings.detectable(rows)
-    places = {"alone": rows, "again": rows.assign(verdict="hurts")}
-    assert findings.contradictions(STUDY, places) == ["flip", "longer"]
+    assert findings.tricks_counted(rows) == "of 4 tricks 2 help and 1 hurts"
+    assert findings.tricks_counted(rows.tail(1)) == "of 1 trick none is shown to help or to hurt"
+    assert findings.tricks_counted(unknown) == "whether any of 1 trick helps is not known"
+    both = pd.concat([rows, rows.assign(verdict="hurts")])
+    assert findings.contradictions(both.assign(label=both["trick"])) == ["flip", "longer"]
+    assert findings.contradictions(rows.assign(label=rows["trick"])) == []
 
 
 def test_a_ladder_ends_at_a_rung_that_failed():
@@ -114,20 +117,33 @@ def curves(**last):
     return pd.DataFrame([
         {"arm": arm, "run": f"{arm}-s0", "step": step, "val_miou": value}
         for arm, end in last.items()
-        for step, value in ((30, 0.2), (70, 0.3), (100, end))
+        for step, value in ((30, 0.2), (50, 0.25), (70, 0.3), (100, end))
     ])  # fmt: skip
 
 
-def test_arms_that_still_rise_are_marked_and_short_trainings_named():
+def test_arms_that_are_not_shown_to_have_converged():
     arms = pd.DataFrame({"arm": ["flat", "rising"]})
-    runs = pd.DataFrame({"arm": ["flat", "rising"], "steps": 80, "batch_size": 4, "train_images": 120})
+    runs = pd.DataFrame({"arm": ["flat", "rising"], "steps": 900, "batch_size": 4, "train_images": 120})
     results = SimpleNamespace(arms=arms, runs=runs, curves=curves(flat=0.309, rising=0.311))
-    assert findings.rising(results) == {"rising"}
-    assert "1 of 2" in findings.curve_title(results, {"F": "flat", "R": "rising"})
+    titles = {"F": "flat", "R": "rising"}
+    assert findings.unconverged(results) == findings.rising(results) == {"rising"}
+    assert findings.curve_title(results, titles) == (
+        "Of 2 trainings 1 was still improving when training ended; 1 was flat at the end."
+    )
+    assert findings.curve_title(results, {"F": "flat"}) == "The training was flat at the end."
+    assert findings.short_training(results) == ""
+    results.runs = runs.assign(steps=80)
     assert findings.epochs(results, ["flat"]) == pytest.approx(80 * 4 / 120)
-    assert "2.7 epochs" in findings.short_training(results, ["flat"])
-    results.runs = runs.assign(steps=900)
-    assert findings.short_training(results, ["flat", "rising"]) == ""
+    assert "2.7 epochs" in findings.short_training(results)
+    assert findings.unconverged(results) == findings.too_short(results) == {"flat", "rising"}
+    assert findings.curve_title(results, titles).startswith("All trainings were too short to tell")
+    results.runs, results.curves = runs, results.curves[results.curves["step"] != 50]
+    assert findings.too_short(results) == {"flat", "rising"}  # three scores are too few
+
+
+def test_seconds_of_training_are_medians_over_seeds():
+    runs = pd.DataFrame({"arm": ["a"] * 3, "seconds": [1, 9, 2.0], "start_seconds": [0, 0, 1.0]})
+    assert findings.train_seconds(SimpleNamespace(runs=runs)).to_dict() == {"a": 3}
 
 
 def test_the_median_image_is_one_of_those_that_have_a_score():
@@ -155,7 +171,9 @@ def test_the_tricks_of_an_arm_are_those_whose_hyperparameters_it_has():
         arms={"plain": Recipe(), "all": made, "again": replace(made, lr=0.5), "flipped": Recipe(flip=0.5),
               "norm": Recipe(batch_norm=True), "other": Recipe(network="unet", steps=9)},
     )  # fmt: skip
-    assert names.tricks_of(study, "plain") == []
+    study.content = {"base": {"steps": 4}}
+    assert names.trick_label(study, "longer") == "longer (2.25 × the steps)"
+    assert names.trick_label(study, "flip") == "flip" and names.tricks_of(study, "plain") == []
     assert names.tricks_of(study, "all") == ["flip", "poly", "longer", "rates"]  # both: two others
     assert names.arm_titles(study) == {
         "plain": "Small Net", "all": "Small Net, 4 tricks", "again": "Small Net, 4 tricks, 9 steps",
@@ -208,9 +226,8 @@ def test_a_ladder_s_title_names_what_adds_most_and_the_whole():
 def test_confusions_by_hand():
     counts = np.array([[90, 10, 0], [30, 60, 0], [5, 5, 0]])
     assert failures.confusion_title(counts, ("road", "car", "bike")) == (
-        "25 % of the pixels are wrong; most are car predicted as road (60 % of them)."
+        "25 % of the test pixels are wrong; the most frequent confusion is car predicted as road (60 % of them)."
     )
-    assert failures.missed(counts, ("road", "car", "bike")) == "bike (0 %), car (67 %) and road (90 %)"
     assert failures.confusion_title(np.diag([3, 4]), ("a", "b")) == "No pixel is wrong."
 
 
@@ -219,7 +236,9 @@ def test_calibration_by_hand():
                           "confidence": [7.0, 89.0, 30.0]})  # fmt: skip
     arms = pd.DataFrame({"label": ["shy", "sure"], "arm": ["y", "x"], "calibration_error": [0.2, 0.03]})
     text = failures.calibration_title(SimpleNamespace(reliability=table), arms)
-    assert text == "Calibration error 3.0 % to 20 %. sure is overconfident."
+    assert text == "Expected calibration error 3.0 % to 20 %; sure is overconfident, shy is underconfident."
+    text = failures.calibration_title(SimpleNamespace(reliability=table), arms.tail(1))
+    assert text == "Expected calibration error 3.0 %; sure is overconfident."
 
 
 def test_boundaries_by_hand():

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from roadseg.report import findings
 from roadseg.report.tables import Table
 
 FRAME = pd.DataFrame({
@@ -46,3 +47,9 @@ def test_it_comes_as_html_with_its_caption_and_as_markdown():
         "a <b>", "12.3", "0.0", "1 to 2", "helps", "1,234"
     ]  # fmt: skip
     assert re.fullmatch(r"\|:-+\|-+:\|-+:\|-+:\|:-+\|-+:\|", lines[1])
+
+
+def test_what_the_mark_means_is_said_where_it_is_seen():
+    marked = Table(FRAME.assign(network=["a" + findings.MARK, "b"])).titled("all of them.")
+    assert (marked.title, marked.caption) == ("All of them.", findings.MARK_MEANS)
+    assert Table(FRAME).titled("All.", "Each.").caption == "Each."

@@ -9,7 +9,7 @@ from roadseg.analysis.results import load_network
 from roadseg.analysis.tables import Results, reference
 from roadseg.config.study import Study
 from roadseg.models.build import Segmenter, build
-from roadseg.report.findings import with_interval
+from roadseg.report.findings import epochs, with_interval
 from roadseg.report.load import scored
 from roadseg.report.names import arm_titles
 from roadseg.report.say import name, score
@@ -57,8 +57,10 @@ def scores(study: Study, results: Results) -> dict:
     if best["arm"] != row["arm"]:
         title = name(arm_titles(study)[best["arm"]])
         text = f"Its best recipe on val, {title}, reaches **{score(best['test_miou'])}**."
-    prior = results.prior["test_miou"].iloc[0]
-    return {"row": row, "bounds": with_interval(row), "prior": prior, "longer": text}
+    return {
+        "row": row, "bounds": with_interval(row), "longer": text,
+        "prior": results.prior["test_miou"].iloc[0], "epochs": epochs(results, [row["arm"]]),
+    }  # fmt: skip
 
 
 def layers(study: Study, baseline: Segmenter) -> pd.DataFrame:

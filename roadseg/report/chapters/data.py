@@ -7,8 +7,8 @@ from roadseg.analysis.intervals import MIN_BLOCKS
 from roadseg.analysis.tables import Results
 from roadseg.config.study import Study
 from roadseg.data import survey
-from roadseg.data.scenes import Scenes, blocks
-from roadseg.report.say import count, fill, listed, name, percent
+from roadseg.data.scenes import UNLABELLED, Scenes, blocks
+from roadseg.report.say import capital, count, fill, listed, name, percent
 
 ENOUGH = 8  # images, to say what is unusual among them
 FLATTERED = 0.8  # of the distance of the other split, below which a split is near train
@@ -41,6 +41,17 @@ def facts(study: Study, splits: dict[str, Scenes]) -> dict:
     }  # fmt: skip
 
 
+def samples_title(scenes: Scenes) -> str:
+    """Return how many classes an image of a split shows, as a sentence."""
+    if len(scenes.classes) < 2:
+        return "What the networks learn from."
+    shown = [len(np.setdiff1d(labels, UNLABELLED)) for labels in scenes.labels]
+    return (
+        f"Half of the {len(scenes)} training images show {np.median(shown):.0f} or fewer of the "
+        f"{len(scenes.classes)} classes."
+    )
+
+
 def shares(splits: dict[str, Scenes]) -> pd.DataFrame:
     """Return the share of the labelled pixels of each class (rows) in each split (columns)."""
     return pd.DataFrame({which: survey.shares(split)["share"] for which, split in splits.items()})
@@ -53,9 +64,10 @@ def class_title(table: pd.DataFrame) -> str:
     if len(present) < 2:
         return "There is one class."
     most = min(3, len(present) - 1)
-    return (
-        f"{listed(present.index[:most])} make up {percent(present[:most].sum())} of the pixels, "
-        f"{present.index[-1]} {percent(present.iloc[-1])}."
+    return capital(
+        f"{listed(present.index[:most])} {'make' if most > 1 else 'makes'} up "
+        f"{percent(present[:most].sum())} of the training pixels, {present.index[-1]} "
+        f"{percent(present.iloc[-1])}."
     )
 
 
@@ -98,11 +110,6 @@ def split_text(splits: dict[str, Scenes]) -> str:
     )  # fmt: skip
 
 
-def positions(scenes: Scenes) -> np.ndarray:
-    """Return the share of each class in each cell of a grid: float (K, rows, columns)."""
-    return survey.positions(scenes, *survey.cells(scenes))
-
-
 def object_sizes(scenes: Scenes) -> pd.DataFrame:
     """Return the sizes of the connected pieces of each class, without specks."""
     return survey.sizes(survey.objects(scenes, survey.SPECK + 1))
@@ -114,7 +121,10 @@ def size_title(scenes: Scenes) -> str:
     if not len(sizes):
         return "No piece is larger than a speck."
     smallest = sizes.loc[sizes["half"].idxmin()]
-    return f"Half of {smallest['class']} lies in pieces of at most {smallest['half']:,} pixels."
+    return (
+        f"Half of the {smallest['class']} pixels lie in pieces of at most "
+        f"{count(smallest['half'], 'pixel')}."
+    )
 
 
 def suspects(splits: dict[str, Scenes]) -> pd.DataFrame:

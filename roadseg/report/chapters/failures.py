@@ -42,8 +42,8 @@ def tail_title(study: Study, arm: str) -> str:
         return "No test image has a label."
     worst = values[: max(1, round(WORST * len(values)))]
     return (
-        f"The median image has {score(np.median(values))} mIoU, the worst {len(worst)} of "
-        f"{len(values)} have {score(worst.mean())}."
+        f"The median image has {score(values[median_image(values)])} mIoU, the worst {len(worst)} "
+        f"of {len(values)} have {score(worst.mean())} on average."
     )
 
 
@@ -64,30 +64,25 @@ def confusion_title(counts: np.ndarray, classes: tuple[str, ...]) -> str:
         return "No pixel is wrong."
     truth, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
     return (
-        f"{percent(wrong.sum() / counts.sum())} of the pixels are wrong; most are "
-        f"{classes[truth]} predicted as {classes[predicted]} "
+        f"{percent(wrong.sum() / counts.sum())} of the test pixels are wrong; the most frequent "
+        f"confusion is {classes[truth]} predicted as {classes[predicted]} "
         f"({percent(wrong.max() / wrong.sum())} of them)."
     )
 
 
-def missed(counts: np.ndarray, classes: tuple[str, ...]) -> str:
-    """Return the classes with the lowest recall, in words."""
-    truth = counts.sum(1)
-    recall = np.where(truth > 0, np.diagonal(counts) / np.maximum(truth, 1), np.inf)
-    order = np.argsort(recall, kind="stable")[: min(3, (truth > 0).sum())]
-    return listed(f"{classes[index]} ({percent(recall[index])})" for index in order)
-
-
 def calibration_title(results: Results, arms: pd.DataFrame) -> str:
-    """Return the range of calibration errors and which networks are overconfident, in words."""
+    """Return the range of calibration errors and which networks are over- or underconfident."""
     table = results.reliability
     gaps = (table["confidence"] - table["correct"]).groupby(table["arm"]).sum()
-    over = arms["label"][arms["arm"].map(gaps) > 0]
     low, high = arms["calibration_error"].min(), arms["calibration_error"].max()
     error = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
-    who = "All" if len(over) == len(arms) else listed(over, most=4) or "No network"
-    is_many = len(over) != 1 and who != "No network"
-    return f"Calibration error {error}. {who} {'are' if is_many else 'is'} overconfident."
+    gaps = arms["arm"].map(gaps)
+    parts = []
+    for word, of_them in (("over", gaps > 0), ("under", gaps < 0)):
+        who = listed(arms["label"][of_them], most=4)
+        who = "all" if of_them.all() and len(arms) > 1 else who
+        parts += [f"{who} {'is' if of_them.sum() == 1 else 'are'} {word}confident"] if who else []
+    return f"Expected calibration error {error}; {', '.join(parts) or 'none is overconfident'}."
 
 
 def boundary_title(arms: pd.DataFrame) -> str:

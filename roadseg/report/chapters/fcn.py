@@ -1,15 +1,16 @@
 """What chapter 3 tells of the baseline and FCN."""
 
+import numpy as np
 import pandas as pd
 
 from roadseg.analysis.tables import Results
 from roadseg.config.study import Study
 from roadseg.report import pictures
 from roadseg.report.chapters.data import even
-from roadseg.report.findings import comparison, fcn_arms, short_training, verdict
+from roadseg.report.findings import comparison, fcn_arms, verdict
 from roadseg.report.load import predictions, scored
 from roadseg.report.names import arm_titles
-from roadseg.report.say import points
+from roadseg.report.say import listed, points, score
 
 
 def arms(study: Study, results: Results) -> pd.DataFrame:
@@ -37,10 +38,18 @@ def sentences(study: Study, results: Results) -> dict[str, str]:
     if len(shown) > 1:
         row = results.difference(question, shown[-1], shown[0])
         skips = f"The skip connections alone: {comparison(row, titles)}"
-    return {
-        "against_baseline": comparison(total, titles), "skips": skips,
-        "short": short_training(results, results.of(question)["arm"]),
-    }  # fmt: skip
+    return {"against_baseline": comparison(total, titles), "skips": skips}
+
+
+def encoders(study: Study) -> str:
+    """Return the encoders of the chapter's FCNs, and where their weights start, in words."""
+    recipes = [study.fcn.arms[arm] for arm in fcn_arms(study)]
+    names = {
+        f"`{r.network.partition(':')[2].removeprefix('tu-')}` "
+        + (f"with weights from `{r.pretrained}`" if r.pretrained else "with random weights")
+        for r in recipes
+    }
+    return listed(sorted(names))
 
 
 def class_title(study: Study, results: Results) -> str:
@@ -59,7 +68,16 @@ def streets(study: Study) -> pictures.Pictures:
     """Show test images and what the baseline and the finest FCN predict."""
     scenes, titles = scored(study), arm_titles(study)
     predicted = {titles[arm]: predictions(study, arm) for arm in ends(study)}
-    return pictures.predictions(scenes, even(scenes, 3), predicted)
+    alike = {}
+    for who, labels in ({"the labels": scenes.labels} | predicted).items():
+        counts = np.stack([(labels == k).sum(0) for k in range(len(scenes.classes))])
+        alike[who] = counts.max(0).sum() / max(counts.sum(), 1)
+    truth, first, last = map(score, alike.values())
+    return pictures.predictions(scenes, even(scenes, 3), predicted).titled(
+        f"The baseline gives a place the same class in {first} of the images, "
+        f"{titles[ends(study)[1]]} in {last}, the labels in {truth}.", "Test images at even "
+        "distances, predicted by the first seed of each network; the title is about all of them.",
+    )  # fmt: skip
 
 
 def ends(study: Study) -> tuple[str, str]:

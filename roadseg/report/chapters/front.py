@@ -1,7 +1,9 @@
 """The head and the end of the report."""
 
 import html
+import os
 
+import numpy as np
 import pandas as pd
 import yaml
 from IPython.display import HTML
@@ -9,25 +11,11 @@ from IPython.display import HTML
 from roadseg.analysis.tables import Results, published
 from roadseg.config.study import Study
 from roadseg.data import survey
-from roadseg.data.scenes import test_is_val
-from roadseg.report import charts, pictures
-from roadseg.report.findings import (
-    MARK,
-    RISING,
-    best_on_val,
-    devices,
-    effects_by_place,
-    fcn_arms,
-    median_image,
-    networks_shown,
-    rising,
-    strongest_trick,
-    unfinished,
-    verdict,
-    with_interval,
-)
+from roadseg.data.scenes import UNLABELLED, test_is_val
+from roadseg.report import charts, findings, pictures
+from roadseg.report.findings import best_on_val, fcn_arms, with_interval
 from roadseg.report.load import predictions, scored, scores, splits
-from roadseg.report.names import arm_titles, trick_title, tricks_of
+from roadseg.report.names import arm_titles, times_steps, trick_title, tricks_of
 from roadseg.report.say import cost, count, duration, fill, interval, listed, name, points, score
 from roadseg.report.tables import training_seconds
 
@@ -39,7 +27,8 @@ def cards(study: Study, results: Results, *, most: int = 3) -> HTML:
         (
             score(best["test_miou"]), with_interval(best),
             f"test mIoU of {titles[best['arm']]}, the best on val of "
-            f"{count(results.arms['arm'].nunique(), 'arm')}, for {cost(best['gmacs'])} per image.",
+            f"{count(results.arms['arm'].nunique(), 'trained recipe')}, for "
+            f"{cost(best['gmacs'])} per image.",
         )
     ]  # fmt: skip
     if fcn := fcn_arms(study):
@@ -49,12 +38,12 @@ def cards(study: Study, results: Results, *, most: int = 3) -> HTML:
             skips = results.difference(study.fcn.name, fcn[-1], fcn[0])
             text += f"; the skip connections alone: {points(skips['difference'])}"
         shown.append((points(row["difference"]), with_interval(row), f"{text}."))
-    if (row := strongest_trick(study, results)) is not None:
-        tried = sum(len(rows) for rows in effects_by_place(study, results).values())
-        text = f"points by {row['label']}, the strongest of {count(tried, 'trick')} tried."
+    if (row := findings.strongest_trick(study, results)) is not None:
+        tried = findings.all_effects(study, results)["trick"].nunique()
+        text = f"points by {row['label']}, the strongest of {count(tried, 'training trick')} tried."
         shown.append((points(row["difference"]), with_interval(row), text))
     if (question := study.network_question) and len(question.arms) > 1 and len(shown) < most:
-        arms = networks_shown(study, results)
+        arms = findings.networks_shown(study, results)
         gap = arms["test_miou"].max() - arms["test_miou"].min()
         text = f"points of mIoU between the best and the worst of {len(arms)} networks."
         shown.append((points(gap).removeprefix("+"), "", text))
@@ -73,49 +62,58 @@ def cards(study: Study, results: Results, *, most: int = 3) -> HTML:
 def abstract(study: Study, results: Results) -> str:
     """Return the study in one paragraph, with the numbers that matter (Markdown)."""
     titles, best = arm_titles(study), best_on_val(results)
-    first, places = results.runs.iloc[0], effects_by_place(study, results)
-    rows = pd.concat(list(places.values())) if places else pd.DataFrame({"verdict": []})
+    first, tricks = results.runs.iloc[0], findings.all_effects(study, results)
     fcn = fcn_arms(study)
     gap = results.difference(study.fcn.name, fcn[-1], study.baseline) if fcn else None
     return fill(
         """
-        Trained on {{ images }} road scenes of {{ first.height }} × {{ first.width }} pixels, the
-        best of {{ arms | count('arm') }}, {{ title | name }}, reaches
-        **{{ best.test_miou | score }} mIoU** on test ({{ bounds }}) for
-        {{ best.gmacs | cost }} per image.
+        We trained {{ arms | count('combination') }} of network and training recipe on
+        {{ images }} road scenes of {{ first.height }} × {{ first.width }} pixels. The best on
+        validation images is {{ title | name }}, with **{{ best.test_miou | score }} mIoU** on test
+        ({{ bounds }}) for {{ best.gmacs | cost }} (10⁹ multiply-adds) per image.
         {% if gap is not none %}
-        At one recipe, a fully convolutional network with skip connections, {{ fcn | name }},
-        {{ gap_words }}.
+        With the same recipe, a fully convolutional network with skip connections,
+        {{ fcn | name }}, {{ gap_words }}.
+        {% endif %}
+        {% if tried %}
+        A trick is a named change to the recipe, judged by training with and without it:
+        {{ counted }}.
         {% endif %}
         {% if strongest is not none %}
-        Of {{ tried | count('trial') }} of training tricks {{ helping }}
-        help{{ 's' if helping == 1 }} and {{ hurting }} hurt{{ 's' if hurting == 1 }} after
-        correction;
-        {{ strongest.label | name }} adds most, **{{ strongest.difference | points }} points**.
-        {% elif tried %}
-        Of {{ tried | count('trick') }} none is shown to help.
+        {{ strongest.label | capital | name }} adds most,
+        **{{ strongest.difference | points }} points**.
         {% endif %}
+        {{ short }}
         {% if source == 'synthetic' %}
         The scenes are drawn by a program: they show how methods compare, not what they score on
         photographs.
         {% endif %}""",
         images=first["train_images"], first=first, arms=results.arms["arm"].nunique(),
         title=titles[best["arm"]], best=best, bounds=with_interval(best),
-        gap=gap,
-        fcn=titles[fcn[-1]] if fcn else "", gap_words=_against_baseline(gap), tried=len(rows),
-        strongest=strongest_trick(study, results), helping=int((rows["verdict"] == "helps").sum()),
-        hurting=int((rows["verdict"] == "hurts").sum()), source=study.data["source"],
+        gap=gap, fcn=titles[fcn[-1]] if fcn else "", gap_words=_against_baseline(gap),
+        tried=len(tricks), counted=findings.tricks_counted(tricks),
+        strongest=findings.strongest_trick(study, results), short=findings.short_training(results),
+        source=study.data["source"],
     )  # fmt: skip
 
 
 def hero(study: Study, results: Results) -> pictures.Pictures:
     """Show one street as all see it: the image whose score by the best arm is the median one."""
     scenes, best, titles = scored(study), best_on_val(results)["arm"], arm_titles(study)
-    index = median_image(scores(study, best))
+    index = findings.median_image(scores(study, best))
     arms = dict.fromkeys([study.baseline, *fcn_arms(study)[-1:], best])
-    predicted = {"location prior": survey.location_prior(splits(study)["train"])}
+    prior, truth = survey.location_prior(splits(study)["train"]), scenes.labels[index]
+    predicted = {"location prior": prior}
     predicted |= {titles[arm]: predictions(study, arm)[index] for arm in arms if arm}
-    return pictures.one_street(scenes, index, predicted)
+    wrong, by_prior = (
+        f"{100 * np.mean((labels != truth)[truth != UNLABELLED]):.0f} %"
+        for labels in (predicted[titles[best]], prior)
+    )
+    return pictures.one_street(scenes, index, predicted).titled(
+        f"On this street {titles[best]} gets {wrong} of the pixels wrong, the location prior "
+        f"{by_prior}.", "The test image whose mIoU by the best arm is the median one, first seed "
+        "of each. Below: wrong pixels in red.", with_png=True,
+    )  # fmt: skip
 
 
 def made(results: Results) -> str:
@@ -123,9 +121,10 @@ def made(results: Results) -> str:
     runs = results.runs
     year = runs["finished"].max()[:4]
     return (
-        f"Trained {runs['finished'].min()[:10]} to {runs['finished'].max()[:10]} with PyTorch "
-        f"{listed(runs['torch'].unique())} in {duration(training_seconds(results))} on "
-        f"{devices(runs['device'])}. MIT licence. Cite as: the roadseg authors, roadseg, {year}."
+        f"Trained {findings.days(runs['finished'])} with PyTorch {listed(runs['torch'].unique())} "
+        f"in {duration(training_seconds(results))}, summed over trainings, on "
+        f"{findings.devices(runs['device'])}; page made on {count(os.cpu_count() or 1, 'core')}. "
+        f"MIT licence. Cite as: the roadseg authors, roadseg, {year}."
     )
 
 
@@ -147,24 +146,38 @@ def answer(study: Study, results: Results) -> charts.Chart:
     split = "test" if is_tested(study) else "val"
     others = published(study.data["source"]).dropna(subset="gmacs")
     styles = charts.network_styles(recipe.architecture for recipe in study.arms.values())
-    return charts.accuracy_cost(arms, styles, others, split)
+    caption = "Each network by its arm that scored best on val, and the arms of the table below"
+    caption += ", with 95 % CI." if arms["low"].notna().any() else "."
+    caption += " Grey: others on the same data." if len(others) else ""
+    return charts.accuracy_cost(arms, styles, others, split).titled(
+        answer_title(study, results), caption, with_png=True
+    )
 
 
 def answer_title(study: Study, results: Results) -> str:
     """Return what the figure of accuracy against cost shows, as a sentence."""
-    rows = results.pareto_arms()
+    rows, titles = results.pareto_arms(), arm_titles(study)
     first, last = rows.iloc[0], rows.iloc[-1]
     if len(rows) == 1:
-        return "The cheapest arm is the best."
+        return f"No costlier arm scores more on val than {titles[first['arm']]}."
     return (
-        f"From the cheapest arm to the best: {points(last['test_miou'] - first['test_miou'])} "
-        f"points for {last['gmacs'] / first['gmacs']:.1f} times the multiply-adds."
+        f"From {titles[first['arm']]} to {titles[last['arm']]}, along the Pareto front: "
+        f"{points(last['test_miou'] - first['test_miou'])} points for "
+        f"{last['gmacs'] / first['gmacs']:.1f} times the multiply-adds."
     )
 
 
 def recipe(study: Study, results: Results) -> str:
-    """Return the recipe of the best arm on val, as YAML."""
-    return yaml.safe_dump(study.arms[best_on_val(results)["arm"]].differences(), sort_keys=False)
+    """Return the recipe of the best arm on val in words, and as YAML (Markdown)."""
+    arm = best_on_val(results)["arm"]
+    best = study.arms[arm]
+    settings = {key: getattr(best, key) for key in ("network", "steps", "batch_size", "lr")}
+    text = yaml.safe_dump(settings | best.differences(), sort_keys=False)
+    return (
+        f"The recipe, as `base:` of a `params.yaml`. Its {best.steps:,} steps were "
+        f"{findings.epochs(results, [arm]):.1f} epochs here; what is not named has its default:\n\n"
+        f"```yaml\n{text}```"
+    )
 
 
 def deviations(study: Study) -> str:
@@ -178,11 +191,12 @@ def _against_baseline(row: pd.Series | None) -> str:
         return ""
     size = f"**{points(abs(row['difference'])).removeprefix('+')} points**"
     return {
-        "better": f"beats the course's baseline by {size}",
-        "worse": f"scores {size} less than the course's baseline",
+        "better": f"beats the baseline, an encoder-decoder without them, by {size}",
+        "worse": f"scores {size} less than the baseline, an encoder-decoder without them",
     }.get(
-        verdict(row),
-        f"is not shown to differ from the course's baseline ({points(row['difference'])} points)",
+        findings.verdict(row),
+        "is not shown to differ from the baseline, an encoder-decoder without them "
+        f"({points(row['difference'])} points)",
     )
 
 
@@ -205,8 +219,8 @@ def warnings(results: Results, *, tested: bool) -> str:
     lines += [ONE_CLASS] if results.classes["class"].nunique() == 1 else []
     if len(results.unfinished):
         lines.append(
-            f"**Not finished yet: {listed(unfinished(results))}.** The rest of this report is "
-            "about the finished questions."
+            f"**Not finished yet: {listed(findings.unfinished(results))}.** The rest of this "
+            "report is about the finished questions."
         )
     failed = results.outcomes[results.outcomes["failed"] > 0]
     if len(failed):
@@ -221,16 +235,18 @@ def warnings(results: Results, *, tested: bool) -> str:
 def threats(study: Study, results: Results, *, tested: bool = True) -> list[str]:
     """Return what limits the validity of the results, in sentences (Markdown)."""
     arms = results.arms.drop_duplicates("arm")
-    late, runs = rising(results), results.runs
+    short, runs = findings.too_short(results), results.runs
+    late = findings.rising(results) - short
     widths = 100 * (arms["high"] - arms["low"]) / 2
     spread = "The uncertainty of scores is not known"
     if widths.notna().any():
         spread = f"A score is known to ±{widths.median():.1f} points (median)"
     seeds, blocks = int(arms["seeds"].max()), int(arms["blocks"].iloc[0])
     items = [
-        f"**Length of training.** {len(late)} of {count(len(arms), 'arm')} gained more than "
-        f"{RISING:g} point of val mIoU in the last quarter of training (marked{MARK}): trained "
-        "longer, they would score higher, and the order could change.",
+        f"**Length of training.** Of the trainings of {count(len(arms), 'arm')} {len(short)} were "
+        f"too short to tell whether they had converged, and {len(late)} still gained more than "
+        f"{findings.RISING:g} point of val mIoU in their last quarter (marked{findings.MARK}): "
+        "trained longer, they may score higher, and the order could change.",
         f"**Seeds and images.** {spread}, from {count(seeds, 'seed')} and "
         f"{count(blocks, 'block')} of test images, which are worth "
         f"{arms['effective_blocks'].iloc[0]:.0f} independent ones. Intervals do not cover other "
@@ -238,38 +254,39 @@ def threats(study: Study, results: Results, *, tested: bool = True) -> list[str]
     ]
     if len(arms) > 3 and tested:
         gap = (arms["val_miou"] - arms["test_miou"]).median()
+        apart = f"{points(abs(gap)).removeprefix('+')} points {'higher' if gap > 0 else 'lower'}"
         items.append(
-            f"**Choices on val.** Val scores lie {points(gap)} points from test scores (median); "
+            f"**Choices on val.** The median arm's val score is {apart} than its test score; "
             "the best on val need not be the best on test. The best arm was chosen and tested "
             "with the same seeds, so its score is slightly optimistic."
         )
     searched = results.searches["arm"].nunique()
-    rates = f"{searched} of {len(arms)} arms" if searched else "no arm"
     items += [
-        f"**Learning rates** were searched for in {rates}; the others have those of their "
-        "recipes, which may suit some networks better than others.",
+        f"**Learning rates.** {searched or 'None'} of {count(len(arms), 'arm')} had a search of "
+        "its own; a rate that a recipe sets may suit some networks better than others.",
         f"**Image size.** {runs['height'].iloc[0]} × {runs['width'].iloc[0]} pixels; thin classes "
         "suffer most from small images.",
         "**Costs.** Multiply-adds are exact; milliseconds and hours are of this device.",
     ]
-    of_source = {
-        "synthetic": "**Drawn scenes.** They show that methods differ, not how well they do on "
-        "photographs.",
-        "camvid": "**Few places.** All val images are from one sequence, which gives training "
-        "images too, and most test images from one that is seen nowhere else.",
-    }
-    return items + [of_source[s] for s in [study.data["source"]] if s in of_source]
+    if study.data["source"] == "camvid":
+        items.append(
+            "**Few places.** All val images are from one sequence, which gives training images "
+            "too, and most test images from one that is seen nowhere else."
+        )
+    return items
 
 
 def advice(study: Study, results: Results) -> str:
     """Return which recipe to start from on other data, in words (Markdown)."""
     best, titles = best_on_val(results), arm_titles(study)
-    rows = effects_by_place(study, results).values()
-    rows = pd.concat(rows) if rows else pd.DataFrame({"verdict": [], "trick": []})
+    steps = study.arms[best["arm"]].steps
+    is_longest = steps == max(recipe.steps for recipe in study.arms.values())
+    rows = findings.all_effects(study, results)
     held = tricks_of(study, best["arm"])
     helping = [t for t in held if (rows["verdict"][rows["trick"] == t] == "helps").any()]
     hurting = rows["trick"][rows["verdict"] == "hurts"].unique()
-    cheapest = results.pareto_arms().iloc[0]
+    front = results.pareto_arms()
+    cheapest = front.iloc[0]
     return fill(
         """
         Start from **{{ title | name }}**, the best on val here.
@@ -280,15 +297,22 @@ def advice(study: Study, results: Results) -> str:
         {% if hurting %}
         Leave out {{ hurting | listed }} unless your trainings are much longer than these.
         {% endif %}
+        {% if times != '1' %}
+        Long training is part of it: {{ times }} times the steps of the study's base recipe.
+        {% endif %}
         {% if late %}
-        It was still improving when training ended: train it longer than we did.
+        It is not shown to have converged: train it longer than we did.
         {% endif %}
         {% if cheapest.arm != best.arm %}
         If it is too slow, {{ cheaper | name }} costs {{ cheapest.gmacs | cost }} and scores
-        {{ cheapest.test_miou | score }}; the rows between are in the budget table.
+        {{ cheapest.test_miou | score }}.
+        {% endif %}
+        {% if between %}
+        The rows between are in the budget table.
         {% endif %}""",
         title=titles[best["arm"]], best=best, cheapest=cheapest, cheaper=titles[cheapest["arm"]],
         helping=[f"**{name(trick_title(study, trick))}**" for trick in helping],
         hurting=[f"**{name(trick_title(study, trick))}**" for trick in hurting],
-        late=best["arm"] in rising(results),
+        late=best["arm"] in findings.unconverged(results), between=len(front) > 2,
+        times=times_steps(study, steps) if is_longest else "1",
     )  # fmt: skip

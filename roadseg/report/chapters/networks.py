@@ -13,10 +13,10 @@ from roadseg.config.study import Study
 from roadseg.data import survey
 from roadseg.report import charts, findings, pictures
 from roadseg.report import say as words
-from roadseg.report.findings import best_on_val, networks_shown, short_training
+from roadseg.report.findings import networks_shown
 from roadseg.report.load import predictions, scored
-from roadseg.report.names import arm_styles, arm_titles
-from roadseg.report.say import listed, name, points, score
+from roadseg.report.names import arm_styles
+from roadseg.report.say import count, listed, name, points, score
 from roadseg.training.device import default_device
 
 BUSY = 2  # the 95th percentile of latencies over their median, on a machine that does other work
@@ -41,12 +41,22 @@ def title(study: Study, results: Results) -> str:
     """Return which network suffices, as a sentence."""
     shown = networks_shown(study, results)
     if shown["low"].isna().all():
-        return f"{len(shown)} networks, one recipe."
+        return f"{len(shown)} networks, trained with the same recipe."
     row = _sufficient(study, results)
     costlier = (shown["gmacs"] > row["gmacs"]).sum()
     if not costlier:
         return f"Accuracy rises with cost up to {row['label']}."
     return f"No costlier network is shown to beat {row['label']} ({words.cost(row['gmacs'])})."
+
+
+def best_title(study: Study, results: Results) -> str:
+    """Return which network is best on val and what it scores, as a sentence."""
+    shown = networks_shown(study, results)
+    best = shown.loc[shown["val_miou"].idxmax()]
+    return (
+        f"Of {count(len(shown), 'network')} {best['label']} is the best on val: "
+        f"{score(best['test_miou'])} mIoU on test for {words.cost(best['gmacs'])}."
+    )
 
 
 def _sufficient(study: Study, results: Results) -> pd.Series:
@@ -65,32 +75,36 @@ def sentences(study: Study, results: Results) -> dict[str, str]:
         if len(costlier):
             best = costlier.loc[costlier["val_miou"].idxmax()]
             change = results.difference(study.network_question.name, best["arm"], row["arm"])
+            times = f"{best['gmacs'] / row['gmacs']:.1f}"
             text = (
                 f"**{name(row['label'])}** is the cheapest network that no costlier one beats "
                 f"significantly. The best of those by val, {name(best['label'])}, costs "
-                f"{best['gmacs'] / row['gmacs']:.1f} times as much for "
-                f"{points(change['difference'])} points ({findings.with_interval(change)})."
+                f"{'about the same' if times == '1.0' else f'{times} times as much'}; the "
+                f"difference is {points(change['difference'])} points "
+                f"({findings.with_interval(change)}).{findings.only_uncorrected(change)}"
             )
     spread = (results.networks["latency_ms_p95"] / results.networks["latency_ms"]).median()
     busy = ""
     if spread > BUSY:
         busy = f"**The machine was busy:** of ten passes one took {spread:.1f} times the median."
-    return {"sufficient": text, "busy": busy, "short": short_training(results, shown["arm"])}
+    return {"sufficient": text, "busy": busy}
 
 
 def class_iou(study: Study, results: Results) -> charts.Chart:
     """Show IoU of each class and network, with the best arm and what others report."""
-    shown, best = arms(study, results), best_on_val(results)["arm"]
-    if best not in shown.values():
-        shown[arm_titles(study)[best]] = best
-    return charts.class_iou(results.classes, shown, reference_classes(study.data["source"]))
-
-
-def class_title(study: Study, results: Results) -> str:
-    """Return in which class networks differ most, as a sentence."""
-    rows = results.classes[results.classes["arm"].isin(arms(study, results).values())]
+    shown = findings.networks_with_best(study, results)
+    others = reference_classes(study.data["source"])
+    rows = results.classes[results.classes["arm"].isin(shown["arm"])]
     span = rows.groupby("class")["iou"].agg(lambda iou: iou.max() - iou.min())
-    return f"Networks differ most in {span.idxmax()}: by {points(span.max())[1:]} points of IoU."
+    size = points(span.max()).removeprefix("+")
+    return charts.class_iou(
+        results.classes, dict(zip(shown["label"], shown["arm"], strict=True)), others
+    ).titled(
+        f"The arms shown differ most in the class {span.idxmax()}: by {size} points of IoU.",
+        "IoU on test in percent, classes from frequent to rare, networks by increasing cost, then "
+        "the best arm on val if it is another; bold: the best of each class."
+        + (" Published: one run each." if others else ""),
+    )
 
 
 def close_ups(study: Study, results: Results) -> pictures.Pictures:

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from roadseg.analysis.intervals import MIN_SEEDS
+from roadseg.analysis.intervals import MIN_SEEDS, POWER
 from roadseg.analysis.tables import Results, reference_ladder
 from roadseg.config.questions import Question
-from roadseg.config.study import Study, load_resolved
+from roadseg.config.study import Study
 from roadseg.report import charts, findings
 from roadseg.report.names import arm_titles, trick_title
-from roadseg.report.say import count, fill, listed, points
+from roadseg.report.say import UNKNOWN, capital, count, fill, listed, percent, points
 
 MAX_LIMIT = 0.3  # of the colours of class effects: a change of 30 points
 
@@ -19,18 +19,10 @@ def ladders(study: Study) -> list[Question]:
     return [q for q in study.questions.values() if q.kind == "ladder" and q.effects]
 
 
-def why_no_ladder(study: Study, results: Results) -> str:
+def why_no_ladder(study: Study) -> str:
     """Return why there is no ladder to show; '' if there is one."""
-    asked = load_resolved(study.name)
-    if ladders(study):
-        return ""
-    if not asked.has_question_of_kind("ladder"):
-        return "No ladder in this study; `ladder:` in its settings would ask for one."
-    ended = results.ended(asked).has_question_of_kind("ladder")
     return (
-        "No two neighbouring rungs were trained to the end."
-        if ended
-        else ("The ladder is not finished yet.")
+        "" if ladders(study) else "No finished question has a ladder; `ladder` would ask for one."
     )
 
 
@@ -42,8 +34,9 @@ def ladder(study: Study, results: Results, question: Question) -> charts.Chart:
     rows = findings.labelled(study, rows)
     reference = reference_ladder() if question is ladders(study)[0] else None
     chart = charts.ladder(start, rows, reference)
-    caption = "Each step adds one trick to those above it; intervals (95 % CI) are of that step."
-    return chart.titled(ladder_title(rows), f"{question.asks} {caption}", with_png=True)
+    caption = f"{question.asks} Each step adds one trick to those above it"
+    caption += "; intervals (95 % CI) are of that step." if rows["low"].notna().any() else "."
+    return chart.titled(ladder_title(rows), caption, with_png=True)
 
 
 def ladder_title(rows: pd.DataFrame) -> str:
@@ -51,10 +44,9 @@ def ladder_title(rows: pd.DataFrame) -> str:
     if not len(rows):
         return "No step was trained to the end."
     most = rows.loc[rows["difference"].idxmax()]
-    return (
-        f"{most['label'][0].upper()}{most['label'][1:]} adds most ({points(most['difference'])} "
-        f"points); together {count(len(rows), 'trick')} change mIoU by "
-        f"{points(rows['difference'].sum())} points."
+    return capital(
+        f"{most['label']} adds most ({points(most['difference'])} points); together "
+        f"{count(len(rows), 'trick')} change mIoU by {points(rows['difference'].sum())} points."
     )
 
 
@@ -72,21 +64,28 @@ def forest(study: Study, results: Results, places: dict[str, pd.DataFrame]) -> c
     sd = results.noise.loc[results.noise["seeds"] >= MIN_SEEDS, "sd"].median()
     meaning = "two single runs, 19 of 20 times"
     chart = charts.forest(places, findings.max_seed_difference(sd), meaning)
-    both = findings.contradictions(study, places)
-    title = (
-        f"{listed(both)} help in one place and hurt in another."
-        if both
-        else ("No trick that helps in one place hurts in another.")
-    )
-    return chart.titled(title, "Each trick where it was tried, with 95 % CI; filled: a verdict "
-                        "after correction.")  # fmt: skip
+    rows = findings.all_effects(study, results)
+    both = findings.contradictions(rows)
+    title = capital(f"{findings.tricks_counted(rows)}.")
+    if both:
+        title += f" In one question and not in another: {listed(both)}."
+    elif rows["trick"].duplicated().any():
+        title += " No trick that helps in one question hurts in another."
+    interval = ", with 95 % CI; filled: a verdict after correction"
+    shown = interval if rows["low"].notna().any() else ""
+    return chart.titled(title, f"Each trick where it was tried{shown}.")
 
 
 def class_effects(study: Study, results: Results) -> dict[str, pd.DataFrame]:
-    """Return what the tricks of each question do to each class, with titles as `label`."""
-    shown = {}
+    """Return what the tricks of each question do to each class, with titles as `label`.
+
+    Of ladders only the first: the others say little that is new.
+    """
+    shown, others = {}, {ladder.name for ladder in ladders(study)[1:]}
     for place, rows in findings.effects_by_place(study, results).items():
         table = results.class_effects
+        if rows["question"].iloc[0] in others:
+            continue
         table = table[table["question"] == rows["question"].iloc[0]]
         shown[place] = findings.labelled(study, table)
     return shown
@@ -129,7 +128,7 @@ def length(study: Study, results: Results, question: Question) -> charts.Chart:
         if row.label.partition(" at ")[0] == trick
     ]
     title = f"{trick} changes mIoU by {listed(changes)}."
-    return charts.lengths(shown).titled(title[0].upper() + title[1:], question.asks)
+    return charts.lengths(shown).titled(capital(title), question.asks)
 
 
 def noise_text(study: Study, results: Results) -> str:
@@ -150,10 +149,15 @@ def noise_text(study: Study, results: Results) -> str:
     return " ".join(parts)
 
 
-def power_text(study: Study, places: dict[str, pd.DataFrame]) -> str:
-    """Return which effects the comparisons of each question would find, as a list (Markdown)."""
-    lines = [f"- *{p[0].upper()}{p[1:]}.* {findings.detectable(r)}" for p, r in places.items()]
-    return "\n".join(lines)
+def power_text(places: dict[str, pd.DataFrame]) -> str:
+    """Return what the smallest detectable effects in the tables mean (Markdown)."""
+    if not any(rows["detectable"].notna().any() for rows in places.values()):
+        return f"How small an effect these runs would find is {UNKNOWN}: they give no interval."
+    return (
+        "The *smallest detectable effect* in the tables, in points, is how large a trick's true "
+        f"effect has to be for such a comparison to find it in {percent(POWER)} of repetitions; "
+        "a smaller one may well be there where none was found."
+    )
 
 
 def catalogue(study: Study) -> pd.DataFrame:
