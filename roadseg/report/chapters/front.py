@@ -72,8 +72,8 @@ def abstract(study: Study, results: Results) -> str:
         validation images is {{ title | name }}, with **{{ best.test_miou | score }} mIoU** on test
         ({{ bounds }}) for {{ best.gmacs | cost }} (10⁹ multiply-adds) per image.
         {% if gap is not none %}
-        With the same recipe, a fully convolutional network with skip connections,
-        {{ fcn | name }}, {{ gap_words }}.
+        The baseline is an encoder-decoder without skip connections; with the same recipe a fully
+        convolutional network with them, {{ fcn | name }}, {{ gap_words }}.
         {% endif %}
         {% if tried %}
         A trick is a named change to the recipe, judged by training with and without it:
@@ -186,17 +186,16 @@ def deviations(study: Study) -> str:
 
 
 def _against_baseline(row: pd.Series | None) -> str:
-    """Return what a comparison of FCN with the baseline found: '**beats** the baseline by ...'."""
+    """Return what a comparison of FCN with the baseline found: 'beats it by ...'."""
     if row is None:
         return ""
     size = f"**{points(abs(row['difference'])).removeprefix('+')} points**"
     return {
-        "better": f"beats the baseline, an encoder-decoder without them, by {size}",
-        "worse": f"scores {size} less than the baseline, an encoder-decoder without them",
+        "better": f"beats it by {size}",
+        "worse": f"scores {size} less",
     }.get(
         findings.verdict(row),
-        "is not shown to differ from the baseline, an encoder-decoder without them "
-        f"({points(row['difference'])} points)",
+        f"is not shown to differ from it ({points(row['difference'])} points)",
     )
 
 
