@@ -1,4 +1,4 @@
-"""The command line: what people call (fetch, check, start, plan, adopt), and stages of dvc.yaml.
+"""The command line: what people call (from fetch to evaluate), and the stages of dvc.yaml.
 
 Bad input ends with one message and exit status 2.
 """
@@ -24,6 +24,8 @@ HELP = {
     "path": "a folder of images and labels, or a study's params.yaml",
     "folder": "a folder of images and labels",
     "question": "a question of the study",
+    "inputs": "pictures, videos, folders of them, or patterns with *",
+    "weights": "a finished run (ARM, STUDY/ARM or STUDY/ARM/SEED), a name in models/, or a file",
 }
 # The modules that each stage runs; the chapters' are those that the notebooks import.
 STAGES = {
@@ -47,8 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         about = function.__doc__.splitlines()[0]
         command = commands.add_parser(function.__name__, help=about, description=about)
         for name in positional:
-            default = {"nargs": "?", "default": "synthetic"} if function is plan else {}
-            command.add_argument(name, help=HELP.get(name), **default)
+            number = {"nargs": "?", "default": "synthetic"} if function is plan else {}
+            number = {"nargs": "+"} if name == "inputs" else number
+            command.add_argument(name, help=HELP.get(name), **number)
         for name, settings in options.items():
             command.add_argument(f"--{name}", **settings)
         command.set_defaults(function=function)
@@ -68,6 +71,26 @@ def main(arguments: list[str] | None = None) -> int:
         "help": "remove from the run store what no study asks for",
     })  # fmt: skip
     add(adopt, "study")
+    add(predict, "inputs", weights={
+        "default": "camvid", "help": HELP["weights"] + "; camvid if not given",
+    }, out={
+        "default": "predictions", "help": "folder to write into, predictions if not given",
+    }, overlay={
+        "type": float, "default": 0.5, "metavar": "OPACITY",
+        "help": "of the colours over the pictures, from 0 (no overlays) to 1; 0.5 if not given",
+    }, values={
+        "choices": ["classes", "original"], "default": "classes",
+        "help": "what label images hold: 0, 1, 2, ... or the values of the data set itself",
+    }, height={
+        "type": int, "help": "what pictures are brought to, that of training if not given; 0: none",
+    })  # fmt: skip
+    add(export, "weights", to={
+        "required": True, "help": "the file: .onnx, .pt2 (torch.export) or .pt (our own, halved)",
+    }, int8={"action": "store_true", "help": "of ONNX: 8-bit weights and activations"})  # fmt: skip
+    add(evaluate, "weights", "study", size={
+        "nargs": "+", "metavar": "PIXELS",
+        "help": "height and width to score at, or own, that of the files; the study's if not given",
+    }, json={"metavar": "FILE", "help": "also write all scores into a file"})  # fmt: skip
     add(code, "study")
     add(resolve, "study")
     # What follows `resolve` in the pipeline: an edit meanwhile is for the next call.
@@ -169,6 +192,39 @@ def adopt(study: Study) -> int:
     from roadseg.training.adopt import adopt
 
     return 0 if adopt(study) else 1
+
+
+def predict(
+    inputs: list[str], weights: str, out: str, overlay: float, values: str, height: int | None
+) -> int:
+    """Write label images and overlays of pictures, folders and videos."""
+    from roadseg.predict.files import Output, predict_files
+    from roadseg.predict.predictor import Predictor
+
+    if not 0 <= overlay <= 1:
+        raise InputError(f"--overlay {overlay}: give an opacity from 0 (no overlays) to 1.")
+    if height is not None and not 0 <= height <= 10_000:
+        raise InputError(f"--height {height}: give pixels, or 0 for the pictures' own.")
+    predictor = Predictor.load(weights, height=height)
+    output = Output(Path(out), overlay, values == "original")
+    return 0 if predict_files(predictor, inputs, output) else 1
+
+
+def export(weights: str, to: str, int8: bool) -> None:
+    """Write a trained network into one file, for other programs, and compare what the two say."""
+    from roadseg.predict.export import export
+
+    export(weights, Path(to), int8=int8)
+
+
+def evaluate(weights: str, study: Study, size: list[str] | None, json: str | None) -> None:
+    """Score weights on the test images of a study, whatever they were trained on."""
+    from roadseg.predict.evaluate import evaluate
+
+    scores = evaluate(weights, study, size)
+    print(scores)
+    if json:
+        scores.write(Path(json))
 
 
 def code(study: Study) -> None:

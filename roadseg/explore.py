@@ -8,20 +8,20 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from roadseg.config import paths
 from roadseg.config.study import Study
 from roadseg.data.scenes import UNLABELLED, Scenes
 from roadseg.errors import InputError
+from roadseg.predict.files import paint as blend
+from roadseg.predict.predictor import Predictor, as_picture
 from roadseg.report.pictures import legend, paint
 from roadseg.report.style import PALETTE
 from roadseg.training import metrics
-from roadseg.training.evaluate import averaged_probabilities
-from roadseg.training.loop import make_network
 
 ALL = "all classes"
-MAX_PIXELS = 50e6  # pixels of an image that is predicted
+MAX_SIDE = 1024  # pixels of a side of an image that is predicted, to be shown
 
 
 def finished_runs(study: Study) -> dict[str, Path]:
@@ -120,7 +120,7 @@ def compare_runs(study: Study) -> widgets.Box:
 
 
 def predict(study: Study) -> widgets.Box:
-    """Return widgets that let a run predict an image of one's own, at the study's size."""
+    """Return widgets that let a run predict an image of one's own."""
     runs, scenes = finished_runs(study), Scenes.load(study.prepared, "test")
     run = widgets.Dropdown(options=list(runs), description="run")
     upload = widgets.FileUpload(accept="image/*", description="choose an image")
@@ -135,17 +135,17 @@ def predict(study: Study) -> widgets.Box:
         if not given:
             return
         try:
-            image = read_image(given["content"], scenes.labels.shape[1:])
+            image = as_picture(io.BytesIO(given["content"]))
         except InputError as problem:
             summary.value = html.escape(f"{given['name']}: {problem}")
             return
-        labels = predict_labels(study, runs, run.value, image, len(scenes.classes))
-        for picture, shown in zip(
-            pictures.children,
-            (image.transpose(1, 2, 0), overlay(image, labels, scenes, opacity.value)),
-            strict=True,
-        ):
-            picture.value = _png(shown)
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
+        arm, _, seed = run.value.rpartition("-s")
+        predictor = _predictor(f"{study.name}/{arm}/{seed}")
+        labels, about = predictor(image), predictor.about
+        painted = blend(np.asarray(image), labels, about, opacity.value)
+        for picture, shown in zip(pictures.children, (image, painted), strict=True):
+            picture.value = _png(np.asarray(shown))
         pictures.layout.display = ""
         shares = np.bincount(labels.ravel(), minlength=len(scenes.classes)) / labels.size
         most = [f"{html.escape(scenes.classes[k])} {100 * shares[k]:.0f} %" for k in
@@ -177,40 +177,9 @@ def predict(study: Study) -> widgets.Box:
     return widgets.VBox([top, summary, pictures, key])
 
 
-def read_image(content: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Return an image file's content as uint8 (3, H, W), resized as images of a study are.
-
-    Raises
-    ------
-    InputError : it is no image, or a very large one
-    """
-    try:
-        picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > MAX_PIXELS:
-            raise InputError(
-                f"{picture.width} x {picture.height} pixels are too many; at most "
-                f"{MAX_PIXELS / 1e6:.0f} million."
-            )
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
-    except InputError:
-        raise
-    except Exception:  # of many kinds, by what is wrong with it and by its format
-        raise InputError("cannot be read as an image; give a PNG or JPEG file.") from None
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.BOX)).transpose(2, 0, 1)
-
-
-@torch.inference_mode()
-def predict_labels(
-    study: Study, runs: dict[str, Path], run: str, image: np.ndarray, classes: int
-) -> np.ndarray:
-    """Return what a run predicts of an image uint8 (3, H, W), tested as it was: uint8 (H, W)."""
-    recipe = study.runs[run]
-    network = make_network(recipe, classes)
-    weights = torch.load(runs[run] / "weights.pt", weights_only=True, map_location="cpu")
-    network.load_state_dict(weights)
-    x = torch.from_numpy(np.ascontiguousarray(image))[None]
-    scores = averaged_probabilities(network.eval(), x, recipe.test_scales, flip=recipe.test_flip)
-    return scores.argmax(1)[0].to(torch.uint8).numpy()
+@lru_cache(4)
+def _predictor(name: str) -> Predictor:
+    return Predictor.load(name)
 
 
 def _predictions(folder: Path) -> np.ndarray:

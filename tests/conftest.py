@@ -13,12 +13,17 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from strongest import Strongest, about
 
 from roadseg.config import paths
 from roadseg.config.paths import ROOT
+from roadseg.config.recipe import Recipe
 from roadseg.data.datasets import find_source
 from roadseg.data.prepare import prepare
 from roadseg.data.scenes import Scenes
+from roadseg.predict.predictor import Predictor
+from roadseg.predict.weights import Weights
+from roadseg.training.loop import make_network
 
 # How long an example takes says more about what else runs than about the code.
 settings.register_profile("patient", deadline=None)
@@ -146,3 +151,17 @@ def replace(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert text.count(old) == 1, (file, old, text.count(old))
     file.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def strongest() -> Predictor:
+    """Predicts each pixel's strongest channel."""
+    return Predictor(Weights(about(), Strongest(), "0123456789ab"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Weights:
+    """A small network with random weights."""
+    torch.manual_seed(0)
+    recipe = about().recipe
+    return Weights(about(name="tiny/fcn/0"), make_network(Recipe.of(recipe), 3), "ba9876543210")

@@ -1,9 +1,7 @@
 import dataclasses
-import io
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from roadseg import explore
 from roadseg.config.study import load
@@ -28,26 +26,6 @@ def test_where_two_predictions_differ():
     both, first, second, neither, unlabelled = map(tuple, shown[0].tolist())
     assert both == (255, 255, 255) and neither == (150, 150, 150) and unlabelled == (0, 0, 0)
     assert first == (0, 0x72, 0xB2) and second == (0xE6, 0x9F, 0)
-
-
-def test_an_image_of_ones_own_comes_to_the_study_s_size():
-    file = io.BytesIO()
-    Image.fromarray(np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)).save(file, "PNG")
-    assert explore.read_image(file.getvalue(), (20, 30)).shape == (3, 20, 30)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
-def test_what_is_no_image_is_reported(content):
-    with pytest.raises(InputError, match="give a PNG or JPEG file"):
-        explore.read_image(content, (20, 30))
-
-
-def test_a_huge_image_is_refused_before_it_is_unpacked(monkeypatch):
-    file = io.BytesIO()
-    Image.new("L", (200, 100)).save(file, "PNG")
-    monkeypatch.setattr(explore, "MAX_PIXELS", 10_000)
-    with pytest.raises(InputError, match="200 x 100 pixels are too many"):
-        explore.read_image(file.getvalue(), (20, 30))
 
 
 def test_without_a_finished_run_it_says_what_to_do():

@@ -116,6 +116,20 @@ class Source:
         """Those of all splits."""
         return [item for items in self.splits.values() for item in items]
 
+    @property
+    def values(self) -> list | None:
+        """The id, or RGB triple, that means each class in label images; None where none does."""
+        if self.coding is None or self.coding.kind not in ("ids", "colours"):
+            return None
+        known = [np.flatnonzero(self.coding.table == k) for k in range(len(self.palette))]
+        if not all(map(len, known)):
+            return None
+        # white of masks that have a threshold is 255, whatever else counts as it
+        chosen = [int(v[-1 if self.coding.threshold and v[0] else 0]) for v in known]
+        if self.coding.kind == "ids":
+            return chosen
+        return [[v >> 16, v >> 8 & 255, v & 255] for v in chosen]
+
 
 def make_coding(
     kind: str,

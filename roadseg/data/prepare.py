@@ -69,6 +69,7 @@ def prepare(settings: dict, source: Source, target: Path) -> dict:
         about = {
             "classes": list(source.palette),
             "colours": list(source.palette.values()),
+            "values": source.values,
             "size": [height, width],
             "settings": settings,
             "digest": digest.hexdigest(),

@@ -42,21 +42,36 @@ def score(
         image, see `boundary_sums`
     reliability : of test, float64 (3, BINS), see `reliability`
     """
-    calibration, boundary = np.zeros((3, BINS)), []
     with _array_in(predictions, "test", test.labels.shape) as append:
+        counts, boundary, calibration = score_split(network, test, device, append, **testing)
+    counts = {"val": evaluate(network, val, device, **testing), "test": counts}
+    return counts | {"boundary": boundary}, calibration
 
-        def keep_scores(predicted: Tensor, confidence: Tensor, labels: Tensor) -> None:
-            append(predicted.to(torch.uint8).cpu().numpy())
-            labelled = labels != UNLABELLED
-            correct = (predicted == labels)[labelled].cpu().numpy()
-            calibration[:] += reliability(confidence[labelled].cpu().numpy(), correct)
-            boundary.append(boundary_sums(predicted, labels, len(test.classes)).cpu())
 
-        counts = {
-            "val": evaluate(network, val, device, **testing),
-            "test": evaluate(network, test, device, **testing, keep=keep_scores),
-        }
-    return counts | {"boundary": torch.cat(boundary).numpy()}, calibration
+def score_split(
+    network: Segmenter,
+    scenes: Scenes,
+    device: torch.device,
+    keep: Callable[[np.ndarray], object] = lambda _: None,
+    **testing,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return counts, boundary counts and reliability of a split, as `score` does of test.
+
+    Parameters
+    ----------
+    keep : receives the predictions uint8 (n, H, W) of some scenes after the other
+    """
+    calibration, boundary = np.zeros((3, BINS)), []
+
+    def keep_scores(predicted: Tensor, confidence: Tensor, labels: Tensor) -> None:
+        keep(predicted.to(torch.uint8).cpu().numpy())
+        labelled = labels != UNLABELLED
+        correct = (predicted == labels)[labelled].cpu().numpy()
+        calibration[:] += reliability(confidence[labelled].cpu().numpy(), correct)
+        boundary.append(boundary_sums(predicted, labels, len(scenes.classes)).cpu())
+
+    counts = evaluate(network, scenes, device, **testing, keep=keep_scores)
+    return counts, torch.cat(boundary).numpy(), calibration
 
 
 @contextlib.contextmanager

@@ -1,0 +1,269 @@
+"""Trained networks as one file for other programs: ONNX and torch.export, with all that they need.
+
+What is exported takes pictures of any number and size, and does what `Predictor` does around the
+network: it brings them to the training height, normalises and pads them, and brings probabilities
+back to their size. Pictures are made smaller by an antialiased bilinear filter there, where
+`Predictor` takes means of boxes, as training images were made.
+"""
+
+import copy
+import dataclasses
+import json
+import logging
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.export import Dim
+
+from roadseg.config import paths
+from roadseg.data.scenes import Scenes
+from roadseg.errors import InputError
+from roadseg.models.segmenter import GroupedInFp32
+from roadseg.predict.weights import SUFFIXES, About, Weights, load_weights, pack, read_metadata
+from roadseg.training.evaluate import averaged_probabilities
+from roadseg.training.files import write_whole
+
+OPSET = 20
+METADATA = "roadseg"  # under which exported files say what `About` does
+IMAGES, LABELS, PROBABILITIES = "images", "labels", "probabilities"
+COMPARED = 20  # test images on which an exported network is compared with ours
+CALIBRATED = 40  # training images that the ranges of 8-bit numbers are taken from
+NEEDED = "onnx needs more packages. Run: python -m pip install 'roadseg[export]'"
+
+
+class Deployable(nn.Module):
+    """A network with what stands around it: images uint8 (N, 3, H, W), RGB, of any size.
+
+    Returns
+    -------
+    labels uint8 (N, H, W); probabilities float32 (N, K, H, W)
+    """
+
+    def __init__(self, weights: Weights):
+        super().__init__()
+        self.network = with_plain_convolutions(weights.network)
+        self.height, self.flip = weights.about.size[0], weights.recipe.test_flip
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels and probabilities."""
+        height, width = images.shape[-2:]
+        seen = self.height, (width * self.height + height // 2) // height
+        x = F.interpolate(images.float(), seen, mode="bilinear", antialias=True)
+        p = averaged_probabilities(self.network, x, (1.0,), flip=self.flip)
+        p = F.interpolate(p, (height, width), mode="bilinear")
+        return p.argmax(1).to(torch.uint8), p
+
+
+def with_plain_convolutions(network: nn.Module) -> nn.Module:
+    """Return a copy of a network in which all convolutions are torch's own.
+
+    Those that pad by the size of their input ("same", as TensorFlow does) get the padding of maps
+    that their stride divides: `Segmenter` sees to it that all are.
+    """
+    network = copy.deepcopy(network)
+    for name, module in list(network.named_modules()):
+        if not isinstance(module, Conv2dSame | GroupedInFp32):
+            continue
+        plain = nn.Conv2d(
+            module.in_channels, module.out_channels, module.kernel_size, module.stride,
+            module.padding, module.dilation, module.groups, module.bias is not None,
+            module.padding_mode, device="meta",
+        )  # fmt: skip
+        plain.weight, plain.bias = module.weight, module.bias
+        if isinstance(module, Conv2dSame) or module.same:
+            sides = zip(module.kernel_size, module.stride, module.dilation, strict=True)
+            rows, columns = (max(d * (k - 1) + 1 - s, 0) for k, s, d in sides)
+            plain.padding = (0, 0)
+            edges = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            plain = nn.Sequential(nn.ZeroPad2d(edges), plain)
+        network.set_submodule(name, plain)
+    return network.eval()
+
+
+def export(name: str, target: Path, *, int8: bool = False) -> None:
+    """Write a trained network into one file, and print how far its predictions agree with ours.
+
+    Parameters
+    ----------
+    name : a finished run, or a name in models/, see `weights.load_weights`
+    target : .onnx, .pt2 (torch.export), or .pt (our own, which holds weights in half precision)
+    int8 : of ONNX: 8-bit weights and activations, whose ranges are taken from training images
+
+    Raises
+    ------
+    InputError : no such weights, another ending, packages or data that are not there, weights that
+        are tested at several scales
+    """
+    ending = target.suffix.lower()
+    if ending not in SUFFIXES or (int8 and ending != ".onnx"):
+        raise InputError(
+            f"--to {target}: give a file that ends with .onnx, .pt2 or .pt; --int8 is for .onnx."
+        )
+    weights = load_weights(name)
+    if weights.is_exported:
+        raise InputError(f"{name}: is an exported file already; name the run it came from.")
+    if weights.recipe.test_scales != (1.0,) and ending != ".pt":
+        raise InputError(
+            f"{name}: is tested at several scales, which {ending} cannot hold; name an arm that is "
+            "not."
+        )
+    scenes = _prepared(weights.about)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if ending == ".pt":
+        pack(weights, target)
+    else:
+        with TemporaryDirectory() as folder:
+            made = Path(folder) / f"network{ending}"
+            if ending == ".pt2":
+                _write_pt2(weights, made)
+            else:
+                _write_onnx(weights, made, scenes["train"].images if int8 else None)
+            write_whole(target, made.read_bytes())
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    largest, equal = compare(weights, load_weights(str(target)), scenes["test"])
+    print(
+        f"On {min(len(scenes['test']), COMPARED)} test images, against the network as it was "
+        f"trained: probabilities differ by at most {largest:.2g}, {100 * equal:.3f} % of the "
+        "labels are equal."
+    )
+
+
+def _prepared(about: About) -> dict[str, Scenes]:
+    """Return the images of the study that weights come from, to compare on."""
+    folder = paths.ROOT / "data/prepared" / about.name.split("/")[0]
+    return {split: Scenes.load(folder, split) for split in ("train", "test")}
+
+
+def compare(one: Weights, other: Weights, scenes: Scenes) -> tuple[float, float]:
+    """Return how far two networks agree on some scenes, one after the other.
+
+    Returns
+    -------
+    The largest difference of a probability; the share of the pixels that get the same label
+    """
+    largest, equal = 0.0, []
+    for image in scenes.images[:COMPARED]:
+        x = torch.from_numpy(np.array(image))[None]
+        with torch.inference_mode():
+            p, q = (weights(x).float().softmax(1) for weights in (one, other))
+        largest = max(largest, (p - q).abs().max().item())
+        equal.append((p.argmax(1) == q.argmax(1)).float().mean().item())
+    return largest, float(np.mean(equal))
+
+
+def _exported_program(weights: Weights) -> torch.export.ExportedProgram:
+    """Return the program of `Deployable`, for any number of images of any size."""
+    example = torch.zeros((2, 3, *weights.about.size), dtype=torch.uint8)
+    sides = {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}
+    with torch.no_grad():
+        return torch.export.export(
+            Deployable(weights), (example,), dynamic_shapes={IMAGES: sides}, strict=False
+        )
+
+
+def _write_pt2(weights: Weights, file: Path) -> None:
+    about = {METADATA: json.dumps(dataclasses.asdict(weights.about))}
+    torch.export.save(_exported_program(weights), file, extra_files=about)
+
+
+def _write_onnx(weights: Weights, file: Path, calibrate_on: np.ndarray | None) -> None:
+    """Write ONNX; in 8 bits, if given images uint8 (N, 3, H, W) to take the ranges from."""
+    try:
+        import onnx
+        from onnxruntime.quantization import (
+            CalibrationDataReader,
+            QuantFormat,
+            QuantType,
+            quant_pre_process,
+            quantize_static,
+        )
+    except ImportError:
+        raise InputError(NEEDED) from None
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _exported_program(weights), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=[IMAGES], output_names=[LABELS, PROBABILITIES],
+        )  # fmt: skip
+    program.save(file)
+    if calibrate_on is not None:
+
+        class Images(CalibrationDataReader):
+            """Hands out some images, evenly spaced."""
+
+            def __init__(self):
+                self.left = list(calibrate_on[:: max(len(calibrate_on) // CALIBRATED, 1)])
+
+            def get_next(self) -> dict | None:
+                return {IMAGES: np.array(self.left.pop())[None]} if self.left else None
+
+        quant_pre_process(str(file), str(file), skip_symbolic_shape=True)
+        quantize_static(
+            str(file), str(file), Images(), quant_format=QuantFormat.QDQ, per_channel=True,
+            weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
+            op_types_to_quantize=["Conv", "Add"],
+        )  # fmt: skip
+    model = onnx.load(file)
+    for number, name in enumerate(("batch", "height", "width")):
+        side = model.graph.input[0].type.tensor_type.shape.dim[(0, 2, 3)[number]]
+        side.dim_param = name
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps(dataclasses.asdict(weights.about))
+    onnx.save(model, file)
+
+
+class OnnxNetwork(nn.Module):
+    """A network in ONNX, run by onnxruntime: images uint8 (N, 3, H, W) -> log probabilities."""
+
+    def __init__(self, session):
+        super().__init__()
+        self.session = session
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logarithms of the probabilities, float32 (N, K, H, W)."""
+        pixels = images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        (p,) = self.session.run([PROBABILITIES], {IMAGES: pixels})
+        return torch.from_numpy(p).log().to(images.device)
+
+
+class ExportedNetwork(nn.Module):
+    """A network that torch.export wrote: what `OnnxNetwork` is of ONNX."""
+
+    def __init__(self, program: torch.export.ExportedProgram):
+        super().__init__()
+        # Without guards: those on sizes only say how tensors would lie in memory. As a function,
+        # since such a module has no training mode to leave.
+        self.compute = program.module(check_guards=False).forward
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logarithms of the probabilities, float32 (N, K, H, W)."""
+        return self.compute(images.round().clamp(0, 255).to(torch.uint8))[1].log()
+
+
+def load_exported(file: Path) -> tuple[About, nn.Module]:
+    """Return what `export` wrote: what the network has to say of itself, and the network.
+
+    Raises
+    ------
+    InputError : the file was not made by `export`, or packages are missing
+    """
+    if file.suffix.lower() == ".pt2":
+        extra = {METADATA: ""}
+        program = torch.export.load(file, extra_files=extra)
+        about, network = extra[METADATA], ExportedNetwork(program)
+    else:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise InputError(NEEDED) from None
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        about = session.get_modelmeta().custom_metadata_map.get(METADATA)
+        network = OnnxNetwork(session)
+    return read_metadata(json.loads(about) if about else {}, file), network
