@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         "type": int, "help": "what pictures are brought to, that of training if not given; 0: none",
     })  # fmt: skip
     add(export, "weights", to={
-        "required": True, "help": "the file: .onnx, .pt2 (torch.export) or .pt (our own, halved)",
+        "required": True, "help": "the file: .onnx, .pt2 (torch.export) or .pt (our own, small)",
     }, int8={"action": "store_true", "help": "of ONNX: 8-bit weights and activations"})  # fmt: skip
     add(evaluate, "weights", "study", size={
         "nargs": "+", "metavar": "PIXELS",
@@ -205,7 +205,7 @@ def predict(
         raise InputError(f"--overlay {overlay}: give an opacity from 0 (no overlays) to 1.")
     if height is not None and not 0 <= height <= 10_000:
         raise InputError(f"--height {height}: give pixels, or 0 for the pictures' own.")
-    predictor = Predictor.load(weights, height=height)
+    predictor = Predictor.load(weights, threads=1, height=height)  # as many pictures as cores
     output = Output(Path(out), overlay, values == "original")
     return 0 if predict_files(predictor, inputs, output) else 1
 

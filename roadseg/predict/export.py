@@ -34,7 +34,7 @@ METADATA = "roadseg"  # under which exported files say what `About` does
 IMAGES, LABELS, PROBABILITIES = "images", "labels", "probabilities"
 COMPARED = 20  # test images on which an exported network is compared with ours
 CALIBRATED = 40  # training images that the ranges of 8-bit numbers are taken from
-NEEDED = "onnx needs more packages. Run: python -m pip install 'roadseg[export]'"
+NEEDED = "onnx needs more packages. Run: python -m pip install -e '.[export]'"
 
 
 class Deployable(nn.Module):
@@ -92,7 +92,7 @@ def export(name: str, target: Path, *, int8: bool = False) -> None:
     Parameters
     ----------
     name : a finished run, or a name in models/, see `weights.load_weights`
-    target : .onnx, .pt2 (torch.export), or .pt (our own, which holds weights in half precision)
+    target : .onnx, .pt2 (torch.export), or .pt (our own, small)
     int8 : of ONNX: 8-bit weights and activations, whose ranges are taken from training images
 
     Raises
@@ -247,7 +247,7 @@ class ExportedNetwork(nn.Module):
         return self.compute(images.round().clamp(0, 255).to(torch.uint8))[1].log()
 
 
-def load_exported(file: Path) -> tuple[About, nn.Module]:
+def load_exported(file: Path, threads: int = 0) -> tuple[About, nn.Module]:
     """Return what `export` wrote: what the network has to say of itself, and the network.
 
     Raises
@@ -263,7 +263,9 @@ def load_exported(file: Path) -> tuple[About, nn.Module]:
             import onnxruntime
         except ImportError:
             raise InputError(NEEDED) from None
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         about = session.get_modelmeta().custom_metadata_map.get(METADATA)
         network = OnnxNetwork(session)
     return read_metadata(json.loads(about) if about else {}, file), network

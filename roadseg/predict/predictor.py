@@ -65,9 +65,9 @@ class Predictor:
         self.about, self.height = weights.about, height
 
     @classmethod
-    def load(cls, name: str, **options) -> "Predictor":
-        """Return a predictor with the weights of a name, see `weights.load_weights`."""
-        return cls(load_weights(name), **options)
+    def load(cls, name: str, threads: int = 0, **options) -> "Predictor":
+        """Return a predictor with the weights of a name; for both see `weights.load_weights`."""
+        return cls(load_weights(name, threads), **options)
 
     def __call__(self, images: Picture | Iterable[Picture]) -> np.ndarray | list[np.ndarray]:
         """Return the labels uint8 (H, W) of a picture, or a list of those of several.

@@ -1,12 +1,13 @@
 """Trained weights with all that predicting needs: found by name, packed into one file.
 
-A file of our own holds recipe, classes, colours and weights, the latter in half precision; exported
-ones hold the same as metadata (`export.py`).
+A file of our own holds recipe, classes, colours and weights; exported ones (`export.py`) hold all
+but the weights as metadata.
 """
 
 import hashlib
 import io
 import json
+import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +74,14 @@ class Weights(nn.Module):
         return self.network(images)
 
 
-def load_weights(name: str) -> Weights:
+def load_weights(name: str, threads: int = 0) -> Weights:
     """Load weights by name, on the CPU.
 
     Parameters
     ----------
     name : a file (.pt of `pack`, or .onnx or .pt2 of `export`), a name in `models/`, or a finished
         run: ARM, STUDY/ARM or STUDY/ARM/SEED (the first seed, if not given)
+    threads : that one call of an ONNX file takes; 0 for all cores. Elsewhere torch's own number holds
 
     Raises
     ------
@@ -89,20 +91,30 @@ def load_weights(name: str) -> Weights:
         file = Path(name).expanduser()
         if not file.is_file():
             raise InputError(f"weights: {name}: no such file.")
-        return _load_file(file)
+        return _load_file(file, threads)
     if (shipped := paths.ROOT / "models" / name / "weights.pt").is_file():
-        return _load_file(shipped)
+        return _load_file(shipped, threads)
     folder = find_run(name)
     about, network = _of_run(folder)
     return Weights(about, network, _digest(folder / "weights.pt"))
 
 
 def pack(weights: Weights, file: Path) -> None:
-    """Write weights into one file, in half precision, without what only training needs."""
-    state = {name: _halved(value) for name, value in weights.network.state_dict().items()}
+    """Write weights into one compressed file, without what only training needs.
+
+    Kernels are written in 16 bits: as bf16 where the network computes in that, so that nothing is
+    lost there, else as fp16. Normalisation keeps its 32 bits.
+    """
+    half = torch.bfloat16 if weights.recipe.precision == "bf16" else torch.float16
+    state = {
+        name: value.to(half) if value.ndim > 1 and value.is_floating_point() else value
+        for name, value in weights.network.state_dict().items()
+    }
     content = io.BytesIO()
     torch.save(vars(weights.about) | {"weights": state}, content)
-    write_whole(file, content.getvalue())
+    # numbers of two bytes: lp and pb tell LZMA to look at every other one
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}]
+    write_whole(file, lzma.compress(content.getbuffer(), filters=filters))
 
 
 def find_run(name: str) -> Path:
@@ -160,7 +172,7 @@ def _of_run(folder: Path) -> tuple[About, nn.Module]:
     ), network  # fmt: skip
 
 
-def _load_file(file: Path) -> Weights:
+def _load_file(file: Path, threads: int) -> Weights:
     """Load a file of ours, whatever its kind."""
     try:
         if file.suffix.lower() == ".pt":
@@ -168,7 +180,7 @@ def _load_file(file: Path) -> Weights:
         else:
             from roadseg.predict.export import load_exported
 
-            about, network = load_exported(file)
+            about, network = load_exported(file, threads)
     except InputError:
         raise
     except Exception as problem:  # the libraries' own, of any kind
@@ -184,7 +196,8 @@ _OURS = (
 
 def _unpacked(file: Path) -> tuple[About, nn.Module]:
     """Return what `pack` wrote."""
-    content = torch.load(file, weights_only=True, map_location="cpu")
+    with lzma.open(file) as packed:
+        content = torch.load(io.BytesIO(packed.read()), weights_only=True, map_location="cpu")
     state = content.pop("weights", None) if isinstance(content, dict) else None
     if state is None:
         raise InputError(f"weights: {file}: holds no weights with their recipe. {_OURS}")
@@ -209,12 +222,6 @@ def read_metadata(content: dict | None, file: Path) -> About:
     except (TypeError, ValueError):
         raise InputError(f"weights: {file}: was not made by roadseg. {_OURS}") from None
     return about
-
-
-def _halved(value: Tensor) -> Tensor:
-    """Return a tensor in half precision, unless that loses large numbers."""
-    half = value.half() if value.is_floating_point() else value
-    return half if torch.isfinite(half).all() else value
 
 
 def _digest(file: Path) -> str:
