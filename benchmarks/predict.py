@@ -59,7 +59,9 @@ def main() -> None:
             "`predict`, ONNX": root / "whole.onnx",
             "`predict`, ONNX in 8 bits": root / "int8.onnx",
         }
-        predictors = {label: Predictor.load(str(file), threads=1) for label, file in sources.items()}
+        predictors = {
+            label: Predictor.load(str(file), threads=1) for label, file in sources.items()
+        }
         weights, calls = load_weights(name), 0
 
         def ours(predictor: Predictor) -> None:

@@ -22,8 +22,8 @@ from roadseg.config.yaml import read_yaml
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = [ROOT, *sorted(p.parent for p in ROOT.glob("studies/*/params.yaml"))]
 # Imports point one way: a package imports from those before it, and within itself in no circle.
-ORDER = ("errors", "code", "config", "data", "models", "training", "analysis", "report", "explore",
-         "__main__")  # fmt: skip
+ORDER = ("errors", "code", "config", "data", "models", "training", "predict", "analysis", "report",
+         "explore", "__main__")  # fmt: skip
 
 
 def modules() -> dict[str, set[str]]:

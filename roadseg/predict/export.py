@@ -25,16 +25,15 @@ from roadseg.config import paths
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.segmenter import GroupedInFp32
-from roadseg.predict.weights import SUFFIXES, About, Weights, load_weights, pack, read_metadata
+from roadseg.predict.exported import IMAGES, METADATA, NEEDED, PROBABILITIES
+from roadseg.predict.weights import SUFFIXES, About, Weights, load_weights, pack
 from roadseg.training.evaluate import averaged_probabilities
 from roadseg.training.files import write_whole
 
 OPSET = 20
-METADATA = "roadseg"  # under which exported files say what `About` does
-IMAGES, LABELS, PROBABILITIES = "images", "labels", "probabilities"
+LABELS = "labels"
 COMPARED = 20  # test images on which an exported network is compared with ours
 CALIBRATED = 40  # training images that the ranges of 8-bit numbers are taken from
-NEEDED = "onnx needs more packages. Run: python -m pip install -e '.[export]'"
 
 
 class Deployable(nn.Module):
@@ -217,55 +216,3 @@ def _write_onnx(weights: Weights, file: Path, calibrate_on: np.ndarray | None) -
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps(dataclasses.asdict(weights.about))
     onnx.save(model, file)
-
-
-class OnnxNetwork(nn.Module):
-    """A network in ONNX, run by onnxruntime: images uint8 (N, 3, H, W) -> log probabilities."""
-
-    def __init__(self, session):
-        super().__init__()
-        self.session = session
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logarithms of the probabilities, float32 (N, K, H, W)."""
-        pixels = images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        (p,) = self.session.run([PROBABILITIES], {IMAGES: pixels})
-        return torch.from_numpy(p).log().to(images.device)
-
-
-class ExportedNetwork(nn.Module):
-    """A network that torch.export wrote: what `OnnxNetwork` is of ONNX."""
-
-    def __init__(self, program: torch.export.ExportedProgram):
-        super().__init__()
-        # Without guards: those on sizes only say how tensors would lie in memory. As a function,
-        # since such a module has no training mode to leave.
-        self.compute = program.module(check_guards=False).forward
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logarithms of the probabilities, float32 (N, K, H, W)."""
-        return self.compute(images.round().clamp(0, 255).to(torch.uint8))[1].log()
-
-
-def load_exported(file: Path, threads: int = 0) -> tuple[About, nn.Module]:
-    """Return what `export` wrote: what the network has to say of itself, and the network.
-
-    Raises
-    ------
-    InputError : the file was not made by `export`, or packages are missing
-    """
-    if file.suffix.lower() == ".pt2":
-        extra = {METADATA: ""}
-        program = torch.export.load(file, extra_files=extra)
-        about, network = extra[METADATA], ExportedNetwork(program)
-    else:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise InputError(NEEDED) from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        about = session.get_modelmeta().custom_metadata_map.get(METADATA)
-        network = OnnxNetwork(session)
-    return read_metadata(json.loads(about) if about else {}, file), network

@@ -19,6 +19,7 @@ from roadseg.config.recipe import Recipe
 from roadseg.data.scenes import read_about
 from roadseg.errors import InputError, nearest
 from roadseg.models.build import check_name
+from roadseg.predict.exported import load_exported
 from roadseg.training.files import write_whole
 from roadseg.training.loop import make_network
 
@@ -81,7 +82,7 @@ def load_weights(name: str, threads: int = 0) -> Weights:
     ----------
     name : a file (.pt of `pack`, or .onnx or .pt2 of `export`), a name in `models/`, or a finished
         run: ARM, STUDY/ARM or STUDY/ARM/SEED (the first seed, if not given)
-    threads : that one call of an ONNX file takes; 0 for all cores. Elsewhere torch's own number holds
+    threads : that one call of an ONNX file takes; 0 for all cores
 
     Raises
     ------
@@ -178,9 +179,8 @@ def _load_file(file: Path, threads: int) -> Weights:
         if file.suffix.lower() == ".pt":
             about, network = _unpacked(file)
         else:
-            from roadseg.predict.export import load_exported
-
-            about, network = load_exported(file, threads)
+            content, network = load_exported(file, threads)
+            about = _checked(content, file)
     except InputError:
         raise
     except Exception as problem:  # the libraries' own, of any kind
@@ -201,19 +201,14 @@ def _unpacked(file: Path) -> tuple[About, nn.Module]:
     state = content.pop("weights", None) if isinstance(content, dict) else None
     if state is None:
         raise InputError(f"weights: {file}: holds no weights with their recipe. {_OURS}")
-    about = read_metadata(content, file)
+    about = _checked(content, file)
     network = make_network(Recipe.of(about.recipe), len(about.classes))
     network.load_state_dict(state)
     return about, network
 
 
-def read_metadata(content: dict | None, file: Path) -> About:
-    """Return the metadata of a file of weights, checked.
-
-    Raises
-    ------
-    InputError : they are not there, or not what `pack` or `export` writes
-    """
+def _checked(content: dict, file: Path) -> About:
+    """Return what a file says of its network; an InputError if it was not written by us."""
     try:
         about = About(**content)
         check_name(Recipe.of(about.recipe).network)
