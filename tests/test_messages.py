@@ -1,6 +1,6 @@
 """What people read after the most common mistakes is tests/messages.txt, message by message.
 
-`PYTHONPATH=tests:tests/config:tests/data:. python tests/test_messages.py` writes the file again.
+`PYTHONPATH=tests:tests/config:tests/data:tests/predict:. python tests/test_messages.py` writes the file again.
 """
 
 import contextlib
@@ -16,12 +16,18 @@ from unittest import mock
 import broken
 import pytest
 import test_layouts as layouts
+import torch
 from conftest import make_camvid, snapshot
+from PIL import Image
+from strongest import about, stripes
 from tiny import LISTED, LONG, MANY, appended, spoilt, write
 
 from roadseg.__main__ import main
 from roadseg.config import paths
+from roadseg.config.recipe import Recipe
 from roadseg.data.dataset_yaml import DESCRIPTION
+from roadseg.predict.weights import About, Weights, pack
+from roadseg.training.loop import make_network
 
 GOLDEN = Path(__file__).with_name("messages.txt")
 STUDY, MORE = (spoilt(files, ("  ladder:\n    asks", "  helps:\n    asks")) for files in (LONG, MANY))
@@ -102,6 +108,25 @@ def without_all(name: str):
 
 
 ODD_TRICK = appended(STUDY, tricks="idle: {set: {}}\n")
+def predicting(*arguments: str, spoil=lambda folder: None):
+    """A command about weights, where there are some called road, and a folder with a picture."""
+
+    def prepare(folder: Path) -> list[str]:
+        (folder / "models/road").mkdir(parents=True)
+        pack(weights_of(about()), folder / "models/road/weights.pt")
+        (folder / "street").mkdir()
+        Image.fromarray(stripes(24, 32)).save(folder / "street/a.png")
+        spoil(folder)
+        return list(arguments)
+
+    return prepare
+
+
+def weights_of(described: About) -> Weights:
+    torch.manual_seed(0)
+    return Weights(described, make_network(Recipe.of(described.recipe), 3), "")
+
+
 CASES = {
     "params.yaml": {
         "a key is misspelt": settings("seeds: [0", "sedes: [0"),
@@ -201,6 +226,24 @@ CASES = {
         "a name that cannot be a folder's": command("start", "my set", "mine"),
         "a study that exists": command("start", "own", "mine"),
         "no time": command("start", "new", "mine", "--minutes", "0"),
+    },
+    "predicting": {
+        "weights that there are not": predicting("predict", "street", "--weights", "raod"),
+        "a file that holds no weights": predicting(
+            "predict", "street", "--weights", "a.pt", spoil=lambda folder: (folder / "a.pt").write_text("?")
+        ),
+        "an opacity that is none": predicting("predict", "street", "--weights", "road", "--overlay", "50"),
+        "no picture": predicting("predict", "models", "--weights", "road"),
+        "no file": predicting("predict", "stret/a.png", "--weights", "road"),
+        "an output in the place of an input": predicting(
+            "predict", "labels", "--weights", "road", "--out", ".",
+            spoil=lambda folder: (folder / "street").rename(folder / "labels"),
+        ),
+        "values that labels do not have": predicting(
+            "predict", "street", "--weights", "road", "--values", "original",
+            spoil=lambda folder: pack(weights_of(about(values=None)), folder / "models/road/weights.pt"),
+        ),
+        "a kind of file that cannot be written": predicting("export", "road", "--to", "road.tflite"),
     },
 }  # fmt: skip
 

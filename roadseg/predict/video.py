@@ -9,7 +9,7 @@ import numpy as np
 
 from roadseg.errors import InputError
 
-ENDINGS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
+ENDINGS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 FRAME_RATE = 25  # of a video that does not say its own
 CONTAINERS = {".mkv": "matroska", ".mp4": "mp4"}
 
