@@ -89,10 +89,6 @@ class Study:
         kinds = [question for question in self.questions.values() if question.kind == "networks"]
         return max(kinds, key=lambda s: (len(s.arms), s is not self.fcn), default=None)
 
-    def has_question_of_kind(self, *kinds: str) -> bool:
-        """Return whether one of the questions is of one of some kinds."""
-        return any(question.kind in kinds for question in self.questions.values())
-
     def without(self, arms: Collection[str]) -> "Study":
         """Return the study without some arms, given by their names.
 

@@ -99,23 +99,6 @@ def location_prior(train: Scenes) -> np.ndarray:
     return best
 
 
-def location_prior_accuracy(prior: np.ndarray, scenes: Scenes) -> float:
-    """Return the pixel accuracy of a location prior, which looks at no image.
-
-    Parameters
-    ----------
-    prior : int (H, W), `location_prior` of the scenes to learn from
-    scenes : the scenes to score on
-
-    Returns
-    -------
-    Share of the labelled pixels that are right; NaN if none is labelled
-    """
-    right = sum(int((labels == prior).sum()) for labels in scenes.labels)
-    labelled = sum(int((labels != UNLABELLED).sum()) for labels in scenes.labels)
-    return right / labelled if labelled else float("nan")
-
-
 def objects(scenes: Scenes, min_pixels: int = 1) -> pd.DataFrame:
     """List the connected pieces of each class.
 

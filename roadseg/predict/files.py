@@ -206,8 +206,8 @@ def _check_output(about: About, inputs: list[Input], output: Output) -> None:
         return
     if about.values is None:
         raise InputError(
-            f"--values original: the label files that {about.name} was trained on have no number or "
-            "colour for each class; leave it out."
+            f"--values original: the label files that {about.name} was trained on have no number "
+            "or colour for each class; leave it out."
         )
     if any(each.is_video for each in inputs) and np.max(about.values, initial=256) > 255:
         raise InputError("--values original: a label video cannot hold them; leave it out.")

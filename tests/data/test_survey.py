@@ -348,8 +348,6 @@ def test_the_location_prior_is_each_pixel_s_most_frequent_class():
     train = make([[[0, 1, VOID]], [[0, 2, VOID]], [[1, 2, VOID]], [[2, 2, VOID]]])
     prior = survey.location_prior(train)
     assert prior.tolist() == [[0, 2, 2]]
-    assert survey.location_prior_accuracy(prior, make([[[0, 1, 2]], [[VOID, 2, VOID]]])) == 3 / 4
-    assert np.isnan(survey.location_prior_accuracy(prior, make([[[VOID] * 3]])))
 
 
 def test_percent_keeps_two_digits():
