@@ -120,7 +120,8 @@ class Predictor:
     def _bands(self, x: Tensor) -> Iterator[Tensor]:
         """Yield probabilities (K, h, W) of an image uint8 (3, H, W), from the top, by tiles.
 
-        Where tiles overlap, each counts by its distance from its own edge there.
+        Where tiles overlap, each counts by its distance from its own edge there. What is yielded is
+        overwritten by what follows.
         """
         height, width = x.shape[1:]
         tile = (height, width) if height * width <= MAX_PIXELS else TILE
@@ -141,10 +142,12 @@ class Predictor:
                 total[:, :, left : left + tile_width] += ramp * p
                 weight[:, left : left + tile_width] += ramp
             done = below - top
-            yield total[:, :done] / weight[:done]
-            total, weight = (
-                F.pad(each[..., done:, :], (0, 0, 0, done)) for each in (total, weight)
-            )
+            yield total[:, :done].div_(weight[:done])
+            if below == height:
+                return
+            for each in (total, weight):  # in place: of a wide picture they are most of the memory
+                rest = each[..., done:, :].clone()
+                each.zero_()[..., : rest.shape[-2], :] = rest
 
     def _probabilities(self, images: Tensor) -> Tensor:
         """Return class probabilities float32 (N, K, H, W) of images uint8 (N, 3, H, W)."""
@@ -222,7 +225,7 @@ def enlarge(
             at = (above[chosen] - top).to(rows.device), (below[chosen] - top).to(rows.device)
             strip = torch.lerp(rows[:, at[0]], rows[:, at[1]], share)
             yield F.interpolate(strip[None], (strip.shape[1], size[1]), mode="bilinear")[0]
-        kept, top, first = rows[:, -1:], end - 1, stop
+        kept, top, first = rows[:, -1:].clone(), end - 1, stop
 
 
 def _starts(length: int, tile: int) -> list[int]:
