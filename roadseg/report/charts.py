@@ -19,6 +19,7 @@ from roadseg.report.style import (
     FONT,
     MARKERS,
     PALETTE,
+    SOFT,
     UNDECIDED,
     VERDICTS,
     WIDTH,
@@ -31,9 +32,10 @@ from roadseg.report.style import (
     wrap,
 )
 
-ROW = 0.235  # inches of height for a row of text
-CELL = FONT - 1  # points of numbers in cells
-MAX_CONFUSED = 24  # classes of a confusion matrix
+ROW = 0.21  # inches of height for a row of text
+CELL = 8  # points of numbers in cells
+CELLS = LinearSegmentedColormap.from_list("cells", ["white", "#70B4E2"])  # black is read on all
+MOST = 20  # columns of cells in which two digits have room
 MEASURES = {
     "gmacs": "multiply-adds per image (10⁹)",
     "latency_ms": "latency of one image (ms)",
@@ -55,7 +57,7 @@ def signed(points: float, decimal: bool = True) -> str:
     return text.replace("-", "−") if float(text) else text[1:]
 
 
-def _rows(axis, names, places=None, width: int = 32) -> None:
+def _rows(axis, names, places=None, width: int = 38) -> None:
     """Name the rows of a chart, from the top; without `places` they are one apart."""
     names = [wrap(name, width) for name in names]
     axis.set_yticks(range(len(names)) if places is None else places, names)
@@ -69,7 +71,7 @@ def _rows(axis, names, places=None, width: int = 32) -> None:
     axis.figure.get_layout_engine().set(rect=(room, 0, 1 - room, 1))
 
 
-def _height(names, row: float = ROW, width: int = 32) -> float:
+def _height(names, row: float = ROW, width: int = 38) -> float:
     """Return the inches that rows with these names need, as high as the longest of them."""
     breaks = max((wrap(name, width).count("\n") for name in names), default=0)
     return len(names) * (row + 0.15 * breaks)
@@ -99,7 +101,7 @@ def class_shares(shares: pd.DataFrame) -> Chart:
     `shares` has the index class and a column per split; hollow at the left: a share of 0.
     """
     order = shares.sort_values(list(shares.columns), ascending=False, kind="stable")
-    chart, axis = subplots(0.5 + _height(order.index, 0.27))
+    chart, axis = subplots(0.5 + _height(order.index))
     absent = order[order > 0].min().min() / 2.5
     handles, labels = [], list(order.columns)
     for number, column in enumerate(order.columns):
@@ -111,7 +113,7 @@ def class_shares(shares: pd.DataFrame) -> Chart:
             axis.plot(np.full((~occurs).sum(), absent), place[~occurs], markersize=5,
                       markerfacecolor="white", **style)  # fmt: skip
     if (order == 0).any(axis=None):
-        handles.append(Line2D([], [], color=UNDECIDED, marker="o", mfc="white", linestyle=""))
+        handles.append(Line2D([], [], color=SOFT, marker="o", mfc="white", linestyle=""))
         labels.append("absent")
         axis.set_xlim(left=absent / 1.5)
     _rows(axis, order.index)
@@ -288,13 +290,17 @@ def ladder(
     own = [start[0], *rows["label"], "with all of them"]
     others = [] if reference is None else [*reference["trick"], "with all of them"]
     heights = [_height(names, 0.25) for names in (own, others) if names]
-    inches = sum(heights) + 0.5 + (0.75 if others else 0)
+    inches = sum(heights) + 0.5 + (0.85 if others else 0)
     chart, axes = subplots(inches, len(heights), 1, squeeze=False, height_ratios=heights)
     _draw_steps(axes[0, 0], own, start[1], rows)
     shown = [verdict for verdict in ("helps", "hurts") if (rows["verdict"] == verdict).any()]
-    colours = [VERDICTS[verdict] for verdict in shown] + [UNDECIDED]
-    unknown = "no effect found" if rows["low"].notna().any() else "not known"
-    legend_above(chart, [Patch(color=colour) for colour in colours], [*shown, unknown])
+    patches = [Patch(color=VERDICTS[verdict]) for verdict in shown]
+    if rows["low"].notna().any():
+        patches, shown = [*patches, Patch(color=UNDECIDED)], [*shown, "no effect found"]
+    if others or rows["low"].isna().any():
+        patches.append(Patch(facecolor="white", edgecolor=SOFT))
+        shown.append("one run each: no verdict")
+    legend_above(chart, patches, shown)
     if others:
         changes = np.diff(reference["miou"])
         other_rows = pd.DataFrame({"difference": changes, "low": np.nan, "high": np.nan,
@@ -302,7 +308,7 @@ def ladder(
         _draw_steps(axes[1, 0], others, reference["miou"].iloc[0], other_rows)
         source = reference["source"].iloc[0]
         axes[0, 0].set_title("this study")
-        axes[1, 0].set_title(f"{source}: other data and network, one run each")
+        axes[1, 0].set_title(f"\n{source}: other data and network, one run each")
     return chart.described(
         f"A ladder of tricks from {100 * start[1]:.1f} % mIoU, each with the points it adds: "
         + values_text(rows["label"], 100 * rows["difference"], write=signed)
@@ -323,10 +329,12 @@ def _draw_steps(axis, names, start, rows) -> None:
     for y in (0, -1):
         _label(axis, max(before[y], foot), y % len(names), f"{before[y]:.1f}".replace("-", "−"))
     for y, (x, step, row) in enumerate(zip(before, steps, rows.itertuples(), strict=False), 1):
-        colour = VERDICTS.get(row.verdict, UNDECIDED)
-        axis.barh(y, step, 0.62, x, color=colour, edgecolor=colour)
         interval = x + low[y - 1], x + high[y - 1]
-        if np.isfinite(interval).all():
+        known = np.isfinite(interval).all()
+        colour = VERDICTS.get(row.verdict, UNDECIDED)
+        axis.barh(y, step, 0.62, x, color=colour if known else "white",
+                  edgecolor=colour if known else SOFT)  # fmt: skip
+        if known:
             axis.plot(interval, (y, y), color="black", linewidth=1, marker="|", markersize=6)
         axis.plot(samples[y - 1], np.full(len(samples[y - 1]), y), "k.", markersize=5)
         _label(axis, np.nanmax([x, x + step, *interval, *samples[y - 1]]), y, signed(step))
@@ -347,14 +355,14 @@ def forest(groups: dict[str, pd.DataFrame], band: float = np.nan, meaning: str =
     meaning : what the band is, in words
     """
     groups = {title: rows for title, rows in groups.items() if len(rows)}
-    places, middles, edges, end, gap = {}, {}, [], 0, 0.7  # in lines from the top
+    places, starts, edges, end, gap = {}, {}, [], 0, 0.7  # in lines from the top
     for label in dict.fromkeys(label for rows in groups.values() for label in rows["label"]):
         titles = [title for title, rows in groups.items() if (rows["label"] == label).any()]
         places |= {(title, label): end + n for n, title in enumerate(titles)}
-        middles[label] = end + (len(titles) - 1) / 2
+        starts[label] = end
         edges.append(end - (1 + gap) / 2)
         end += len(titles) + gap
-    inches = max(0.17, _height(middles) / len(middles) / (1 + gap))
+    inches = max(0.17, _height(starts) / len(starts) / (1 + gap))
     chart, axis = subplots(0.5 + inches * end)
     handles = []
     for number, (title, rows) in enumerate(groups.items()):
@@ -371,7 +379,7 @@ def forest(groups: dict[str, pd.DataFrame], band: float = np.nan, meaning: str =
         handles.append(axis.axvspan(-100 * band, 100 * band, color="#EEF0F3", zorder=0))
         names.append(meaning)
     axis.axvline(0, color="black", linewidth=0.8, zorder=1)
-    _rows(axis, middles, list(middles.values()))
+    _rows(axis, starts, list(starts.values()))
     axis.hlines(edges[1:], 0, 1, color="#E6E9ED", linewidth=0.8, zorder=0,
                 transform=axis.get_yaxis_transform())  # fmt: skip
     axis.set_ylim(end - (1 + gap) / 2, edges[0])
@@ -403,10 +411,11 @@ def class_effects(table: pd.DataFrame, limit: float) -> Chart:
     columns = [name for name in shares.index if wide[name].notna().any()]
     labels = list(dict.fromkeys(table["label"]))
     wide, judged = wide.loc[labels, columns], judged.loc[labels, columns]
-    if len(columns) > 16:  # with so many classes in a row the values would be too small to read
+    if len(columns) > MOST:  # with so many classes in a row the values would be too small to read
         wide, judged = wide.T, judged.T
-    scale = LinearSegmentedColormap.from_list("effects", ["#B2550E", "white", BLUE])
-    texts = wide.map(lambda value: "" if np.isnan(value) else signed(value, abs(value) < 9.95))
+    scale = LinearSegmentedColormap.from_list("effects", ["#E89B62", "white", "#70B4E2"])
+    decimals = wide.shape[1] <= 12
+    texts = wide.map(lambda value: signed(value, decimals and abs(value) < 9.95))
     chart, axis = _cells(wide, texts, judged, cmap=scale, vmin=-100 * limit, vmax=100 * limit)
     for y, x in np.argwhere(judged.to_numpy()):
         axis.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, linewidth=1.3))
@@ -436,18 +445,18 @@ def class_iou(classes: pd.DataFrame, arms: dict[str, str], reference: dict | Non
     for name, reported in (reference or {}).items():
         wide.loc[f"{name}, published"] = [100 * reported.get(each, np.nan) for each in order]
     best = wide.eq(wide.max()) & (wide >= 0.5) & (len(wide) > 1)
-    if len(order) > 16:
+    if len(order) > MOST:
         wide, best = wide.T, best.T
-    texts = wide.map(lambda value: "" if np.isnan(value) else f"{value:.0f}")
-    chart, _ = _cells(wide, texts, best, cmap="Blues", vmin=0, vmax=100)
+    chart, _ = _cells(wide, wide.map("{:.0f}".format), best, cmap=CELLS, vmin=0, vmax=100)
     return chart.described(
         "IoU on test of each class and network, the mean over classes: "
         + _percents(arms, [rows.loc[rows["arm"] == arm, "iou"].mean() for arm in arms.values()])
     )
 
 
-def _cells(wide: pd.DataFrame, texts: pd.DataFrame, bold: pd.DataFrame, **scale):
-    """Draw a table of coloured cells, with the names of its columns above them."""
+def _cells(wide: pd.DataFrame, texts: pd.DataFrame, bold: pd.DataFrame, note: str = "", **scale):
+    """Draw a table of coloured cells, with the names of its columns above and a note below."""
+    note = note or ("–: not measured" if wide.isna().any(axis=None) else "")
     letter = 0.6 * FONT  # points that a letter is wide
     count = max(wide.shape[1], 6)  # a single cell is not as wide as the page
     width = 32 if count <= 12 else 18
@@ -465,18 +474,15 @@ def _cells(wide: pd.DataFrame, texts: pd.DataFrame, bold: pd.DataFrame, **scale)
         ]  # fmt: skip
     longest = letter * max(text_width(line) for name in columns for line in name)
     above = 1.3 * FONT * max(map(len, columns)) if lying else longest
-    chart, axis = subplots(0.15 + above / 72 + _height(wide.index, 0.27, width))
+    row = 0.18 if len(wide) > 12 else ROW
+    chart, axis = subplots((0.35 if note else 0.15) + above / 72 + _height(wide.index, row, width))
     edges = [np.arange(size + 1) - 0.5 for size in wide.shape[::-1]]
-    mesh = axis.pcolormesh(*edges, wide.to_numpy(float), edgecolor="white", linewidth=1, **scale)
-    red, green, blue, _ = np.moveaxis(mesh.cmap(mesh.norm(wide.to_numpy(float))), -1, 0)
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+    axis.pcolormesh(*edges, wide.to_numpy(float), edgecolor="white", linewidth=1, **scale)
     for (y, x), text in np.ndenumerate(texts.to_numpy()):
-        if text:
-            axis.text(x, y, text, ha="center", va="center", fontsize=CELL, in_layout=False,
-                      color="white" if dark[y, x] else "black",
-                      weight="bold" if bold.iat[y, x] else "normal")  # fmt: skip
+        axis.text(x, y, "–" if "nan" in text else text, ha="center", va="center", fontsize=CELL,
+                  in_layout=False, weight="bold" if bold.iat[y, x] else "normal")  # fmt: skip
     _rows(axis, wide.index, width=width)
-    axis.set_xlim(-0.5, count - 0.5)
+    axis.set(xlim=(-0.5, count - 0.5), xlabel=note)
     axis.xaxis.tick_top()
     axis.set_xticks(range(len(columns)), ["\n".join(name) for name in columns],
                     rotation=0 if lying else 90)  # fmt: skip
@@ -494,16 +500,17 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> Chart:
     totals, hits = counts.sum(1), np.diagonal(counts)
     columns, shares = list(classes), counts / np.maximum(totals, 1)[:, None]
     rows = np.flatnonzero(totals > 0)
-    if len(classes) > MAX_CONFUSED:
+    if len(classes) >= MOST:
         wrong = np.where(totals > 0, totals + counts.sum(0) - 2 * hits, -1)
-        rows = np.sort(np.argsort(-wrong, kind="stable")[: min(MAX_CONFUSED, len(rows))])
+        rows = np.sort(np.argsort(-wrong, kind="stable")[: min(MOST - 1, len(rows))])
         others = np.setdiff1d(np.arange(len(classes)), rows)
         columns = [*(classes[k] for k in rows), f"{len(others)} others"]
         shares = np.column_stack([shares[:, rows], shares[:, others].sum(1)])
     names = [classes[k] for k in rows]
     wide = pd.DataFrame(100 * shares[rows], names, columns)
     texts = wide.map(lambda value: f"{value:.0f}" if value >= 1 else "")
-    chart, _ = _cells(wide, texts, wide < 0, cmap="Blues", vmin=0, vmax=100)
+    note = "rows: truth; columns: prediction; empty: under 1 %"
+    chart, _ = _cells(wide, texts, wide < 0, note, cmap=CELLS, vmin=0, vmax=100)
     return chart.described(
         "Which share of each true class was recognised: "
         + _percents(names, hits[rows] / totals[rows])
@@ -528,7 +535,7 @@ def accuracy_cost(
     published : columns network, miou, gmacs
     split : what the scores are called
     """
-    chart, axis = subplots(3.5)
+    chart, axis = subplots(3)
     points, handles = [], []
     for row in arms.itertuples():
         style, score = styles[row.network], 100 * row.test_miou
@@ -546,10 +553,10 @@ def accuracy_cost(
         points += [(row.gmacs, 100 * row.miou, str(row.network), 100 * row.miou, 100 * row.miou)
                    for row in published.itertuples()]  # fmt: skip
     axis.margins(x=0.15, y=0.12)
-    log_axis(axis, f"{MEASURES['gmacs']}, log scale", most=6)
+    log_axis(axis, f"{MEASURES['gmacs']}, log scale")
     axis.set_ylabel(f"mIoU on {split} (%)")
     axis.set_ylim(top=min(axis.get_ylim()[1], 102))
-    for height in (3.5, 4.5):  # inches
+    for height in (3, 3.5, 4.5):  # inches
         chart.set_figheight(height)
         nameless = _name_points(chart, axis, points, range(len(points)), grey=len(arms))
         if not nameless:
@@ -588,8 +595,8 @@ def _name_points(chart: Chart, axis, points, numbers, grey: int) -> list[int]:
         text = axis.annotate(
             wrap(points[number][2], 24), points[number][:2], xytext=(0, 0), ha="center",
             va="center", textcoords="offset points", in_layout=False,
-            color="#5B6675" if number >= grey else "black",
-            arrowprops={"arrowstyle": "-", "color": UNDECIDED, "linewidth": 0.7, "shrinkA": 1,
+            color=SOFT if number >= grey else "black",
+            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.7, "shrinkA": 1,
                         "shrinkB": 4},
         )  # fmt: skip
         half = Text.get_window_extent(text).size / 2 + 1.5
@@ -641,9 +648,9 @@ def pareto_fronts(table: pd.DataFrame, styles: dict[str, dict]) -> Chart:
         chosen = rows[rows["pareto_optimal"]]
         costs = [*chosen["cost"], rows["cost"].max() * 1.15]
         scores = [*chosen["test_miou"], chosen["test_miou"].iloc[-1]]
-        (front,) = axis.step(costs, 100 * np.array(scores), where="post", color=UNDECIDED, zorder=0)
+        (front,) = axis.step(costs, 100 * np.array(scores), where="post", color=SOFT, zorder=0)
         axis.margins(x=0.14)
-        log_axis(axis, MEASURES[measure], most=3)
+        log_axis(axis, MEASURES[measure], most=4)
     interval = ", 95 % CI" if table["low"].notna().any() else ""
     axes[0, 0].set_ylabel(f"mIoU on test (%){interval}")
     handles = [Line2D([], [], linestyle="", markersize=7, **styles[name]) for name in names]

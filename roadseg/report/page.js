@@ -37,6 +37,12 @@ for (const compare of document.querySelectorAll(".compare")) {
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
 }
 
+// What is wider than its place says so.
+const wider = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.classList.toggle("more", target.scrollWidth > target.clientWidth + 1);
+});
+document.querySelectorAll(".scroll").forEach((box) => wider.observe(box));
+
 // A link into the appendix opens what it leads to, also when it is followed a second time.
 const reveal = () => {
   const target = document.querySelector(":target");

@@ -16,7 +16,6 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from PIL import Image, ImageDraw
-from pygments.formatters import HtmlFormatter
 
 from roadseg.analysis.tables import write_together
 from roadseg.config.study import Study
@@ -91,7 +90,6 @@ def render(study: Study, executed: Path, target: Path) -> None:
     page = Environment(loader=FileSystemLoader(HERE), trim_blocks=True).get_template("page.html.j2")
     content = page.render(
         title=study.title, chapters=chapters, has_appendix=bool(folded),
-        pygments=HtmlFormatter(style="friendly").get_style_defs(".highlight"),
         style=(HERE / "page.css").read_text(), script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from roadseg.data.scenes import UNLABELLED, Scenes
 from roadseg.report.style import PALETTE, figure_html
 
-WRONG = (176, 0, 58)  # wrong pixels of an error map
+WRONG = (240, 80, 72)  # wrong pixels of an error map
 OUTLINE = (255, 138, 31)  # of labels, drawn into a photograph
 PNG_WIDTH, PNG_GAP = 300, 10  # pixels of a picture, and between two
 
@@ -144,9 +144,9 @@ def samples(scenes: Scenes, chosen: list[int]) -> Pictures:
 
 
 def error_map(scenes: Scenes, index: int, predicted: np.ndarray) -> np.ndarray:
-    """Return an image in light grey with the wrong pixels of a prediction (H, W) marked."""
+    """Return an image in dark grey with the wrong pixels of a prediction (H, W) in red."""
     truth = scenes.labels[index]
-    grey = 155 + 0.39 * photo(scenes, index).mean(-1, keepdims=True)
+    grey = 30 + 0.45 * photo(scenes, index).mean(-1, keepdims=True)
     wrong = (predicted != truth) & (truth != UNLABELLED)
     return np.where(wrong[..., None], WRONG, grey).astype(np.uint8)
 
@@ -326,17 +326,16 @@ class Sliders:
 
 def _slider(scenes: Scenes, title: str, index: int, predicted: np.ndarray, network: str) -> str:
     truth, labels = scenes.labels[index], predicted[index]
-    wrong = (labels != truth) & (truth != UNLABELLED)
     layers = {  # from the lowest to the highest
         "prediction": (paint(labels, scenes), f"Prediction of {network}"),
-        "errors": (paint(np.where(wrong, labels, UNLABELLED), scenes), "What of that is wrong"),
+        "errors": (error_map(scenes, index, labels), "What of that is wrong, in red"),
         "truth": (paint(truth, scenes), "Truth"),
         "image": (photo(scenes, index), f"Image {scenes.names[index]}"),
     }
     images = "".join(_image(picture, words, kind) for kind, (picture, words) in layers.items())
     switches = "".join(
         f'<label><input type="checkbox" class="{name}"> {words}</label>'
-        for name, words in (("left", "truth on the left"), ("only", "errors on the right"))
+        for name, words in (("left", "truth on the left"), ("only", "errors in red on the right"))
     )
     return (
         f'<figure class="compare"><div class="layers">{images}</div>'

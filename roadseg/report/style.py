@@ -15,11 +15,11 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 WIDTH = 6.5  # inches of every chart, which are as many as the page's column of text has
 FONT = 8.5  # points, of everything in a chart but what stands in cells
 
-# Okabe & Ito 2008, distinguishable with every common kind of colour vision. Green and vermilion
-# stand for verdicts and for nothing else.
+# Okabe & Ito 2008, distinguishable with every common kind of colour vision. These three stand for
+# verdicts and for nothing else.
 HELPS, HURTS, UNDECIDED = "#009E73", "#D55E00", "#8A8F98"
 VERDICTS = {"helps": HELPS, "better": HELPS, "hurts": HURTS, "worse": HURTS}
-BLUE = "#0072B2"
+BLUE, SOFT = "#0072B2", "#5B6675"
 PALETTE = [BLUE, "#E69F00", "#CC79A7", "#56B4E9", "#1C2430", "#8B5A2B", "#7B61C9"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 
@@ -33,8 +33,8 @@ plt.rcParams.update(
         "legend.borderaxespad": 0, "legend.columnspacing": 1.4, "legend.fontsize": FONT,
         "legend.frameon": False, "legend.handlelength": 1.6, "svg.fonttype": "none",
         "svg.hashsalt": "roadseg", "text.parse_math": False,  # names may hold $
-        "xtick.color": "#5B6675", "xtick.labelcolor": "black", "xtick.labelsize": FONT,
-        "ytick.color": "#5B6675", "ytick.labelcolor": "black", "ytick.labelsize": FONT,
+        "xtick.color": SOFT, "xtick.labelcolor": "black", "xtick.labelsize": FONT,
+        "ytick.color": SOFT, "ytick.labelcolor": "black", "ytick.labelsize": FONT,
     }
 )  # fmt: skip
 warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has other fonts
@@ -113,17 +113,18 @@ def legend_above(chart: Chart, handles, labels, columns: int = 4) -> None:
         legend.remove()
 
 
-def log_axis(axis, label: str, most: int = 4) -> None:
-    """Make a log x axis with two labels at least and, so that they do not meet, `most` at most."""
+def log_axis(axis, label: str, most: int = 6) -> None:
+    """Make a log x axis with three labels at least and, for them not to meet, `most` at most."""
     axis.set(xscale="log", xlabel=label)
     low, high = axis.get_xlim()
     locators = [LogLocator(subs=subs, numticks=99) for subs in ((1, 2, 5), (1, 3), (1,))]
-    *finer, decades, evenly = [
+    locators += [MaxNLocator(count) for count in range(3, 9)]
+    options = [
         [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
-        for locator in (*locators, MaxNLocator(most - 1))
+        for locator in locators
     ]
-    options = [*finer, decades, decades[:: -(-len(decades) // most) or 1], evenly]
-    ticks = next((option for option in options if 2 <= len(option) <= most), evenly)
+    options.insert(3, options[2][:: -(-len(options[2]) // most) or 1])
+    ticks = next(option for option in options if 3 <= len(option) <= most)
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(short_number)

@@ -116,7 +116,8 @@ def test_a_divider_has_all_layers_and_shows_what_is_wrong(scenes):
     layers = {kind.split()[0]: pixels for kind, _, pixels in decoded(html)}
     assert list(layers) == ["prediction", "errors", "truth", "image"]
     np.testing.assert_array_equal(layers["truth"], pictures.paint(split.labels[1], split))
-    assert np.argwhere(layers["errors"].any(-1)).tolist() == [list(first)]
+    wrong = (layers["errors"] == pictures.WRONG).all(-1)
+    assert np.argwhere(wrong).tolist() == [list(first)]
 
 
 def test_a_legend_names_every_class():
