@@ -102,10 +102,10 @@ def tricks_in_short(study: Study, rows: pd.DataFrame) -> str:
     return fill(
         """
         {% if helps %}
-        {{ helps | listed }} help{{ 's' if helps | length == 1 }}.
+        What helps: {{ helps | listed }}.
         {% endif %}
         {% if hurts %}
-        {{ hurts | listed }} hurt{{ 's' if hurts | length == 1 }}.
+        What hurts: {{ hurts | listed }}.
         {% endif %}
         {% if without %}
         We found no effect of {{ without | listed }}.

@@ -70,7 +70,7 @@ def test_tricks_in_short_name_every_trick_once():
         row(-0.02, -0.03, -0.01, trick="dice-loss"), row(0.001, -0.01, 0.02, trick="focal"),
     ])  # fmt: skip
     assert findings.tricks_in_short(STUDY, rows) == (
-        "**longer** (+5.0) and **flip** (+3.1) help. **dice loss** (−2.0) hurts. "
+        "What helps: **longer** (+5.0) and **flip** (+3.1). What hurts: **dice loss** (−2.0). "
         "We found no effect of **focal** (+0.1)."
     )
     unknown = pd.DataFrame([row(0.031, np.nan, np.nan, trick="flip", seeds=1, p=np.nan)])
