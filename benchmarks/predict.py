@@ -1,7 +1,7 @@
 """How fast pictures are predicted, files in and files out, and what 8 bits cost.
 
-Contenders are called in turn. `python benchmarks/predict.py STUDY/ARM [FOLDER]`: weights that are
-trained, and pictures in place of the study's own test images.
+Contenders are called in turn. `python benchmarks/predict.py WEIGHTS STUDY [FOLDER]`: what to
+predict with, what to score on, and pictures in place of the study's test images.
 """
 
 import contextlib
@@ -40,11 +40,10 @@ def plain_loop(weights, files: list[Path], out: Path) -> None:
 
 def main() -> None:
     """Write the page's section."""
-    name = sys.argv[1]
-    study = load(name.split("/")[0])
+    name, study = sys.argv[1], load(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        files = sorted(Path(sys.argv[2]).glob("*.png"))[:PICTURES] if sys.argv[2:] else []
+        files = sorted(Path(sys.argv[3]).glob("*.png"))[:PICTURES] if sys.argv[3:] else []
         if not files:
             for n, image in enumerate(Scenes.load(study.prepared, "test").images[:PICTURES]):
                 files.append(root / f"{n:03d}.png")
@@ -76,18 +75,20 @@ def main() -> None:
         reference = seconds["a plain loop, fp32"]
         rows = []
         for label, taken in seconds.items():
-            miou = evaluate(str(sources.get(label, name)), study).overall["mIoU"]
+            scores = evaluate(str(sources.get(label, name)), study)
+            split = scores.about["split"]
             rows.append(
                 {
                     "": label,
                     "pictures/s": spread(len(files) / taken, 1),
                     "times the plain loop": spread(reference / taken),
-                    "test mIoU, %": f"{100 * miou:.2f}",
+                    "mIoU, %": f"{100 * scores.overall['mIoU']:.2f}",
                 }
             )
     text = (
-        f"{page.conditions()} `{name}`, {len(files)} pictures of {size}, decoding and writing "
-        f"included, no overlays; {ROUNDS} rounds in turn, medians and quartiles."
+        f"{page.conditions()} `{weights.recipe.network}`, {len(files)} pictures of {size}, "
+        f"decoding and writing included, no overlays; {ROUNDS} rounds in turn, medians and "
+        f"quartiles. mIoU on {split} images of `{study.name}`."
     )
     page.section("predict", f"{text}\n\n{page.table(rows)}")
 
