@@ -47,7 +47,7 @@ def test_make_report_of_another_study_with_a_folder_from_the_environment(clone, 
     report = clone / "reports/camvid/report.html"
     assert f"The report: {report}\n" in right.stdout
     html = report.read_text()
-    assert "Trained on 6 road scenes of 36 × 48 pixels" in html
+    assert "6 road scenes of 36 × 48 pixels" in html
     assert "All val images are from one sequence" in html  # as only CamVid's are
     runs = (clone / "results/camvid/tables/runs.csv").read_text().splitlines()
     assert len(runs) == 1 + 5

@@ -145,7 +145,7 @@ def test_the_report_in_a_browser(reproduced):
         picture.get_by_text("truth on the left").click()
         assert not picture.locator(".image").is_visible()
         assert not picture.locator("img.errors").is_visible()
-        picture.get_by_text("errors on the right").click()
+        picture.get_by_text("errors in red on the right").click()
         assert picture.locator("img.errors").is_visible()
 
         code = page.locator(".input").first
@@ -192,7 +192,7 @@ def test_exploring_in_jupyterlab(reproduced, tmp_path):
             chooser.value.set_files(str(file))
 
         choose(tmp_path / "no.png")
-        expect(page.get_by_text("no.png: cannot be read as an image")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("no.png: cannot be read")).to_be_visible(timeout=20_000)
         choose(picture)
         expect(page.get_by_text("mine.png: ")).to_be_visible(timeout=20_000)
         expect(page.get_by_text(re.compile(r"mine.png: .*\d %"))).to_be_visible()

@@ -17,6 +17,7 @@ import torch
 from roadseg.config.recipe import DEFAULTS, Recipe
 from roadseg.models.build import build
 from roadseg.training import loop as train
+from roadseg.training.device import device_name
 from roadseg.training.evaluate import evaluate
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -45,7 +46,8 @@ RECIPES = {
 
 
 def made_on() -> str:
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+    processor = device_name(CPU).partition(",")[0]
+    return f"torch {torch.__version__}, {processor}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def toy(name: str, scenes: dict) -> dict:
