@@ -197,7 +197,7 @@ def test_exploring_in_jupyterlab(reproduced, tmp_path):
         expect(page.get_by_text("mine.png: ")).to_be_visible(timeout=20_000)
         expect(page.get_by_text(re.compile(r"mine.png: .*\d %"))).to_be_visible()
         drawn = images.nth(6).evaluate("i => [i.naturalWidth, i.naturalHeight]")
-        assert drawn == [96, 48]  # the study's size
+        assert drawn == [120, 90]  # its own size
 
 
 @contextmanager
