@@ -107,3 +107,15 @@ def test_shipped_weights_have_a_name(tiny, tmp_path, monkeypatch):
     assert load_weights("road").about == tiny.about
     with pytest.raises(InputError, match="Did you mean 'road'"):
         load_weights("raod")
+
+
+def test_the_weights_of_the_clone_tell_road_from_sky():
+    """Of a picture with a bright upper and a dark lower half, as little as that is of a street."""
+    weights = load_weights("camvid")
+    picture = torch.full((1, 3, 360, 480), 90, dtype=torch.uint8)
+    picture[..., :150, :] = 235
+    with torch.no_grad():
+        labels = weights(picture).argmax(1)[0]
+    assert (labels[:60] == weights.about.classes.index("sky")).float().mean() > 0.5
+    assert (labels[-60:] == weights.about.classes.index("road")).float().mean() > 0.5
+    assert (paths.ROOT / "models/camvid/weights.pt").stat().st_size < 8e6
