@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from roadseg.config import paths
+from roadseg.data import synthetic
 from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.models.segmenter import GroupedInFp32
@@ -129,7 +130,8 @@ def export(name: str, target: Path, *, int8: bool = False) -> None:
             f"{name}: is tested at several scales, which {ending} cannot hold; name an arm that is "
             "not."
         )
-    scenes = _prepared(weights.about)
+    test_images, kind = _test_images(weights.about)
+    train_images = _images(weights.about, "train") if int8 else None
     target.parent.mkdir(parents=True, exist_ok=True)
     if ending == ".pt":
         pack(weights, target)
@@ -139,32 +141,40 @@ def export(name: str, target: Path, *, int8: bool = False) -> None:
             if ending == ".pt2":
                 _write_pt2(weights, made)
             else:
-                _write_onnx(weights, made, scenes["train"].images if int8 else None)
+                _write_onnx(weights, made, train_images)
             write_whole(target, made.read_bytes())
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
-    largest, equal = compare(weights, load_weights(str(target)), scenes["test"])
+    largest, equal = compare(weights, load_weights(str(target)), test_images)
     print(
-        f"On {min(len(scenes['test']), COMPARED)} test images, against the network as it was "
-        f"trained: probabilities differ by at most {largest:.2g}, {100 * equal:.3f} % of the "
+        f"On {len(test_images)} {kind}, against the network as it was trained: probabilities differ by at most {largest:.2g}, {100 * equal:.3f} % of the "
         "labels are equal."
     )
 
 
-def _prepared(about: About) -> dict[str, Scenes]:
-    """Return the images of the study that weights come from, to compare on."""
-    folder = paths.ROOT / "data/prepared" / about.name.split("/")[0]
-    return {split: Scenes.load(folder, split) for split in ("train", "test")}
+def _images(about: About, split: str) -> np.ndarray:
+    """Return the images uint8 (N, 3, H, W) of a split of the study that weights come from."""
+    study = about.name.split("/")[0]
+    return Scenes.load(paths.ROOT / "data/prepared" / study, split).images
 
 
-def compare(one: Weights, other: Weights, scenes: Scenes) -> tuple[float, float]:
-    """Return how far two networks agree on some scenes, one after the other.
+def _test_images(about: About) -> tuple[np.ndarray, str]:
+    """Return images to compare networks on, and what they are: test images, or drawn scenes."""
+    try:
+        return _images(about, "test")[:COMPARED], "test images"
+    except InputError:  # weights that somebody else trained
+        drawn = [synthetic.scene(0, i, tuple(about.size))[0] for i in range(COMPARED // 4)]
+        return np.stack(drawn).transpose(0, 3, 1, 2), "drawn scenes"
+
+
+def compare(one: Weights, other: Weights, images: np.ndarray) -> tuple[float, float]:
+    """Return how far two networks agree on some images uint8 (N, 3, H, W), one after the other.
 
     Returns
     -------
     The largest difference of a probability; the share of the pixels that get the same label
     """
     largest, equal = 0.0, []
-    for image in scenes.images[:COMPARED]:
+    for image in images:
         x = torch.from_numpy(np.array(image))[None]
         with torch.inference_mode():
             p, q = (weights(x).float().softmax(1) for weights in (one, other))

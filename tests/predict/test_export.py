@@ -7,7 +7,6 @@ from strongest import CLASSES, COLOURS, about
 
 from roadseg.config import paths
 from roadseg.config.recipe import Recipe
-from roadseg.data.scenes import Scenes
 from roadseg.errors import InputError
 from roadseg.predict import export as module
 from roadseg.predict.export import Deployable, compare, export, simplified
@@ -103,14 +102,12 @@ def test_a_difference_of_two_networks_is_measured(tiny):
             logits[:, 0, :6] += 100
             return logits
 
-    scenes = Scenes(
-        np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32), np.uint8), None, ("a", "b"), (), (), (), ""
-    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32), np.uint8)
     other = Weights(about(), Shifted(), "")
-    assert compare(tiny, tiny, scenes) == (0, 1)
+    assert compare(tiny, tiny, images) == (0, 1)
     with torch.no_grad():
-        p = tiny(torch.from_numpy(scenes.images)).softmax(1)
-    largest, equal = compare(tiny, other, scenes)
+        p = tiny(torch.from_numpy(images)).softmax(1)
+    largest, equal = compare(tiny, other, images)
     assert largest == pytest.approx((1 - p[:, 0, :6]).max().item(), abs=1e-5)
     kept = (p[:, :, :6].argmax(1) == 0).float().mean()
     assert equal == pytest.approx(0.75 + 0.25 * kept.item())
@@ -130,6 +127,14 @@ def test_what_cannot_be_exported_is_refused(tiny, packed, data):
         with pytest.raises(InputError, match="exported file"):
             export(str(data / "network.pt2"), data / f"again{ending}")
     assert not (data / "again.onnx").exists()
+
+
+def test_weights_whose_data_are_elsewhere_are_compared_on_drawn_scenes(packed, data, capsys):
+    (data / "data/prepared/tiny/scenes.json").unlink()
+    export(packed, data / "network.pt2")
+    assert "5 drawn scenes" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no prepared data"):
+        export(packed, data / "network.onnx", int8=True)
 
 
 def test_files_from_elsewhere_are_refused(data):
