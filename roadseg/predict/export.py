@@ -146,8 +146,8 @@ def export(name: str, target: Path, *, int8: bool = False) -> None:
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
     largest, equal = compare(weights, load_weights(str(target)), test_images)
     print(
-        f"On {len(test_images)} {kind}, against the network as it was trained: probabilities differ by at most {largest:.2g}, {100 * equal:.3f} % of the "
-        "labels are equal."
+        f"On {len(test_images)} {kind}, against the network as it was trained: probabilities "
+        f"differ by at most {largest:.2g}, {100 * equal:.3f} % of the labels are equal."
     )
 
 
@@ -162,7 +162,8 @@ def _test_images(about: About) -> tuple[np.ndarray, str]:
     try:
         return _images(about, "test")[:COMPARED], "test images"
     except InputError:  # weights that somebody else trained
-        drawn = [synthetic.scene(0, i, tuple(about.size))[0] for i in range(COMPARED // 4)]
+        size = tuple(max(side, 32) for side in about.size)  # less cannot be drawn
+        drawn = [synthetic.scene(0, i, size)[0] for i in range(COMPARED // 4)]
         return np.stack(drawn).transpose(0, 3, 1, 2), "drawn scenes"
 
 
